@@ -1,0 +1,16 @@
+//! Loggos: one log of commands, identical on several machines, and a store on it.
+//!
+//! `ARCHITECTURE.md` is the map. In one line: client bytes -> `driver` -> `wire` -> `paxos::Node`
+//! -> effects -> `driver` carries them out with `wal` and `store`.
+
+pub mod bench;
+pub mod cli;
+pub mod client;
+pub mod config;
+pub mod driver;
+pub mod limits;
+pub mod paxos;
+pub mod store;
+pub mod trace;
+pub mod wal;
+pub mod wire;

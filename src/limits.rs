@@ -1,0 +1,85 @@
+//! Every maximum of the program, with its unit, in one place.
+//!
+//! A limit that an operator may want to move has its default here and its key in `config`; the rest
+//! are fixed, because peers rely on them.
+
+/// Largest key, in bytes.
+pub const KEY_SIZE_MAX: usize = 4 * 1024;
+/// Largest value of one key, in bytes.
+pub const VALUE_SIZE_MAX: usize = 1024 * 1024;
+/// Largest encoded command (key, value, expected value and framing), in bytes.
+pub const COMMAND_SIZE_MAX: usize = 2 * VALUE_SIZE_MAX + KEY_SIZE_MAX + 1024;
+/// A batch is closed once it holds this many bytes; one command more may overshoot it.
+pub const BATCH_SIZE_SOFT_MAX: usize = 1024 * 1024;
+/// Commands in one batch. Session ids are made of slot and position, hence the power of two.
+pub const BATCH_COMMANDS_MAX: usize = 4096;
+/// Largest value of one slot, in bytes.
+pub const SLOT_VALUE_SIZE_MAX: usize = BATCH_SIZE_SOFT_MAX + COMMAND_SIZE_MAX + 64 * 1024;
+
+/// Largest head (the bincode part) of a frame, in bytes.
+pub const FRAME_HEAD_SIZE_MAX: usize = 1024 * 1024;
+/// Largest bulk (the raw part) of a frame, in bytes.
+pub const FRAME_BULK_SIZE_MAX: usize = 8 * 1024 * 1024;
+
+/// Values sent in one P2a, P1b or Chosen message stop after this many bytes (one value may
+/// overshoot it).
+pub const MESSAGE_VALUES_SIZE_SOFT_MAX: usize = 1024 * 1024;
+/// Values in one such message.
+pub const MESSAGE_VALUES_MAX: usize = 1024;
+
+/// Default of `window_slots`: slots that a leader may have proposed and not yet chosen (alpha).
+pub const WINDOW_SLOTS_DEFAULT: usize = 256;
+/// Bytes of P2a that a leader sends to one acceptor ahead of its acknowledgement.
+pub const STREAM_UNACKED_SIZE_MAX: usize = 16 * 1024 * 1024;
+/// An acceptor takes no pvalue further than this above its own first unchosen slot: it catches up
+/// first, so that its memory stays bounded.
+pub const ACCEPTOR_AHEAD_SLOTS_MAX: usize = 4096;
+
+/// Commands of one session that may be in flight: replies kept until acknowledged.
+pub const SESSION_WINDOW_MAX: usize = 1024;
+/// Sessions kept at once; the one unused for longest is expired first.
+pub const SESSIONS_MAX: usize = 65_536;
+/// Log time without a command after which a session expires, in microseconds (one day).
+pub const SESSION_IDLE_US_MAX: u64 = 24 * 60 * 60 * 1_000_000;
+
+/// Commands waiting at one replica for their decision; at the limit clients are made to wait.
+pub const PENDING_COMMANDS_MAX: usize = 16_384;
+/// Bytes of such commands.
+pub const PENDING_SIZE_MAX: usize = 64 * 1024 * 1024;
+/// Reads waiting at one replica.
+pub const PENDING_READS_MAX: usize = 16_384;
+
+/// Default number of client connections of one node.
+pub const CLIENTS_MAX_DEFAULT: usize = 4096;
+/// Bytes waiting to be sent to one client; at the limit we stop reading its requests.
+pub const CLIENT_OUT_SIZE_MAX: usize = 4 * 1024 * 1024;
+/// Bytes waiting to be sent to one peer; at the limit the connection is closed and dialled again.
+pub const PEER_OUT_SIZE_MAX: usize = 64 * 1024 * 1024;
+/// Bytes read from one connection in one turn of the loop, so that no peer can starve the others.
+pub const READ_BUDGET_PER_TURN: usize = 1024 * 1024;
+
+/// Entries of one `scan` reply, whatever was asked for.
+pub const SCAN_ENTRIES_MAX: usize = 10_000;
+/// Bytes of one `scan` reply; one entry may overshoot it.
+pub const SCAN_SIZE_SOFT_MAX: usize = 1024 * 1024;
+
+/// Default and least size of a segment of the write-ahead log, in bytes.
+pub const WAL_SEGMENT_SIZE_DEFAULT: u64 = 64 * 1024 * 1024;
+pub const WAL_SEGMENT_SIZE_MIN: u64 = 8 * 1024 * 1024;
+
+/// Nodes of a cluster.
+pub const NODES_MAX: usize = 64;
+
+// How the limits hang together.
+const _: () = assert!(BATCH_COMMANDS_MAX.is_power_of_two());
+const _: () = assert!(COMMAND_SIZE_MAX > 2 * VALUE_SIZE_MAX + KEY_SIZE_MAX);
+const _: () = assert!(
+    SLOT_VALUE_SIZE_MAX + MESSAGE_VALUES_SIZE_SOFT_MAX <= FRAME_BULK_SIZE_MAX,
+    "a message that overshoots by one value must still fit a frame"
+);
+const _: () = assert!(SCAN_SIZE_SOFT_MAX + VALUE_SIZE_MAX + KEY_SIZE_MAX <= FRAME_BULK_SIZE_MAX);
+const _: () = assert!(
+    (SLOT_VALUE_SIZE_MAX as u64) * 2 <= WAL_SEGMENT_SIZE_MIN,
+    "a record must fit a segment with room to spare"
+);
+const _: () = assert!(CLIENT_OUT_SIZE_MAX < PEER_OUT_SIZE_MAX);

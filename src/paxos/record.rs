@@ -1,0 +1,48 @@
+//! What a node must remember over a restart: the records of its write-ahead log, and what reading
+//! them back amounts to.
+//!
+//! The core says *what* is written and in which order; `wal` says how it lies on the disk. The
+//! order of records is the order in which the facts became true at this node.
+
+use super::ids::{Ballot, Slot, Value};
+
+/// One fact for the write-ahead log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Record {
+    /// The acceptor promised not to accept anything below this ballot.
+    Promised(Ballot),
+    /// This node took this ballot as a leader. Durable before the ballot is used, or a restarted
+    /// leader could propose a second value under the same ballot and slot.
+    OwnBallot(Ballot),
+    /// The acceptor accepted this pvalue (and so promised its ballot).
+    Accepted { ballot: Ballot, slot: Slot, value: Value },
+    /// This node learned that the value is chosen, without having accepted it in the ballot that
+    /// chose it. `ballot` is one in which it was chosen.
+    Chosen { ballot: Ballot, slot: Slot, value: Value },
+    /// Every slot below is chosen, and the last `Accepted` or `Chosen` record of each holds the
+    /// chosen value. A hint that is written along with other records: it may lag, never lead.
+    FirstUnchosen(Slot),
+}
+
+/// What the write-ahead log says at start.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recovered {
+    /// The highest of all `Promised` and `Accepted` ballots.
+    pub promised: Ballot,
+    /// The highest of all `OwnBallot`s.
+    pub own_ballot: Ballot,
+    /// From the last `FirstUnchosen`, at least `Slot::FIRST`.
+    pub first_unchosen: Slot,
+    /// The last `Accepted` or `Chosen` record of each slot from `first_unchosen` up that has one,
+    /// in slot order.
+    pub tail: Vec<RecoveredSlot>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecoveredSlot {
+    pub slot: Slot,
+    pub ballot: Ballot,
+    pub value: Value,
+    /// Whether the record was `Chosen`.
+    pub chosen: bool,
+}

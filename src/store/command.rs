@@ -1,0 +1,90 @@
+//! What clients can ask of the store, and what it answers. `wire::kv` gives these their bytes.
+
+use serde::{Deserialize, Serialize};
+
+/// A command: decided in the log, applied once at every replica.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Command<'a> {
+    /// Sets the key, whether it exists or not.
+    Put { key: &'a [u8], value: &'a [u8] },
+    /// Sets a key that does not exist; fails with `Exists`.
+    Create { key: &'a [u8], value: &'a [u8] },
+    /// Sets a key that exists; fails with `NotFound`.
+    Update { key: &'a [u8], value: &'a [u8] },
+    /// Removes a key that exists; fails with `NotFound`.
+    Delete { key: &'a [u8] },
+    /// Sets the key if it holds `expect` (`None`: if it does not exist); fails with `Mismatch`.
+    Cas { key: &'a [u8], expect: Option<&'a [u8]>, value: &'a [u8] },
+    /// Adds to a decimal integer (a missing key counts as 0); fails with `NotAnInteger` or
+    /// `Overflow` (outside of 64 bits, signed).
+    Incr { key: &'a [u8], by: i64 },
+}
+
+/// A query: answered from the applied state, not logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Query<'a> {
+    Get {
+        key: &'a [u8],
+    },
+    /// The entries with `from <= key` and, where `to` is given, `key < to`, in key order, at most
+    /// `limit` of them (and never more than `limits::SCAN_ENTRIES_MAX`). A prefix is a range: see
+    /// [`prefix_end`].
+    Scan {
+        from: &'a [u8],
+        to: Option<&'a [u8]>,
+        limit: u32,
+    },
+}
+
+/// The answer to a command or a query.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reply {
+    /// Put, create, update, delete, cas: done.
+    Done,
+    /// Incr: the value after it.
+    Integer(i64),
+    /// Get: the value, or that there is none.
+    Value(Option<Vec<u8>>),
+    /// Scan. `next`: where to go on (`from` of the next scan) if the limit or the size of a reply
+    /// ended this one.
+    Entries { entries: Vec<(Vec<u8>, Vec<u8>)>, next: Option<Vec<u8>> },
+    /// The condition did not hold, nothing was changed.
+    Failed(Failure),
+}
+
+/// Why a command changed nothing. This is a reply, decided in the log like any other.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Failure {
+    Exists,
+    NotFound,
+    /// Cas: what the key holds instead.
+    Mismatch {
+        present: Option<Vec<u8>>,
+    },
+    NotAnInteger,
+    Overflow,
+    /// A key or value is over its limit, or the payload is no command.
+    Invalid,
+}
+
+/// The end of the range of all keys that begin with `prefix`: `None` if there is no such key (the
+/// prefix is empty or all 0xff), and the range is open.
+pub fn prefix_end(prefix: &[u8]) -> Option<Vec<u8>> {
+    let last = prefix.iter().rposition(|&b| b != 0xff)?;
+    let mut end = prefix[..=last].to_vec();
+    end[last] += 1;
+    Some(end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prefix_ends() {
+        assert_eq!(prefix_end(b"ab"), Some(b"ac".to_vec()));
+        assert_eq!(prefix_end(b"a\xff\xff"), Some(b"b".to_vec()));
+        assert_eq!(prefix_end(b"\xff"), None);
+        assert_eq!(prefix_end(b""), None);
+    }
+}

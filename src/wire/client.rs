@@ -1,0 +1,104 @@
+//! What clients and nodes say to each other, after the handshake (`hello`).
+//!
+//! Requests may be pipelined; responses come in any order and carry the request's key. The payload
+//! of a command or query and the bytes of a reply travel in the frame's bulk part and are encoded
+//! by `kv`.
+
+use serde::{Deserialize, Serialize};
+
+use crate::paxos::{Ballot, CommandId, NodeId, SessionId, Slot};
+
+use super::status::NodeStatus;
+
+/// The head of a client's frame.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Request {
+    /// Asks for a session. `nonce` is random and comes back in the reply.
+    Register { nonce: u64 },
+    /// A command of a session; the bulk is an encoded `store::Command`.
+    Command { id: CommandId, acknowledged: u64 },
+    /// A query; the bulk is an encoded `store::Query`. `id` is the client's own.
+    Read { id: u64, consistency: Consistency },
+    /// Asks the node what it knows of itself and its cluster.
+    Status { id: u64 },
+}
+
+/// What a read may return.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Consistency {
+    /// Reflects every write acknowledged anywhere before the read began (read-index).
+    #[default]
+    Linearizable,
+    /// What this replica has applied, at once; may be out of date, says its slot.
+    Stale,
+}
+
+/// Which request a response answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum RequestKey {
+    Register { nonce: u64 },
+    Command(CommandId),
+    Read { id: u64 },
+    Status { id: u64 },
+}
+
+/// The head of a node's frame to a client.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Response {
+    /// The session asked for with `nonce`.
+    Registered {
+        nonce: u64,
+        session: SessionId,
+        slot: Slot,
+        ballot: Ballot,
+    },
+    /// The command is chosen, durable on a quorum and applied here; the bulk is an encoded
+    /// `store::Reply`. Slot and ballot say where it was decided.
+    Reply {
+        id: CommandId,
+        slot: Slot,
+        ballot: Ballot,
+    },
+    /// The bulk is an encoded `store::Reply`; it reflects every slot below `slot`'s successor.
+    Read {
+        id: u64,
+        slot: Slot,
+        ballot: Ballot,
+    },
+    Status {
+        id: u64,
+        status: Box<NodeStatus>,
+    },
+    Error {
+        key: RequestKey,
+        error: ErrorReply,
+    },
+}
+
+/// Why a request was not served.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorReply {
+    pub kind: ErrorKind,
+    /// Whether the command certainly did not happen and never will (definite), or may yet.
+    pub definite: bool,
+    /// The node to ask instead, if this one knows a better one.
+    pub ask: Option<NodeId>,
+    /// One line for a person.
+    pub message: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ErrorKind {
+    /// No leader could be reached in time. Definite if the command never left this node.
+    Timeout,
+    /// The session is not known (any more): register a new one.
+    SessionExpired,
+    /// The request is malformed or over a limit; sending it again cannot help.
+    BadRequest,
+    /// The node is at one of its limits; try later or elsewhere.
+    Busy,
+    /// This node does not play the role that the request needs; see `ask`.
+    NotAReplica,
+    /// The node is about to leave; ask another.
+    Stopping,
+}

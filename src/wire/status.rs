@@ -1,0 +1,44 @@
+//! What a node tells of itself: `loggos status`.
+
+use serde::{Deserialize, Serialize};
+
+use crate::paxos::{Ballot, NodeId, Roles, Slot};
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeStatus {
+    pub node: NodeId,
+    pub version: String,
+    pub pid: u32,
+    pub uptime_ms: u64,
+    pub roles: Roles,
+    /// The leader that this node follows, and its ballot.
+    pub leader: Option<NodeId>,
+    pub ballot: Ballot,
+    /// Whether this node is itself the leader and has finished phase 1.
+    pub leading: bool,
+    /// Whether a quorum answered this node's last heartbeat round.
+    pub quorum_connected: bool,
+    /// First slot that this node does not know to be chosen.
+    pub first_unchosen: Slot,
+    /// Last slot applied to the store; 0 before the first. Only where there is a replica.
+    pub applied: Slot,
+    /// Digest of the store's content after `applied`, 32 hexadecimal digits.
+    pub digest: String,
+    pub keys: u64,
+    pub sessions: u64,
+    pub clients: u64,
+    /// Syncs of the write-ahead log since the start.
+    pub syncs: u64,
+    pub peers: Vec<PeerStatus>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerStatus {
+    pub node: NodeId,
+    /// Whether a connection to it stands.
+    pub connected: bool,
+    /// Whether it answered the last heartbeat round.
+    pub heard: bool,
+    /// The first unchosen slot that it last told us.
+    pub first_unchosen: Slot,
+}
