@@ -1,4 +1,5 @@
-//! Stub.
+//! The command line.
+pub mod duration;
 pub fn main() -> std::process::ExitCode {
     std::process::ExitCode::SUCCESS
 }
