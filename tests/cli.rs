@@ -105,6 +105,8 @@ fn help_is_a_manual() {
         assert!(all.contains(&format!("  {command} ")), "{command}");
         let text = help(&[command, "--help"]);
         assert!(text.contains("Usage: loggos "), "{text}");
+        let wide = text.lines().find(|line| 80 < line.chars().count());
+        assert_eq!(wide, None, "{command}");
     }
     assert!(all.contains("Exit codes:") && all.contains("LOGGOS_NODES"));
     assert!(help(&["--version"]).starts_with("loggos "));

@@ -11,6 +11,7 @@ use crate::limits::{SESSION_WINDOW_MAX, SESSIONS_MAX, VALUE_SIZE_MAX};
 use super::keys::VALUE_STAMP_SIZE;
 
 #[derive(Args, Clone, Debug)]
+#[command(next_line_help = true)]
 pub struct Options {
     /// Connections, each with a session of its own
     #[arg(long, short = 'c', value_name = "N", default_value_t = 16)]
@@ -24,8 +25,9 @@ pub struct Options {
     /// Time under load before the measuring begins
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = duration::parse)]
     pub warmup: Duration,
-    /// What the writes are: incr adds 1 to counters, create makes a new key each time
-    #[arg(long, value_enum, default_value_t = Workload::Put)]
+    /// What is written (incr: counters, create: new keys)
+    #[arg(long, value_enum, default_value_t = Workload::Put, hide_possible_values = true)]
+    #[arg(value_name = "put|incr|create")]
     pub workload: Workload,
     /// Keys to choose from (put, incr)
     #[arg(long, value_name = "N", default_value_t = 10_000)]
@@ -33,42 +35,48 @@ pub struct Options {
     /// Bytes of each value (put, create)
     #[arg(long, value_name = "BYTES", default_value_t = 256)]
     pub value_size: usize,
-    /// Share of reads, 0 to 1; keys to be read are written first
+    /// Share of reads, 0 to 1; their keys are written first
     #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
     pub reads: f64,
     /// What reads may return
     #[arg(long, value_enum, default_value_t = ReadConsistency::Linearizable)]
+    #[arg(value_name = "linearizable|stale", hide_possible_values = true)]
     pub consistency: ReadConsistency,
-    /// Zipf exponent of the choice of keys (0: all alike; 0.99 is usual for skewed loads)
+    /// Zipf exponent of the choice of keys (0: uniform)
     #[arg(long, value_name = "THETA", default_value_t = 0.0)]
     pub skew: f64,
-    /// Open loop: operations a second, whether or not the cluster keeps up; latency counts from
-    /// the intended start. Without it, closed loop: each connection waits for its reply
-    #[arg(long, value_name = "OPS")]
+    /// Open loop: operations a second, whether or not the cluster keeps up;
+    /// latency counts from the intended start. [default: closed loop, each
+    /// connection waits for its reply]
+    #[arg(long, value_name = "OPS", verbatim_doc_comment)]
     pub rate: Option<f64>,
     /// Spacing of the intended starts of an open loop
-    #[arg(long, value_enum, default_value_t = Spacing::Poisson)]
+    #[arg(long, value_enum, default_value_t = Spacing::Poisson, hide_possible_values = true)]
+    #[arg(value_name = "poisson|uniform")]
     pub arrivals: Spacing,
-    /// Where connections go: to the leader (following it), or spread over the nodes
-    #[arg(long, value_enum, default_value_t = Target::Leader)]
+    /// Where connections go: the leader, or all nodes
+    #[arg(long, value_enum, default_value_t = Target::Leader, hide_possible_values = true)]
+    #[arg(value_name = "leader|spread")]
     pub target: Target,
-    /// An operation without reply for so long is sent again, under the same id, to the next node
+    /// Without reply for so long, an operation is sent again to another node,
+    /// under the same id
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = duration::parse_positive)]
+    #[arg(verbatim_doc_comment)]
     pub op_timeout: Duration,
     /// After so long an operation ends with an unknown outcome
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration::parse_positive)]
     pub give_up: Duration,
-    /// Seed of keys and arrivals (default: random, and reported)
+    /// Seed of keys and arrivals [default: random, and reported in the JSON]
     #[arg(long)]
     pub seed: Option<u64>,
-    /// Time between two lines of progress
+    /// Between two lines of progress (5s at least, if on no terminal)
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = duration::parse_positive)]
     pub interval: Duration,
-    /// Read everything back in the end and count what was lost or done twice (exit code 5); put:
-    /// each connection then writes keys of its own
-    #[arg(long)]
+    /// Read everything back in the end and count what was lost or done twice
+    /// (then the exit code is 5); with put, connections share no keys
+    #[arg(long, verbatim_doc_comment)]
     pub check: bool,
-    /// Write all results as JSON; `-` is standard output, instead of the table
+    /// Write all results as JSON; `-` is standard output, in place of the table
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
     /// Write one trace record for every operation that ended

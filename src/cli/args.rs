@@ -21,6 +21,9 @@ Exit codes:
   70  a bug in this program
 Errors are one line on standard error.
 
+A word that begins with a hyphen and is no option goes behind `--`:
+  loggos put -- -key -value
+
 Environment:
   LOGGOS_NODES  client addresses, where neither --nodes nor --config is given";
 
@@ -59,7 +62,7 @@ pub enum Command {
     Status(Online<StatusArgs>),
     /// Put load on a cluster and measure throughput, latency and gaps
     Bench(BenchArgs),
-    /// Start three nodes here, kill the leader under load, and tell what happens
+    /// Start three nodes here, kill the leader, and tell what happens
     Demo(DemoArgs),
     /// Look into a node's log
     #[command(subcommand)]
@@ -131,10 +134,10 @@ pub struct ConnectArgs {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Cluster")]
 pub struct NodesArgs {
-    /// Client addresses of the nodes, HOST:PORT,… [default: $LOGGOS_NODES, or 127.0.0.1:7401]
-    #[arg(long, value_name = "ADDR,…")]
+    /// Where they are [default: $LOGGOS_NODES or 127.0.0.1:7401]
+    #[arg(long, value_name = "HOST:PORT,…")]
     pub nodes: Option<String>,
-    /// Take the client addresses from the cluster's configuration
+    /// Take that from the cluster's configuration
     #[arg(long, value_name = "FILE", conflicts_with = "nodes")]
     pub config: Option<PathBuf>,
 }
@@ -144,7 +147,7 @@ pub struct FormatArgs {
     /// Print the reply as one line of JSON
     #[arg(long)]
     pub json: bool,
-    /// Say on standard error in which slot and ballot it was decided, and who replied
+    /// Say on standard error where it was decided and who replied
     #[arg(long, short)]
     pub verbose: bool,
 }
@@ -170,6 +173,7 @@ pub struct ServeArgs {
 
 #[derive(Args, Debug)]
 pub struct GetArgs {
+    #[arg(help = "The key")]
     pub key: OsString,
     /// Take what the node has applied, at once; it may be out of date
     #[arg(long)]
@@ -183,8 +187,9 @@ pub struct GetArgs {
 
 #[derive(Args, Debug)]
 pub struct PutArgs {
+    #[arg(help = "The key")]
     pub key: OsString,
-    /// The value; `-` reads it from standard input (behind `--`, it may begin with a hyphen)
+    /// The value; `-` reads it from standard input
     #[arg(allow_negative_numbers = true)]
     pub value: OsString,
     #[command(flatten)]
@@ -193,6 +198,7 @@ pub struct PutArgs {
 
 #[derive(Args, Debug)]
 pub struct DeleteArgs {
+    #[arg(help = "The key")]
     pub key: OsString,
     #[command(flatten)]
     pub format: FormatArgs,
@@ -200,6 +206,7 @@ pub struct DeleteArgs {
 
 #[derive(Args, Debug)]
 pub struct CasArgs {
+    #[arg(help = "The key")]
     pub key: OsString,
     /// What the key must hold (`create` is for keys that must not exist)
     #[arg(allow_negative_numbers = true)]
@@ -213,6 +220,7 @@ pub struct CasArgs {
 
 #[derive(Args, Debug)]
 pub struct IncrArgs {
+    #[arg(help = "The key")]
     pub key: OsString,
     /// What to add; a key that does not exist counts as 0
     #[arg(default_value_t = 1, allow_negative_numbers = true)]
@@ -231,7 +239,7 @@ pub struct ScanArgs {
     /// First key not to be printed
     #[arg(long, value_name = "KEY", conflicts_with = "prefix")]
     pub to: Option<OsString>,
-    /// At most so many; more than 10000 come in several reads, not all of one moment
+    /// At most so many; each 10000 are a read of their own
     #[arg(long, value_name = "N")]
     pub limit: Option<u64>,
     /// Print keys only

@@ -97,7 +97,7 @@ pub fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
         Err(error) => {
-            let failure = Failure::usage(reduce(&error));
+            let failure = Failure::usage(reduce(&error, "--help"));
             failure.print();
             return failure.code.into();
         }
@@ -180,13 +180,13 @@ fn is_asked_for(error: &clap::Error) -> bool {
     matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion)
 }
 
-/// What clap has to say about a bad command line, in one line.
-fn reduce(error: &clap::Error) -> String {
+/// What clap has to say about a bad command line, in one line. `help`: where there is more.
+fn reduce(error: &clap::Error, help: &str) -> String {
     if matches!(
         error.kind(),
         ErrorKind::MissingSubcommand | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
     ) {
-        return "a command is missing; try --help".to_owned();
+        return format!("a command is missing; try {help}");
     }
     let text = error.to_string();
     let text = text.strip_prefix("error: ").unwrap_or(&text);
@@ -199,7 +199,7 @@ fn reduce(error: &clap::Error) -> String {
         .collect::<Vec<_>>()
         .join("; ");
     let message = output::one_line(&message).replace(":;", ":").replace("; tip:", " - tip:");
-    format!("{message}; try --help")
+    format!("{message}; try {help}")
 }
 
 /// A broken invariant is a bug of ours: one line that says so, and its own exit code.
@@ -224,7 +224,7 @@ mod tests {
 
     fn reduced(line: &str) -> String {
         let words = std::iter::once("loggos").chain(line.split_whitespace());
-        let text = reduce(&Cli::try_parse_from(words).unwrap_err());
+        let text = reduce(&Cli::try_parse_from(words).unwrap_err(), "--help");
         assert_eq!(text.lines().count(), 1);
         text
     }

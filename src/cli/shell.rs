@@ -118,7 +118,10 @@ impl Shell {
             return Ok(Next::GoOn);
         }
         let parsed = ShellLine::try_parse_from(words.into_iter().map(os_string));
-        let kv = match parsed.map_err(|error| Failure::usage(super::reduce(&error)))?.command {
+        let kv = match parsed
+            .map_err(|error| Failure::usage(super::reduce(&error, "`help`")))?
+            .command
+        {
             ShellCommand::Get(args) => Kv::Get(args),
             ShellCommand::Put(args) => Kv::Put(args),
             ShellCommand::Create(args) => Kv::Create(args),
@@ -147,10 +150,16 @@ impl Shell {
 fn help(command: Option<&str>) -> Result<String, Failure> {
     let mut all = ShellLine::command();
     all.build();
-    let Some(name) = command else { return Ok(all.render_help().to_string()) };
-    match all.find_subcommand_mut(name) {
-        Some(command) => Ok(command.render_long_help().to_string()),
-        None => Err(Failure::usage(format!("there is no command {name:?}; try `help`"))),
+    let help = match command {
+        None => Some(all.render_help()),
+        Some(name) => all.find_subcommand_mut(name).map(clap::Command::render_help),
+    };
+    match (help, command) {
+        (Some(help), _) => Ok(format!("{}\n", help.to_string().trim_end())),
+        (None, name) => Err(Failure::usage(format!(
+            "there is no command {:?}; try `help`",
+            name.unwrap_or_default()
+        ))),
     }
 }
 
