@@ -14,6 +14,8 @@ use super::worker::Nodes;
 /// Between two questions while the leader is known, and while it is not.
 const CALM_NS: u64 = 500_000_000;
 const SEARCH_NS: u64 = 20_000_000;
+/// A node that takes longer to say what it is does not lead, for all that matters to us.
+const PATIENCE_NS: u64 = 200_000_000;
 /// A known leader is announced again after so long, for workers that had to leave it meanwhile.
 const ANNOUNCE_NS: u64 = 2_000_000_000;
 
@@ -52,7 +54,7 @@ impl Control {
     }
 
     fn ask(&mut self, now_ns: u64, registry: &Registry, nodes: &mut Nodes) {
-        self.waiting_until_ns = Some(now_ns + nodes.op_timeout_ns);
+        self.waiting_until_ns = Some(now_ns + nodes.op_timeout_ns.min(PATIENCE_NS));
         if let Some(link) = &mut self.link {
             link.queue(&Request::Status { id: 0 }, &[]);
             if link.flush().is_err() {

@@ -25,6 +25,8 @@ use super::link::Link;
 /// Back-off once every node has failed: doubled from the first to the last.
 const BACK_OFF_MIN_NS: u64 = 5_000_000;
 const BACK_OFF_MAX_NS: u64 = 50_000_000;
+/// Once another node is known to lead, an operation in flight for longer is not waited for.
+const MOVE_PATIENCE_NS: u64 = 50_000_000;
 /// Pause before an operation goes again to a node that was busy.
 const BUSY_PAUSE_NS: u64 = 10_000_000;
 
@@ -115,7 +117,7 @@ pub struct Worker {
     ops: Vec<Op>,
     /// Starts nothing more in this session; a new one once `ops` is empty.
     leaving_session: bool,
-    /// Starts nothing more on this connection; goes to the leader once `ops` is empty.
+    /// Starts nothing more on this connection; goes to the leader once nothing young is in flight.
     moving: bool,
     generation: u64,
     /// What the frames of one event ask to be done when the link is free again.
@@ -273,6 +275,11 @@ impl Worker {
     fn tick_ready(&mut self, turn: &mut Turn<'_>) {
         let timeout_ns = turn.nodes.op_timeout_ns;
         let late = |op: &Op| op.outstanding && op.sent_ns + timeout_ns <= turn.now_ns;
+        let stuck = |op: &Op| op.outstanding && op.sent_ns + MOVE_PATIENCE_NS <= turn.now_ns;
+        if self.moving && self.ops.iter().any(stuck) {
+            // The node that led is silent: what it has of ours goes to the new leader as well.
+            return self.move_to_leader(turn);
+        }
         if self.registering_until_ns.is_some_and(|until_ns| until_ns <= turn.now_ns)
             || self.ops.iter().any(late)
         {
@@ -311,12 +318,16 @@ impl Worker {
             self.resume(turn);
         }
         if self.moving {
-            self.moving = false;
-            if let Some(leader) = turn.nodes.leader.filter(|&leader| leader != self.at) {
-                self.at = leader;
-                self.hang_up(turn.now_ns);
-                self.dial(turn);
-            }
+            self.move_to_leader(turn);
+        }
+    }
+
+    fn move_to_leader(&mut self, turn: &mut Turn<'_>) {
+        self.moving = false;
+        if let Some(leader) = turn.nodes.leader.filter(|&leader| leader != self.at) {
+            self.at = leader;
+            self.hang_up(turn.now_ns);
+            self.dial(turn);
         }
     }
 
