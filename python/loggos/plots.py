@@ -89,7 +89,7 @@ def timeline(run: Run, title: str | None = None) -> Figure:
             _shade_faults(axes, run)
 
         top.step(
-            seconds, rate["per_second"], where="mid", color=COLORS["throughput"], alpha=0.35, lw=0.8
+            seconds, rate["per_second"], where="mid", color=COLORS["throughput"], alpha=0.45, lw=0.8
         )
         top.plot(seconds, stats.ewma(rate["per_second"]), color=COLORS["throughput"])
         offered = run.experiment.get("rate")
@@ -133,11 +133,12 @@ def timeline(run: Run, title: str | None = None) -> Figure:
         blue = COLORS["throughput"]
         handles = [
             line(color=blue, label="throughput, EWMA"),
-            line(color=blue, alpha=0.35, lw=0.8, label="in windows of 100 ms"),
+            line(color=blue, alpha=0.45, lw=0.8, label="in windows of 100 ms"),
             *([line(**OFFERED, label="offered")] if offered else []),
             *middle.get_legend_handles_labels()[0],
             Patch(color=COLORS["leader"], label="leads"),
             Patch(color=COLORS["follower"], label="follows"),
+            line(color=COLORS["leader"], lw=1, ls=(0, (1, 1.5)), label="new leader"),
         ]
         figure.legend(
             handles=handles,
@@ -178,7 +179,7 @@ def election(run: Run, event: pd.Series, before_ms: float = 60, after_ms: float 
                 (span.end_ns - time_ns) / 1e6,
                 color=COLORS["leader"],
                 lw=6,
-                alpha=0.35,
+                alpha=0.45,
             )
         for kind, (marker, color, words) in markers.items():
             rows = near[near["kind"] == kind]
