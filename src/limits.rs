@@ -34,6 +34,10 @@ pub const STREAM_UNACKED_SIZE_MAX: usize = 16 * 1024 * 1024;
 /// An acceptor takes no pvalue further than this above its own first unchosen slot: it catches up
 /// first, so that its memory stays bounded.
 pub const ACCEPTOR_AHEAD_SLOTS_MAX: usize = 4096;
+/// The same in bytes of accepted values not known to be chosen.
+pub const ACCEPTOR_AHEAD_SIZE_MAX: usize = 128 * 1024 * 1024;
+/// Bytes that a leader may have proposed and not yet chosen; one batch may overshoot it.
+pub const WINDOW_SIZE_SOFT_MAX: usize = 32 * 1024 * 1024;
 
 /// Commands of one session that may be in flight: replies kept until acknowledged.
 pub const SESSION_WINDOW_MAX: usize = 1024;
