@@ -83,6 +83,10 @@ impl WalError {
     pub(super) fn io(doing: &'static str, path: &Path, error: io::Error) -> WalError {
         WalError::Io { doing, path: path.to_owned(), error }
     }
+
+    pub(super) fn damaged(path: &Path, offset: usize, why: impl Into<String>) -> WalError {
+        WalError::Damaged { path: path.to_owned(), offset: offset as u64, why: why.into() }
+    }
 }
 
 impl fmt::Display for WalError {
