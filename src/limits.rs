@@ -62,6 +62,17 @@ pub const PEER_OUT_SIZE_MAX: usize = 64 * 1024 * 1024;
 /// Bytes read from one connection in one turn of the loop, so that no peer can starve the others.
 pub const READ_BUDGET_PER_TURN: usize = 1024 * 1024;
 
+/// How long either side of a new connection may take for its first frame, in microseconds.
+pub const HANDSHAKE_US_MAX: u64 = 2_000_000;
+/// First and longest pause before a peer is dialled again, in microseconds.
+pub const DIAL_PAUSE_US_MIN: u64 = 10_000;
+pub const DIAL_PAUSE_US_MAX: u64 = 500_000;
+/// Least time of silence after which a peer's connection is given up, in microseconds; the other
+/// bound is four election timeouts.
+pub const PEER_SILENCE_US_MIN: u64 = 300_000;
+/// How long a node that was asked to stop waits for what is in flight, in microseconds.
+pub const STOP_US_MAX: u64 = 3_000_000;
+
 /// Entries of one `scan` reply, whatever was asked for.
 pub const SCAN_ENTRIES_MAX: usize = 10_000;
 /// Bytes of one `scan` reply; one entry may overshoot it.

@@ -145,6 +145,11 @@ impl Node {
         self.replica.as_ref().is_some_and(Replica::is_full)
     }
 
+    /// Whether no client waits for anything here.
+    pub fn is_quiet(&self) -> bool {
+        self.replica.as_ref().is_none_or(Replica::is_quiet)
+    }
+
     /// A client's command; `client` comes back from `finish` or in `Expired`. Only for replicas.
     pub fn on_command(&mut self, now: Now, command: Command, client: u64) {
         let replica = self.replica.as_mut().expect("clients are served by replicas");

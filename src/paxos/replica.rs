@@ -72,6 +72,14 @@ impl Replica {
             || limits::PENDING_READS_MAX <= self.reads_new.len() + self.reads_asked.len()
     }
 
+    /// Whether no command and no read waits.
+    pub fn is_quiet(&self) -> bool {
+        self.commands.is_empty()
+            && self.reads_new.is_empty()
+            && self.reads_asked.is_empty()
+            && self.reads_confirmed.is_empty()
+    }
+
     /// A client's command. `client` is handed back with `finish`. A command that waits already is the
     /// client's second attempt: its answer goes to where that came from.
     pub fn on_command(&mut self, command: Command, client: u64, now_us: u64) {
