@@ -401,3 +401,6 @@ impl fmt::Display for Identity {
         write!(f, "node {} of cluster {:016x}", self.node.0, self.cluster.0)
     }
 }
+
+#[cfg(test)]
+mod tests;
