@@ -53,6 +53,11 @@ pub const PENDING_SIZE_MAX: usize = 64 * 1024 * 1024;
 /// Reads waiting at one replica.
 pub const PENDING_READS_MAX: usize = 16_384;
 
+/// Commands, and their bytes, that wait at a leader for its window; above, replicas hand them over
+/// again later.
+pub const LEADER_QUEUE_COMMANDS_MAX: usize = 8 * PENDING_COMMANDS_MAX;
+pub const LEADER_QUEUE_SIZE_MAX: usize = 4 * PENDING_SIZE_MAX;
+
 /// Default number of client connections of one node.
 pub const CLIENTS_MAX_DEFAULT: usize = 4096;
 /// Bytes waiting to be sent to one client; at the limit we stop reading its requests.
@@ -66,7 +71,7 @@ pub const READ_BUDGET_PER_TURN: usize = 1024 * 1024;
 pub const HANDSHAKE_US_MAX: u64 = 2_000_000;
 /// First and longest pause before a peer is dialled again, in microseconds.
 pub const DIAL_PAUSE_US_MIN: u64 = 10_000;
-pub const DIAL_PAUSE_US_MAX: u64 = 500_000;
+pub const DIAL_PAUSE_US_MAX: u64 = 250_000;
 /// Least time of silence after which a peer's connection is given up, in microseconds; the other
 /// bound is four election timeouts.
 pub const PEER_SILENCE_US_MIN: u64 = 300_000;

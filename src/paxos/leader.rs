@@ -25,6 +25,8 @@ pub struct Leader {
     ballot: Ballot,
     phase: Phase,
     queue: VecDeque<Queued>,
+    /// Bytes of the queued commands.
+    queue_size: usize,
     reads: ReadRounds,
 }
 
@@ -62,6 +64,7 @@ impl Leader {
             ballot: Ballot::NONE,
             phase: Phase::Idle,
             queue: VecDeque::new(),
+            queue_size: 0,
             reads: ReadRounds::default(),
         }
     }
@@ -97,6 +100,7 @@ impl Leader {
     pub fn step_down(&mut self) {
         self.phase = Phase::Idle;
         self.queue.clear();
+        self.queue_size = 0;
         self.reads = ReadRounds::default();
     }
 
@@ -151,13 +155,21 @@ impl Leader {
         }
     }
 
-    /// Commands from a replica, our own or another's.
+    /// Commands from a replica, our own or another's. What is over the limit is dropped: the replica
+    /// keeps it and hands it over again later.
     pub fn on_propose(&mut self, from: NodeId, commands: Vec<Command>, now_us: u64) {
         if let Phase::Leading { commander, .. } = &mut self.phase {
             commander.expect_commit(from);
         }
-        self.queue
-            .extend(commands.into_iter().map(|command| Queued { command, arrived_us: now_us }));
+        for command in commands {
+            if limits::LEADER_QUEUE_COMMANDS_MAX <= self.queue.len()
+                || limits::LEADER_QUEUE_SIZE_MAX <= self.queue_size
+            {
+                break;
+            }
+            self.queue_size += command.size();
+            self.queue.push_back(Queued { command, arrived_us: now_us });
+        }
     }
 
     pub fn on_read_request(&mut self, request: ReadRequest) {
@@ -243,10 +255,11 @@ impl Leader {
             let oldest_us = self.queue[0].arrived_us;
             let value =
                 batch::encode(now.wall_us, self.queue.range(..len).map(|queued| &queued.command));
-            self.queue.drain(..len);
+            let taken = self.queue.drain(..len);
+            self.queue_size -= taken.map(|queued| queued.command.size()).sum::<usize>();
             let size = value.size();
             let slot = commander.propose(value);
-            let waited_us = now.mono_us - oldest_us;
+            let waited_us = now.mono_us.saturating_sub(oldest_us);
             fx.event(Event::Proposed { slot, commands: len, size, waited_us });
         }
         commander.pump(fx);
