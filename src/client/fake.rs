@@ -1,0 +1,226 @@
+//! A cluster for tests: fake nodes in threads, which share one store and speak the real frames.
+//!
+//! Each node can be told what to do wrong with a request, so that a test can play every way in which
+//! an answer gets lost. The store is a map; there is no log and no protocol.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+
+use crate::paxos::{Ballot, CommandId, NodeId, Roles, SessionId, Slot};
+use crate::store::{Command, Failure, Query, Reply};
+use crate::wire::client::{ErrorReply, Request, Response};
+use crate::wire::status::NodeStatus;
+use crate::wire::{ClusterId, Hello, PROTOCOL_VERSION, codec, frame, kv};
+
+use super::key_of;
+
+/// What a fake node does with one request.
+pub enum Fault {
+    None,
+    /// Closes the connection instead of doing it.
+    LoseRequest,
+    /// Does it and closes the connection instead of replying.
+    LoseReply,
+    /// Never answers.
+    Silence,
+    /// Does it and forgets that it did: a second one will be executed again.
+    Forget,
+    Error(ErrorReply),
+}
+
+type Plan = Box<dyn FnMut(NodeId, &Request) -> Fault + Send>;
+
+/// What the nodes share.
+pub struct Store {
+    pub keys: BTreeMap<Vec<u8>, Vec<u8>>,
+    replies: BTreeMap<CommandId, (Reply, Slot)>,
+    pub sessions: u64,
+    pub slot: u64,
+    pub leader: NodeId,
+    plan: Plan,
+}
+
+pub struct Fake {
+    pub addresses: Vec<SocketAddr>,
+    pub store: Arc<Mutex<Store>>,
+}
+
+impl Fake {
+    /// `count` nodes, which ask `plan` before each request.
+    pub fn start(count: u16, plan: impl FnMut(NodeId, &Request) -> Fault + Send + 'static) -> Fake {
+        let store = Arc::new(Mutex::new(Store {
+            keys: BTreeMap::new(),
+            replies: BTreeMap::new(),
+            sessions: 0,
+            slot: 0,
+            leader: NodeId(1),
+            plan: Box::new(plan),
+        }));
+        let addresses = (1..=count).map(|id| listen(NodeId(id), store.clone())).collect();
+        Fake { addresses, store }
+    }
+
+    pub fn well(count: u16) -> Fake {
+        Fake::start(count, |_, _| Fault::None)
+    }
+}
+
+fn listen(id: NodeId, store: Arc<Mutex<Store>>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (stream, store) = (stream.unwrap(), store.clone());
+            std::thread::spawn(move || serve(id, stream, &store));
+        }
+    });
+    address
+}
+
+fn serve(id: NodeId, mut stream: TcpStream, store: &Mutex<Store>) {
+    let (mut buffer, mut chunk, mut greeted) = (Vec::new(), [0; 4096], false);
+    loop {
+        let Ok(size @ 1..) = stream.read(&mut chunk) else { return };
+        buffer.extend_from_slice(&chunk[..size]);
+        let mut out = Vec::new();
+        while let Some((frame, size)) = frame::read(&buffer).unwrap() {
+            if greeted {
+                let request = codec::decode(frame.head).unwrap();
+                let Ok(()) = handle(id, &request, frame.bulk, store, &mut out) else { return };
+            } else {
+                assert!(matches!(codec::decode(frame.head).unwrap(), Hello::Client { .. }));
+                let cluster = ClusterId::of_name("fake");
+                let welcome = Hello::Welcome { version: PROTOCOL_VERSION, cluster, node: id };
+                frame::write(&welcome, &[], &mut out);
+                greeted = true;
+            }
+            buffer.drain(..size);
+        }
+        if stream.write_all(&out).is_err() {
+            return;
+        }
+    }
+}
+
+/// Appends the response to `out`; an error closes the connection.
+fn handle(
+    node: NodeId,
+    request: &Request,
+    bulk: &[u8],
+    store: &Mutex<Store>,
+    out: &mut Vec<u8>,
+) -> Result<(), ()> {
+    let mut store = store.lock().unwrap();
+    let fault = (store.plan)(node, request);
+    match &fault {
+        Fault::LoseRequest => return Err(()),
+        Fault::Silence => return Ok(()),
+        Fault::Error(error) => {
+            let response = Response::Error { key: key_of(request), error: error.clone() };
+            frame::write(&response, &[], out);
+            return Ok(());
+        }
+        Fault::None | Fault::LoseReply | Fault::Forget => {}
+    }
+    let ballot = Ballot { round: 3, node: store.leader };
+    let (response, bulk) = match *request {
+        Request::Register { nonce } => {
+            store.sessions += 1;
+            store.slot += 1;
+            let (session, slot) = (SessionId(store.sessions), Slot(store.slot));
+            (Response::Registered { nonce, session, slot, ballot }, vec![])
+        }
+        Request::Command { id, .. } => {
+            let known = store.replies.get(&id).cloned();
+            let (reply, slot) = known.unwrap_or_else(|| {
+                store.slot += 1;
+                let reply = apply(&mut store.keys, &kv::decode_command(bulk).unwrap());
+                (reply, Slot(store.slot))
+            });
+            if !matches!(fault, Fault::Forget) {
+                store.replies.insert(id, (reply.clone(), slot));
+            }
+            (Response::Reply { id, slot, ballot }, kv::encode_reply(&reply))
+        }
+        Request::Read { id, .. } => {
+            let reply = answer(&store.keys, &kv::decode_query(bulk).unwrap());
+            (Response::Read { id, slot: Slot(store.slot), ballot }, kv::encode_reply(&reply))
+        }
+        Request::Status { id } => {
+            let status = Box::new(status(node, &store));
+            (Response::Status { id, status }, vec![])
+        }
+    };
+    if matches!(fault, Fault::LoseReply) {
+        return Err(());
+    }
+    frame::write(&response, &[&bulk], out);
+    Ok(())
+}
+
+fn apply(keys: &mut BTreeMap<Vec<u8>, Vec<u8>>, command: &Command<'_>) -> Reply {
+    match *command {
+        Command::Create { key, .. } if keys.contains_key(key) => Reply::Failed(Failure::Exists),
+        Command::Update { key, .. } | Command::Delete { key } if !keys.contains_key(key) => {
+            Reply::Failed(Failure::NotFound)
+        }
+        Command::Cas { key, expect, .. } if keys.get(key).map(Vec::as_slice) != expect => {
+            Reply::Failed(Failure::Mismatch { present: keys.get(key).cloned() })
+        }
+        Command::Put { key, value }
+        | Command::Create { key, value }
+        | Command::Update { key, value }
+        | Command::Cas { key, value, .. } => {
+            keys.insert(key.to_vec(), value.to_vec());
+            Reply::Done
+        }
+        Command::Delete { key } => {
+            keys.remove(key);
+            Reply::Done
+        }
+        Command::Incr { key, by } => {
+            let before = keys.get(key).map_or("0", |value| str::from_utf8(value).unwrap());
+            let after = before.parse::<i64>().unwrap() + by;
+            keys.insert(key.to_vec(), after.to_string().into_bytes());
+            Reply::Integer(after)
+        }
+    }
+}
+
+fn answer(keys: &BTreeMap<Vec<u8>, Vec<u8>>, query: &Query<'_>) -> Reply {
+    match *query {
+        Query::Get { key } => Reply::Value(keys.get(key).cloned()),
+        Query::Scan { from, to, limit } => {
+            let mut range = keys
+                .range(from.to_vec()..)
+                .take_while(|(key, _)| to.is_none_or(|to| key.as_slice() < to));
+            let entries: Vec<_> =
+                range.by_ref().take(limit as usize).map(|(k, v)| (k.clone(), v.clone())).collect();
+            Reply::Entries { entries, next: range.next().map(|(key, _)| key.clone()) }
+        }
+    }
+}
+
+fn status(node: NodeId, store: &Store) -> NodeStatus {
+    NodeStatus {
+        node,
+        version: "fake".to_owned(),
+        pid: 1,
+        uptime_ms: 1,
+        roles: Roles::ALL,
+        leader: Some(store.leader),
+        ballot: Ballot { round: 3, node: store.leader },
+        leading: node == store.leader,
+        quorum_connected: true,
+        first_unchosen: Slot(store.slot + 1),
+        applied: Slot(store.slot),
+        digest: "0".repeat(32),
+        keys: store.keys.len() as u64,
+        sessions: store.sessions,
+        clients: 1,
+        syncs: 0,
+        peers: vec![],
+    }
+}
