@@ -35,6 +35,7 @@ def main():
     parser.add_argument("--dry-run", action="store_true", help="show the schedule, run nothing")
     parser.add_argument("--binary", type=Path, default=REPOSITORY / "target/release/loggos")
     parser.add_argument("--results", type=Path, default=REPOSITORY / "results")
+    parser.add_argument("--run-id", default=time.strftime("%Y%m%d-%H%M%S"), help="[date and time]")
     parser.add_argument("--run-dir", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.list:
@@ -67,7 +68,7 @@ def main():
 def run_outside(options):
     """Makes the run's folder, runs inside, and hands the folder to whoever called sudo."""
     experiment_dir = options.results.resolve() / options.experiment
-    run_dir = experiment_dir / time.strftime("%Y%m%d-%H%M%S")
+    run_dir = experiment_dir / options.run_id
     run_dir.mkdir(parents=True)
     arguments = [
         "--experiment", options.experiment,
@@ -123,7 +124,7 @@ def what_is_missing(binary):
     except ImportError:
         absent.append("the Python package mininet")
     if absent:
-        return f"not installed: {', '.join(absent)}; scripts/setup.sh --mininet installs them"
+        return f"not installed: {', '.join(absent)}; `scripts/setup.sh mininet` installs them"
     if not binary.is_file():
         return f"{binary} does not exist: build it with `make build`, or give --binary"
     return None

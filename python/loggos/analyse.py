@@ -175,7 +175,7 @@ def publish(run: Run) -> Path:
         if (run.path / name).exists():
             shutil.copyfile(run.path / name, target / name)
     # Flat, because every folder below an experiment's is a run and stays out of version control.
-    for figure in sorted((run.path / "figures").glob("*.svg")):
+    for figure in sorted((run.path / "figures").iterdir()):
         shutil.copyfile(figure, target / figure.name)
     summary = target / "summary.md"
     summary.write_text(summary.read_text().replace("(figures/", "("))
