@@ -22,7 +22,7 @@ build: ## the release binary: target/release/loggos
 demo: build ## three nodes on this machine, and a leader that dies
 	@target/release/loggos demo
 
-test: ## everything that checks the project; as root with Mininet
+test: ## all that checks the project; as root with Mininet
 	@scripts/test.sh
 
 check: ## formatting and lints, edits nothing
@@ -31,13 +31,13 @@ check: ## formatting and lints, edits nothing
 fix: ## formats, and repairs what lints can
 	@scripts/fix.sh
 
-mininet-experiment: ## emulated hosts, as root: EXPERIMENT=failover|list|.. QUICK=1
+mininet-experiment: ## needs root: EXPERIMENT=failover (list: all) QUICK=1
 	@QUICK=$(QUICK) scripts/experiment.sh $(EXPERIMENT)
 
 notebooks: ## the notebooks on the newest run, as pages
 	@scripts/notebooks.sh
 
-install: ## binary, units, example configuration: PREFIX= DESTDIR=
+install: ## binary, units, configuration: PREFIX= DESTDIR=
 	@test -x target/release/loggos || { echo "install: run 'make build' first" >&2; exit 1; }
 	install -D -m 755 target/release/loggos $(DESTDIR)$(PREFIX)/bin/loggos
 	install -d $(DESTDIR)$(UNITDIR) $(DESTDIR)$(SYSUSERSDIR) $(DESTDIR)$(SYSCONFDIR)/loggos
