@@ -25,8 +25,10 @@ pub enum Fault {
     LoseReply,
     /// Never answers.
     Silence,
-    /// Does it and forgets that it did: a second one will be executed again.
-    Forget,
+    /// The same, and forgets that it did it: the retry will be executed again.
+    ForgetAndLoseReply,
+    /// Says that it did it.
+    Pretend,
     Error(ErrorReply),
 }
 
@@ -122,7 +124,7 @@ fn handle(
             frame::write(&response, &[], out);
             return Ok(());
         }
-        Fault::None | Fault::LoseReply | Fault::Forget => {}
+        Fault::None | Fault::LoseReply | Fault::ForgetAndLoseReply | Fault::Pretend => {}
     }
     let ballot = Ballot { round: 3, node: store.leader };
     let (response, bulk) = match *request {
@@ -136,10 +138,14 @@ fn handle(
             let known = store.replies.get(&id).cloned();
             let (reply, slot) = known.unwrap_or_else(|| {
                 store.slot += 1;
+                let before = matches!(fault, Fault::Pretend).then(|| store.keys.clone());
                 let reply = apply(&mut store.keys, &kv::decode_command(bulk).unwrap());
+                if let Some(before) = before {
+                    store.keys = before;
+                }
                 (reply, Slot(store.slot))
             });
-            if !matches!(fault, Fault::Forget) {
+            if !matches!(fault, Fault::ForgetAndLoseReply) {
                 store.replies.insert(id, (reply.clone(), slot));
             }
             (Response::Reply { id, slot, ballot }, kv::encode_reply(&reply))
@@ -153,7 +159,7 @@ fn handle(
             (Response::Status { id, status }, vec![])
         }
     };
-    if matches!(fault, Fault::LoseReply) {
+    if matches!(fault, Fault::LoseReply | Fault::ForgetAndLoseReply) {
         return Err(());
     }
     frame::write(&response, &[&bulk], out);
@@ -181,7 +187,7 @@ fn apply(keys: &mut BTreeMap<Vec<u8>, Vec<u8>>, command: &Command<'_>) -> Reply 
             Reply::Done
         }
         Command::Incr { key, by } => {
-            let before = keys.get(key).map_or("0", |value| str::from_utf8(value).unwrap());
+            let before = keys.get(key).map_or("0", |value| std::str::from_utf8(value).unwrap());
             let after = before.parse::<i64>().unwrap() + by;
             keys.insert(key.to_vec(), after.to_string().into_bytes());
             Reply::Integer(after)

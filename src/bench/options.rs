@@ -1,0 +1,212 @@
+//! What can be asked of the load generator, and which of it makes no sense.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+use crate::cli::duration;
+use crate::limits::{SESSION_WINDOW_MAX, SESSIONS_MAX, VALUE_SIZE_MAX};
+
+use super::keys::VALUE_STAMP_SIZE;
+
+#[derive(Args, Clone, Debug)]
+#[command(next_line_help = true)]
+pub struct Options {
+    /// Connections, each with a session of its own
+    #[arg(long, short = 'c', value_name = "N", default_value_t = 16)]
+    pub clients: usize,
+    /// Operations that each connection keeps in flight
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub in_flight: usize,
+    /// Measured time
+    #[arg(long, short = 'd', value_name = "TIME", default_value = "10s", value_parser = duration::parse_positive)]
+    pub duration: Duration,
+    /// Time under load before the measuring begins
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = duration::parse)]
+    pub warmup: Duration,
+    /// What is written (incr: counters, create: new keys)
+    #[arg(long, value_enum, default_value_t = Workload::Put, hide_possible_values = true)]
+    #[arg(value_name = "put|incr|create")]
+    pub workload: Workload,
+    /// Keys to choose from (put, incr)
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    pub keys: u64,
+    /// Bytes of each value (put, create)
+    #[arg(long, value_name = "BYTES", default_value_t = 256)]
+    pub value_size: usize,
+    /// Share of reads, 0 to 1; their keys are written first
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
+    pub reads: f64,
+    /// What reads may return
+    #[arg(long, value_enum, default_value_t = ReadConsistency::Linearizable)]
+    #[arg(value_name = "linearizable|stale", hide_possible_values = true)]
+    pub consistency: ReadConsistency,
+    /// Zipf exponent of the choice of keys (0: uniform)
+    #[arg(long, value_name = "THETA", default_value_t = 0.0)]
+    pub skew: f64,
+    /// Open loop: operations a second, whether or not the cluster keeps up;
+    /// latency counts from the intended start. [default: closed loop, each
+    /// connection waits for its reply]
+    #[arg(long, value_name = "OPS", verbatim_doc_comment)]
+    pub rate: Option<f64>,
+    /// Spacing of the intended starts of an open loop
+    #[arg(long, value_enum, default_value_t = Spacing::Poisson, hide_possible_values = true)]
+    #[arg(value_name = "poisson|uniform")]
+    pub arrivals: Spacing,
+    /// Where connections go: the leader, or all nodes
+    #[arg(long, value_enum, default_value_t = Target::Leader, hide_possible_values = true)]
+    #[arg(value_name = "leader|spread")]
+    pub target: Target,
+    /// Without reply for so long, an operation is sent again to another node,
+    /// under the same id
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = duration::parse_positive)]
+    #[arg(verbatim_doc_comment)]
+    pub op_timeout: Duration,
+    /// After so long an operation ends with an unknown outcome
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration::parse_positive)]
+    pub give_up: Duration,
+    /// Seed of keys and arrivals [default: random, and reported in the JSON]
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// Between two lines of progress (5s at least, if on no terminal)
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = duration::parse_positive)]
+    pub interval: Duration,
+    /// Read everything back in the end and count what was lost or done twice
+    /// (then the exit code is 5); with put, connections share no keys
+    #[arg(long, verbatim_doc_comment)]
+    pub check: bool,
+    /// Write all results as JSON; `-` is standard output, in place of the table
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Write one trace record for every operation that ended
+    #[arg(long, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
+    /// No progress on standard error
+    #[arg(long, short = 'q')]
+    pub quiet: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Workload {
+    Put,
+    Incr,
+    Create,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ReadConsistency {
+    Linearizable,
+    Stale,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Spacing {
+    Poisson,
+    Uniform,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Target {
+    Leader,
+    Spread,
+}
+
+impl Options {
+    /// Whether the numbers make sense together; else one line that says which does not.
+    pub fn check(&self) -> Result<(), String> {
+        let range = |name: &str, value: usize, max: usize| {
+            if (1..=max).contains(&value) {
+                Ok(())
+            } else {
+                Err(format!("--{name} is {value}; allowed is 1 to {max}"))
+            }
+        };
+        range("clients", self.clients, SESSIONS_MAX / 2)?;
+        // Half, so that one slow command does not stop the others of its session at once.
+        range("in-flight", self.in_flight, SESSION_WINDOW_MAX / 2)?;
+        range("keys", usize::try_from(self.keys).unwrap_or(usize::MAX), 100_000_000)?;
+        if VALUE_SIZE_MAX < self.value_size {
+            return Err(format!(
+                "--value-size is {}; allowed is 0 to {VALUE_SIZE_MAX}",
+                self.value_size
+            ));
+        }
+        if !(0.0..=1.0).contains(&self.reads) {
+            return Err(format!("--reads is {}; allowed is 0 to 1", self.reads));
+        }
+        if !(0.0..=10.0).contains(&self.skew) {
+            return Err(format!("--skew is {}; allowed is 0 to 10", self.skew));
+        }
+        if self.rate.is_some_and(|rate| !(0.001..=10_000_000.0).contains(&rate)) {
+            return Err("--rate: allowed is 0.001 to 10000000 operations a second".to_owned());
+        }
+        if self.check && self.workload != Workload::Incr && self.value_size < VALUE_STAMP_SIZE {
+            return Err(format!(
+                "--check needs --value-size {VALUE_STAMP_SIZE} or more: values then say who wrote them"
+            ));
+        }
+        let own_keys = (self.clients * self.in_flight) as u64;
+        if self.check && self.workload == Workload::Put && self.keys < own_keys {
+            return Err(format!(
+                "--check needs --keys {own_keys} or more: each operation in flight has its own"
+            ));
+        }
+        Ok(())
+    }
+
+    /// Whether each connection writes only keys of its own, so that the last write is known.
+    pub fn partitioned(&self) -> bool {
+        self.check && self.workload == Workload::Put
+    }
+
+    /// Whether the keys are written once before the load: a read of a missing key costs less.
+    pub fn preloads(&self) -> bool {
+        self.workload == Workload::Put && 0.0 < self.reads
+    }
+}
+
+#[cfg(test)]
+pub mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    /// The options of a command line.
+    pub fn options(line: &str) -> Options {
+        Line::try_parse_from(std::iter::once("bench").chain(line.split_whitespace()))
+            .unwrap()
+            .options
+    }
+
+    #[test]
+    fn defaults_make_sense() {
+        assert_eq!(options("").check(), Ok(()));
+        assert_eq!(options("--check").check(), Ok(()));
+    }
+
+    #[test]
+    fn nonsense_is_named() {
+        for (line, name) in [
+            ("--clients 0", "--clients"),
+            ("--in-flight 5000", "--in-flight"),
+            ("--keys 0", "--keys"),
+            ("--reads 1.5", "--reads"),
+            ("--reads NaN", "--reads"),
+            ("--skew 11", "--skew"),
+            ("--rate 0", "--rate"),
+            ("--value-size 99999999", "--value-size"),
+            ("--check --value-size 8", "--value-size"),
+            ("--check --keys 8 --clients 9", "--keys"),
+        ] {
+            let error = options(line).check().unwrap_err();
+            assert!(error.contains(name), "{error}");
+        }
+    }
+}

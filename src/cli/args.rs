@@ -1,0 +1,298 @@
+//! What can be typed: the subcommands and their arguments, with their help.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+use super::duration;
+use crate::bench::options::Options;
+
+const AFTER_HELP: &str = "\
+Exit codes:
+  0   it worked
+  1   a condition failed: the reply says no (get of a missing key, create of an
+      existing one, cas of another value; status: nobody leads)
+  2   bad command line, configuration or file
+  3   it certainly did not happen: no node could be reached, or it was refused
+  4   it may or may not have happened: no reply in time
+  5   a check failed: bench --check found an error, wal inspect a damaged log
+  70  a bug in this program
+Errors are one line on standard error.
+
+A word that begins with a hyphen and is no option goes behind `--`:
+  loggos put -- -key -value
+
+Environment:
+  LOGGOS_NODES  client addresses, where neither --nodes nor --config is given";
+
+/// One log of commands, identical on several machines, and a key-value store on it
+#[derive(Parser, Debug)]
+#[command(name = "loggos", version, after_help = AFTER_HELP)]
+#[command(disable_help_subcommand = true, subcommand_required = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Run a node
+    Serve(ServeArgs),
+    /// Print the value of a key
+    Get(Online<GetArgs>),
+    /// Set a key
+    Put(Online<PutArgs>),
+    /// Set a key that does not exist
+    Create(Online<PutArgs>),
+    /// Set a key that exists
+    Update(Online<PutArgs>),
+    /// Remove a key that exists
+    Delete(Online<DeleteArgs>),
+    /// Set a key if it holds the expected value (compare and set)
+    Cas(Online<CasArgs>),
+    /// Add to the integer of a key, and print the sum
+    Incr(Online<IncrArgs>),
+    /// Print keys and their values, in key order
+    Scan(Online<ScanArgs>),
+    /// Type commands line by line, or run a script from standard input
+    Shell(Online<NoArgs>),
+    /// What each node knows: leader, ballot, slots, peers
+    Status(Online<StatusArgs>),
+    /// Put load on a cluster and measure throughput, latency and gaps
+    Bench(BenchArgs),
+    /// Start three nodes here, kill the leader, and tell what happens
+    Demo(DemoArgs),
+    /// Look into a node's log
+    #[command(subcommand)]
+    Wal(WalCommand),
+}
+
+/// The commands of the shell.
+#[derive(Parser, Debug)]
+#[command(name = "", no_binary_name = true, disable_help_flag = true)]
+#[command(subcommand_required = true, disable_help_subcommand = true)]
+#[command(help_template = "{subcommands}\n{after-help}")]
+#[command(after_help = "\
+Words are separated by blanks; quote with '…' or \"…\", and write any byte as \\xNN.
+`help COMMAND` says more. Ctrl-D leaves.")]
+pub struct ShellLine {
+    #[command(subcommand)]
+    pub command: ShellCommand,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum ShellCommand {
+    /// Print the value of a key
+    Get(GetArgs),
+    /// Set a key
+    Put(PutArgs),
+    /// Set a key that does not exist
+    Create(PutArgs),
+    /// Set a key that exists
+    Update(PutArgs),
+    /// Remove a key that exists
+    Delete(DeleteArgs),
+    /// Set a key if it holds the expected value (compare and set)
+    Cas(CasArgs),
+    /// Add to the integer of a key, and print the sum
+    Incr(IncrArgs),
+    /// Print keys and their values, in key order
+    Scan(ScanArgs),
+    /// What each node knows: leader, ballot, slots, peers
+    Status(StatusArgs),
+    /// Say more about a command
+    Help { command: Option<String> },
+    /// Leave
+    #[command(alias = "quit")]
+    Exit,
+}
+
+/// Arguments of a command that talks to a cluster.
+#[derive(Args, Debug)]
+pub struct Online<T: Args> {
+    #[command(flatten)]
+    pub what: T,
+    #[command(flatten)]
+    pub connect: ConnectArgs,
+}
+
+#[derive(Args, Debug)]
+pub struct NoArgs {}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Cluster")]
+pub struct ConnectArgs {
+    #[command(flatten)]
+    pub nodes: NodesArgs,
+    /// How long to try, at all nodes together
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration::parse_positive)]
+    pub timeout: Duration,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Cluster")]
+pub struct NodesArgs {
+    /// Where they are [default: $LOGGOS_NODES or 127.0.0.1:7401]
+    #[arg(long, value_name = "HOST:PORT,…")]
+    pub nodes: Option<String>,
+    /// Take that from the cluster's configuration
+    #[arg(long, value_name = "FILE", conflicts_with = "nodes")]
+    pub config: Option<PathBuf>,
+}
+
+#[derive(Args, Clone, Copy, Debug, Default)]
+pub struct FormatArgs {
+    /// Print the reply as one line of JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Say on standard error where it was decided and who replied
+    #[arg(long, short)]
+    pub verbose: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct ServeArgs {
+    /// Configuration of the cluster, the same for all nodes
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// Which of its nodes this is
+    #[arg(long, value_name = "ID")]
+    pub node: Option<u16>,
+    /// Where its log and snapshots lie
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Write trace records of what happens when
+    #[arg(long, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
+    /// error, warn, info, debug or trace
+    #[arg(long, value_name = "LEVEL")]
+    pub log_level: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub struct GetArgs {
+    #[arg(help = "The key")]
+    pub key: OsString,
+    /// Take what the node has applied, at once; it may be out of date
+    #[arg(long)]
+    pub stale: bool,
+    /// Print the bytes of the value as they are, without a newline
+    #[arg(long, conflicts_with = "json")]
+    pub raw: bool,
+    #[command(flatten)]
+    pub format: FormatArgs,
+}
+
+#[derive(Args, Debug)]
+pub struct PutArgs {
+    #[arg(help = "The key")]
+    pub key: OsString,
+    /// The value; `-` reads it from standard input
+    #[arg(allow_negative_numbers = true)]
+    pub value: OsString,
+    #[command(flatten)]
+    pub format: FormatArgs,
+}
+
+#[derive(Args, Debug)]
+pub struct DeleteArgs {
+    #[arg(help = "The key")]
+    pub key: OsString,
+    #[command(flatten)]
+    pub format: FormatArgs,
+}
+
+#[derive(Args, Debug)]
+pub struct CasArgs {
+    #[arg(help = "The key")]
+    pub key: OsString,
+    /// What the key must hold (`create` is for keys that must not exist)
+    #[arg(allow_negative_numbers = true)]
+    pub expect: OsString,
+    /// The new value; `-` reads it from standard input
+    #[arg(allow_negative_numbers = true)]
+    pub value: OsString,
+    #[command(flatten)]
+    pub format: FormatArgs,
+}
+
+#[derive(Args, Debug)]
+pub struct IncrArgs {
+    #[arg(help = "The key")]
+    pub key: OsString,
+    /// What to add; a key that does not exist counts as 0
+    #[arg(default_value_t = 1, allow_negative_numbers = true)]
+    pub by: i64,
+    #[command(flatten)]
+    pub format: FormatArgs,
+}
+
+#[derive(Args, Debug)]
+pub struct ScanArgs {
+    /// Only keys that begin with this
+    pub prefix: Option<OsString>,
+    /// First key
+    #[arg(long, value_name = "KEY", conflicts_with = "prefix")]
+    pub from: Option<OsString>,
+    /// First key not to be printed
+    #[arg(long, value_name = "KEY", conflicts_with = "prefix")]
+    pub to: Option<OsString>,
+    /// At most so many; each 10000 are a read of their own
+    #[arg(long, value_name = "N")]
+    pub limit: Option<u64>,
+    /// Print keys only
+    #[arg(long, short)]
+    pub keys: bool,
+    /// Take what the node has applied, at once; it may be out of date
+    #[arg(long)]
+    pub stale: bool,
+    #[command(flatten)]
+    pub format: FormatArgs,
+}
+
+#[derive(Args, Clone, Copy, Debug)]
+pub struct StatusArgs {
+    /// Print everything as one line of JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct BenchArgs {
+    #[command(flatten)]
+    pub options: Options,
+    #[command(flatten)]
+    pub nodes: NodesArgs,
+}
+
+#[derive(Args, Debug)]
+pub struct DemoArgs {
+    /// Keep the directory with configuration, logs and data
+    #[arg(long)]
+    pub keep: bool,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum WalCommand {
+    /// List the records of a stopped node's log and say whether it is sound
+    Inspect {
+        /// The node's data directory
+        dir: PathBuf,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    /// clap checks its definitions when it is asked to, and otherwise when a user meets the mistake.
+    #[test]
+    fn the_definitions_are_sound() {
+        Cli::command().debug_assert();
+        ShellLine::command().debug_assert();
+    }
+}

@@ -1,0 +1,276 @@
+//! `loggos shell`: the commands on keys, line by line, with history and completion; or a script.
+
+use std::ffi::OsString;
+use std::io::{BufRead, IsTerminal, Write};
+use std::net::SocketAddr;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{CommandFactory, Parser};
+use rustyline::completion::Completer;
+use rustyline::config::Configurer;
+use rustyline::error::ReadlineError;
+use rustyline::highlight::Highlighter;
+use rustyline::hint::Hinter;
+use rustyline::history::DefaultHistory;
+use rustyline::validate::Validator;
+use rustyline::{Context, Editor, Helper};
+
+use super::args::{ShellCommand, ShellLine};
+use super::kv::{self, Kv};
+use super::{Failure, status, words};
+use crate::client::Client;
+
+const HISTORY_LINES_MAX: usize = 1000;
+
+pub struct Shell {
+    nodes: Vec<SocketAddr>,
+    timeout: Duration,
+    /// One for the whole shell: one session, and it stays with a node that answers.
+    client: Client,
+}
+
+enum Next {
+    GoOn,
+    Leave,
+}
+
+impl Shell {
+    pub fn new(nodes: Vec<SocketAddr>, timeout: Duration) -> Shell {
+        let client = Client::new(&nodes, timeout);
+        Shell { nodes, timeout, client }
+    }
+
+    /// Reads commands from standard input to its end.
+    pub fn run(&mut self) -> Result<(), Failure> {
+        let stdin = std::io::stdin();
+        if stdin.is_terminal() {
+            self.run_terminal()
+        } else {
+            self.run_script(&mut stdin.lock(), &mut std::io::stdout())
+        }
+    }
+
+    /// One command a line, `#` begins a comment line. Goes on behind a failure; the last one is the
+    /// outcome.
+    fn run_script(&mut self, input: &mut dyn BufRead, out: &mut dyn Write) -> Result<(), Failure> {
+        let mut outcome = Ok(());
+        for (number, line) in (1..).zip(input.lines()) {
+            let line = line.map_err(|error| Failure::usage(format!("standard input: {error}")))?;
+            match self.run_line(&line, out) {
+                Ok(Next::GoOn) => {}
+                Ok(Next::Leave) => break,
+                Err(failure) => {
+                    // Each failure is told when it happens; the last one once, by our caller.
+                    let message = format!("line {number}: {}", failure.message);
+                    let failure = Failure { message, ..failure };
+                    if let Err(earlier) = std::mem::replace(&mut outcome, Err(failure)) {
+                        earlier.print();
+                    }
+                }
+            }
+        }
+        outcome
+    }
+
+    fn run_terminal(&mut self) -> Result<(), Failure> {
+        let failed = |error: ReadlineError| Failure::usage(format!("the terminal: {error}"));
+        let mut editor: Editor<Words, DefaultHistory> = Editor::new().map_err(failed)?;
+        editor.set_helper(Some(Words::new()));
+        editor.set_max_history_size(HISTORY_LINES_MAX).map_err(failed)?;
+        let history = history_path();
+        if let Some(path) = &history {
+            // None yet, or not readable: a shell without its past is still a shell.
+            let _ = editor.load_history(path);
+        }
+        println!("`help` lists the commands, Ctrl-D leaves.");
+        loop {
+            match editor.readline("loggos> ") {
+                Ok(line) => {
+                    editor.add_history_entry(line.as_str()).map_err(failed)?;
+                    match self.run_line(&line, &mut std::io::stdout()) {
+                        Ok(Next::GoOn) => {}
+                        Ok(Next::Leave) => break,
+                        Err(failure) => failure.print(),
+                    }
+                }
+                Err(ReadlineError::Interrupted) => {}
+                Err(ReadlineError::Eof) => break,
+                Err(error) => return Err(failed(error)),
+            }
+        }
+        if let Some(path) = history {
+            let kept = path.parent().map_or(Ok(()), std::fs::create_dir_all);
+            if kept.is_err() || editor.save_history(&path).is_err() {
+                eprintln!("loggos: the history could not be kept in {}", path.display());
+            }
+        }
+        Ok(())
+    }
+
+    fn run_line(&mut self, line: &str, out: &mut dyn Write) -> Result<Next, Failure> {
+        if line.trim_start().starts_with('#') {
+            return Ok(Next::GoOn);
+        }
+        let words = words::split(line).map_err(Failure::usage)?;
+        if words.is_empty() {
+            return Ok(Next::GoOn);
+        }
+        let parsed = ShellLine::try_parse_from(words.into_iter().map(os_string));
+        let kv = match parsed
+            .map_err(|error| Failure::usage(super::reduce(&error, "`help`")))?
+            .command
+        {
+            ShellCommand::Get(args) => Kv::Get(args),
+            ShellCommand::Put(args) => Kv::Put(args),
+            ShellCommand::Create(args) => Kv::Create(args),
+            ShellCommand::Update(args) => Kv::Update(args),
+            ShellCommand::Delete(args) => Kv::Delete(args),
+            ShellCommand::Cas(args) => Kv::Cas(args),
+            ShellCommand::Incr(args) => Kv::Incr(args),
+            ShellCommand::Scan(args) => Kv::Scan(args),
+            ShellCommand::Status(args) => {
+                status::run(args, &self.nodes, self.timeout, out)?;
+                return Ok(Next::GoOn);
+            }
+            ShellCommand::Help { command } => {
+                let help = help(command.as_deref())?;
+                out.write_all(help.as_bytes()).map_err(|error| Failure::output(&error))?;
+                return Ok(Next::GoOn);
+            }
+            ShellCommand::Exit => return Ok(Next::Leave),
+        };
+        let mut session = kv::Session { client: &mut self.client, out, input: None };
+        kv::run(&kv, &mut session).map(|()| Next::GoOn)
+    }
+}
+
+/// The list of commands, or all about one.
+fn help(command: Option<&str>) -> Result<String, Failure> {
+    let mut all = ShellLine::command();
+    all.build();
+    let help = match command {
+        None => Some(all.render_help()),
+        Some(name) => all.find_subcommand_mut(name).map(clap::Command::render_help),
+    };
+    match (help, command) {
+        (Some(help), _) => Ok(format!("{}\n", help.to_string().trim_end())),
+        (None, name) => Err(Failure::usage(format!(
+            "there is no command {:?}; try `help`",
+            name.unwrap_or_default()
+        ))),
+    }
+}
+
+pub fn os_string(bytes: Vec<u8>) -> OsString {
+    OsString::from_vec(bytes)
+}
+
+/// `$XDG_STATE_HOME/loggos/history`, by default below `~/.local/state`.
+fn history_path() -> Option<PathBuf> {
+    let state = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from).filter(|p| p.is_absolute());
+    let state =
+        state.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".local/state")))?;
+    Some(state.join("loggos/history"))
+}
+
+/// Completes the first word, and what follows `help`.
+struct Words {
+    commands: Vec<String>,
+}
+
+impl Words {
+    fn new() -> Words {
+        let all = ShellLine::command();
+        let commands = all.get_subcommands().map(|command| command.get_name().to_owned());
+        Words { commands: commands.collect() }
+    }
+
+    /// Where the word before `pos` begins, and the commands that it can become.
+    fn candidates(&self, line: &str, pos: usize) -> (usize, Vec<String>) {
+        let before = &line[..pos];
+        let start = before.rfind(char::is_whitespace).map_or(0, |blank| blank + 1);
+        let first = before[..start].trim();
+        if !first.is_empty() && first != "help" {
+            return (pos, Vec::new());
+        }
+        let matching = self.commands.iter().filter(|name| name.starts_with(&before[start..]));
+        (start, matching.map(|name| format!("{name} ")).collect())
+    }
+}
+
+impl Completer for Words {
+    type Candidate = String;
+
+    fn complete(
+        &self,
+        line: &str,
+        pos: usize,
+        _: &Context<'_>,
+    ) -> rustyline::Result<(usize, Vec<String>)> {
+        Ok(self.candidates(line, pos))
+    }
+}
+
+impl Hinter for Words {
+    type Hint = String;
+}
+
+impl Highlighter for Words {}
+impl Validator for Words {}
+impl Helper for Words {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::fake::Fake;
+
+    fn script(lines: &str) -> (String, Option<Failure>) {
+        let fake = Fake::well(1);
+        let mut shell = Shell::new(fake.addresses, Duration::from_secs(20));
+        let mut out = Vec::new();
+        let outcome = shell.run_script(&mut lines.as_bytes(), &mut out);
+        (String::from_utf8(out).unwrap(), outcome.err())
+    }
+
+    #[test]
+    fn a_script_runs_line_by_line() {
+        let (out, failure) = script("# comment\n\nput 'a b' \"c\\x64\"\nget 'a b'\nexit\nget x");
+        assert_eq!((out.as_str(), failure.is_none()), ("ok\ncd\n", true));
+    }
+
+    /// A failure does not stop a script; the last one gives the exit code and names its line.
+    #[test]
+    fn the_last_failure_counts() {
+        let (out, failure) = script("get x\nput x 1\nbogus\nincr x\n");
+        assert_eq!(out, "ok\n2\n");
+        let failure = failure.unwrap();
+        assert_eq!(failure.code, 2);
+        assert!(failure.message.starts_with("line 3: "), "{}", failure.message);
+    }
+
+    #[test]
+    fn the_value_of_a_hyphen_is_a_hyphen() {
+        assert_eq!(script("put k -\nget k").0, "ok\n-\n");
+    }
+
+    #[test]
+    fn help_lists_the_commands() {
+        let (out, failure) = script("help\nhelp cas\n");
+        assert!(failure.is_none());
+        for word in ["get", "scan", "status", "exit", "EXPECT"] {
+            assert!(out.contains(word), "{word}: {out}");
+        }
+        assert_eq!(script("help bogus").1.unwrap().code, 2);
+    }
+
+    #[test]
+    fn completion() {
+        let words = Words::new();
+        assert_eq!(words.candidates("cr", 2), (0, vec!["create ".to_owned()]));
+        assert_eq!(words.candidates("help st", 7), (5, vec!["status ".to_owned()]));
+        assert_eq!(words.candidates("get cr", 6), (6, vec![]), "keys are not completed");
+        assert!(words.candidates("", 0).1.len() > 8);
+    }
+}
