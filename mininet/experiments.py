@@ -24,9 +24,11 @@ class Experiment:
     segment_mib: int
     sync: bool
     node_traces: bool
-    # The load: `rate` operations a second over all clients (None: as fast as replies come), or
-    # one run of the load for each of `rates`, `repeats` times over.
+    # The load: connections and how many operations each has under way; `rate` operations a second
+    # over all of them (None: as fast as replies come), or one run of the load for each of `rates`,
+    # `repeats` times over.
     clients: int
+    in_flight: int
     rate: int | None
     rates: tuple[int, ...]
     repeats: int
@@ -76,6 +78,7 @@ FAILOVER = Experiment(
     sync=True,
     node_traces=True,
     clients=16,
+    in_flight=1,
     rate=1000,
     rates=(),
     repeats=1,
@@ -104,6 +107,7 @@ STEADY = replace(
     # Traces of every request would take part of the processor that is being measured.
     node_traces=False,
     clients=64,
+    in_flight=4,
     rate=None,
     rates=(500, 1000, 2000, 4000, 8000, 12000, 16000, 24000, 32000, 48000, 64000),
     repeats=3,
@@ -126,4 +130,14 @@ SMOKE = replace(
     schedule=(At(2, Kill("leader")), At(4, Restart("killed"))),
 )
 
-EXPERIMENTS = {experiment.name: experiment for experiment in (FAILOVER, STEADY, SMOKE)}
+SAMPLE = replace(
+    SMOKE,
+    name="sample",
+    title="Three nodes, few requests: the recorded run of the notebook's test",
+    rate=80,
+    duration_s=2.5,
+    warmup_s=0.5,
+    schedule=(At(1, Kill("leader")), At(2, Restart("killed"))),
+)
+
+EXPERIMENTS = {experiment.name: experiment for experiment in (FAILOVER, STEADY, SMOKE, SAMPLE)}

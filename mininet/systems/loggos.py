@@ -12,6 +12,7 @@ import signal
 import subprocess
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 from sandbox import die_with_parent
 from topology import node_address
@@ -29,10 +30,13 @@ class Command:
     process: subprocess.Popen
     host: str
     line: list
+    run_dir: Path
 
     def as_json(self):
         """Where, what, and with which exit code it ended."""
-        return {"host": self.host, "command": self.line, "exit": self.process.poll()}
+        # Where the run's folder lay says nothing about the run, and it may be moved.
+        line = [part.replace(str(self.run_dir), "RUN") for part in self.line]
+        return {"host": self.host, "command": " ".join(line), "exit": self.process.poll()}
 
 
 class Loggos:
@@ -204,8 +208,9 @@ class Loggos:
                 str(self._home(host) / "loggos"), "bench",
                 "--nodes", ",".join(f"{node_address(n)}:{CLIENT_PORT}" for n in nodes),
                 "--clients", str(experiment.clients),
-                "--duration", str(experiment.duration_s),
-                "--warmup", str(experiment.warmup_s),
+                "--in-flight", str(experiment.in_flight),
+                "--duration", f"{experiment.duration_s}s",
+                "--warmup", f"{experiment.warmup_s}s",
                 "--keys", str(experiment.keys),
                 "--value-size", str(experiment.value_size),
                 "--reads", str(experiment.reads),
@@ -261,7 +266,7 @@ class Loggos:
         process = host.popen(
             command, stdin=subprocess.DEVNULL, preexec_fn=die_with_parent, **kwargs
         )
-        self.commands.append(Command(process, host.name, command))
+        self.commands.append(Command(process, host.name, command, self.run_dir))
         return process
 
     def _log(self, node):

@@ -134,9 +134,14 @@ def summary(run: Run) -> pd.DataFrame:
 def check(run: Run) -> dict:
     """What the load generators found when they compared what was acknowledged with what is there.
 
-    `lost`, `duplicated` and `unknown` are sums over the generators; None where none checked.
+    Sums over the generators: `lost`, `duplicated`, `stale` and `unexpected` (None where none
+    checked), and `unknown`, the operations that ended without a definite answer.
     """
-    return {key: _total(run.benches, key) for key in ("lost", "duplicated", "unknown")}
+    checks = [bench["check"] for bench in run.benches if bench.get("check")]
+    keys = ("lost", "duplicated", "stale", "unexpected")
+    found = {key: sum(check[key] for check in checks) if checks else None for key in keys}
+    classes = [bench[name] for bench in run.benches for name in ("reads", "writes")]
+    return {**found, "unknown": sum(one["unknown"] for one in classes)}
 
 
 def around(run: Run, time_ns: int, before_ns: int, after_ns: int) -> pd.DataFrame:
@@ -163,10 +168,3 @@ def around(run: Run, time_ns: int, before_ns: int, after_ns: int) -> pd.DataFram
             "what": what,
         }
     ).reset_index(drop=True)
-
-
-def _total(benches: list[dict], key: str) -> int | None:
-    values = [(bench.get("check") or {}).get(key) for bench in benches]
-    # A number, or the list of what was lost.
-    amounts = [len(v) if isinstance(v, list) else int(v) for v in values if v is not None]
-    return sum(amounts) if amounts else None

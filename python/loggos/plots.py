@@ -152,65 +152,67 @@ def timeline(run: Run, title: str | None = None) -> Figure:
     return figure
 
 
-def election(run: Run, event: pd.Series, before_ms: float = 60, after_ms: float = 600) -> Figure:
-    """What each node recorded around one fault, and when clients got replies."""
+# An election's records: marker, colour, words, and how far above the node's line it is drawn.
+# Phase 1 takes less than a millisecond on a LAN, and the three would hide each other.
+ELECTION_MARKS = {
+    Kind.PEER_DOWN: ("x", COLORS["failed"], "peer lost", 0),
+    Kind.PEER_UP: ("+", COLORS["failed"], "peer back", 0),
+    Kind.SCOUT_STARTED: (">", COLORS["cut"], "phase 1 begins", -0.25),
+    Kind.PREEMPTED: ("v", COLORS["p99"], "preempted", 0.25),
+    Kind.ADOPTED: ("*", COLORS["leader"], "adopted: leads", 0),
+    Kind.LEADER_CHANGED: ("o", COLORS["throughput"], "follows the new leader", 0.25),
+    Kind.NODE_STARTED: ("s", COLORS["pause"], "started", 0),
+}
+
+
+def election(run: Run, event: pd.Series, after_ms: float | None = None) -> Figure:
+    """What each node recorded around one fault, and when clients got replies.
+
+    Shows as much time as the outage asks for, or `after_ms` after the fault.
+    """
     time_ns = int(event["time_ns"])
+    gap = stats.longest_gap(run.operations, time_ns, time_ns + 2_000_000_000)
+    first_ms, last_ms = (gap.start_ns - time_ns) / 1e6, (gap.end_ns - time_ns) / 1e6
+    after_ms = after_ms or max(100, 1.8 * last_ms)
+    before_ms = 0.2 * after_ms
     near = faults.around(run, time_ns, int(before_ms * 1e6), int(after_ms * 1e6))
-    markers = {
-        Kind.PEER_DOWN: ("x", COLORS["failed"], "peer lost"),
-        Kind.PEER_UP: ("+", COLORS["failed"], "peer back"),
-        Kind.SCOUT_STARTED: (">", COLORS["cut"], "scout started (phase 1)"),
-        Kind.PREEMPTED: ("v", COLORS["p99"], "preempted"),
-        Kind.ADOPTED: ("*", COLORS["leader"], "adopted: leads"),
-        Kind.LEADER_CHANGED: ("o", COLORS["throughput"], "follows the new leader"),
-        Kind.NODE_STARTED: ("s", COLORS["pause"], "started"),
-    }
-    replies = stats.succeeded(run.operations)["end_ns"]
-    replies = (
-        replies[replies.between(time_ns - before_ms * 1e6, time_ns + after_ms * 1e6)] - time_ns
-    ) / 1e6
+    replies = (stats.succeeded(run.operations)["end_ns"] - time_ns) / 1e6
+    replies = replies[replies.between(-before_ms, after_ms)]
     with rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, 0.9 + 0.36 * (len(run.nodes) + 1)), layout="constrained")
+        figure = Figure(figsize=(WIDTH, 1.1 + 0.4 * (len(run.nodes) + 1)), layout="constrained")
         axes = figure.subplots()
         for span in faults.leaders(run).itertuples():
-            axes.hlines(
-                span.node,
-                (span.start_ns - time_ns) / 1e6,
-                (span.end_ns - time_ns) / 1e6,
-                color=COLORS["leader"],
-                lw=6,
-                alpha=0.45,
-            )
-        for kind, (marker, color, words) in markers.items():
+            ends = [(span.start_ns - time_ns) / 1e6, (span.end_ns - time_ns) / 1e6]
+            axes.hlines(span.node, *ends, color=COLORS["leader"], lw=6, alpha=0.35)
+        for kind, (marker, color, words, below) in ELECTION_MARKS.items():
             rows = near[near["kind"] == kind]
             if len(rows):
-                axes.plot(
-                    rows["ms"],
-                    rows["node"],
-                    ls="",
-                    marker=marker,
-                    ms=8 if marker == "*" else 5,
-                    color=color,
-                    label=words,
-                )
-        axes.plot(
-            replies,
-            np.zeros(len(replies)),
-            ls="",
-            marker="|",
-            ms=7,
-            mew=0.7,
-            color=COLORS["p50"],
-            label="reply to a client",
+                look = {"marker": marker, "color": color, "ms": 8 if marker == "*" else 5}
+                axes.plot(rows["ms"], rows["node"] + below, ls="", label=words, **look)
+        look = {"marker": "|", "color": COLORS["p50"], "ms": 7, "mew": 0.7}
+        axes.plot(replies, np.zeros(len(replies)), ls="", label="reply to a client", **look)
+        axes.annotate(
+            "",
+            (first_ms, 0),
+            (last_ms, 0),
+            arrowprops={"arrowstyle": "<->", "lw": 0.8, "shrinkA": 1, "shrinkB": 1},
+        )
+        axes.annotate(
+            f"{last_ms - first_ms:.0f} ms",
+            ((first_ms + last_ms) / 2, 0),
+            xytext=(0, 3),
+            textcoords="offset points",
+            ha="center",
+            fontsize=7,
         )
         axes.axvline(0, color=COLORS["failed"], lw=1)
         axes.set_title(f"{event['label']} at 0 ms", loc="left")
         axes.set_yticks([0, *run.nodes], ["clients", *[f"n{node}" for node in run.nodes]])
-        axes.set_ylim(len(run.nodes) + 0.5, -0.5)
+        axes.set_ylim(len(run.nodes) + 0.5, -0.6)
         axes.set_xlim(-before_ms, after_ms)
         axes.set_xlabel("time since the fault (ms)")
         axes.grid(axis="y", visible=False)
-        figure.legend(loc="outside lower center", ncols=4, columnspacing=1.2, handletextpad=0.4)
+        figure.legend(loc="outside lower center", ncols=5, columnspacing=1.2, handletextpad=0.4)
     return figure
 
 

@@ -126,9 +126,13 @@ def write_run(path: Path, per_second: int = 200, lost: int = 0) -> Path:
         "election_timeout_ms": 100,
         "sync": True,
     }
-    check = {"lost": lost, "duplicated": 0, "unknown": 0}
+    bench = {
+        "check": {"lost": lost, "duplicated": 0, "stale": 0, "unexpected": 0},
+        "reads": {"ok": 0, "unknown": 0},
+        "writes": {"ok": len(client), "unknown": 0},
+    }
     (path / "experiment.json").write_text(json.dumps(experiment))
     (path / "environment.json").write_text(json.dumps({"commit": "none", "machine": {"cores": 2}}))
     (path / "outcome.json").write_text(json.dumps({"ok": True}))
-    (path / "bench-c1.json").write_text(json.dumps({"check": check}))
+    (path / "bench-c1.json").write_text(json.dumps(bench))
     return path
