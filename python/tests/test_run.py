@@ -1,6 +1,7 @@
 """A whole run of known latencies and a known outage, from its folder to its tables and figures."""
 
 import json
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -115,3 +116,15 @@ def test_newest_run_by_its_name(tmp_path):
     for name in ["20260101-000000", "20260301-000000", "20260201-000000"]:
         synthetic.write_run(tmp_path / "failover" / name, per_second=10)
     assert runs.newest(tmp_path).name == "20260301-000000"
+
+
+def test_the_recorded_sample():
+    # A run of the real thing: whatever it writes must be what this package reads.
+    sample = runs.load(Path(__file__).parent / "data" / "failover")
+    table = faults.summary(sample).set_index("fault")
+    killed = next(name for name in table.index if name.startswith("kill"))
+    assert table.loc[killed, "downtime_ms"] < 1000
+    assert table.loc[killed, "elected_ms"] < table.loc[killed, "downtime_ms"]
+    requests = stages.requests(sample.events, sample.operations)
+    assert stages.coverage(requests, sample.operations) > 0.9
+    assert analyse.verdict(sample)[0]
