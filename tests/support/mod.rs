@@ -3,6 +3,8 @@
 //!
 //! Nothing here sleeps: what a node has done is awaited as a line of its log.
 
+#![allow(dead_code)] // Each test binary uses its own part of this.
+
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener};
