@@ -135,7 +135,7 @@ pub struct ConnectArgs {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Cluster")]
 pub struct NodesArgs {
-    /// Where they are [default: $LOGGOS_NODES or 127.0.0.1:7401]
+    /// Addresses [default: $LOGGOS_NODES or 127.0.0.1:7401]
     #[arg(long, value_name = "HOST:PORT,…")]
     pub nodes: Option<String>,
     /// Take that from the cluster's configuration
