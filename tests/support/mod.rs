@@ -86,12 +86,16 @@ impl Cluster {
 
     /// Starts a node and waits until it serves.
     pub fn start_node(&mut self, id: u16) {
-        let config = self.dir.path().join("loggos.toml");
+        let config = self.config_path();
         let data_dir = self.data_dir(id);
         let node = self.nodes.get_mut(&id).expect("a node of the cluster");
         assert!(node.process.is_none(), "n{id} runs already");
         node.process = Some(Process::start(&config, id, &data_dir));
         self.wait_for(id, "serving as");
+    }
+
+    pub fn config_path(&self) -> PathBuf {
+        self.dir.path().join("loggos.toml")
     }
 
     pub fn data_dir(&self, id: u16) -> PathBuf {
