@@ -119,11 +119,17 @@ pub struct ConfigError(String);
 impl Config {
     /// Reads and checks the file at `path`.
     pub fn load(path: &Path, overrides: &Overrides) -> Result<Config, ConfigError> {
-        let origin = path.display().to_string();
-        let text = std::fs::read_to_string(path).map_err(|error| {
-            ConfigError::new(format!("{origin}: the configuration cannot be read: {error}"))
-        })?;
+        let (origin, text) = read(path)?;
         Config::parse(&text, &origin, overrides)
+    }
+
+    /// The client addresses of all nodes in the file at `path`: all that a client needs of it, so it
+    /// does not have to say which node it is for.
+    pub fn client_addresses(path: &Path) -> Result<Vec<SocketAddr>, ConfigError> {
+        let (origin, text) = read(path)?;
+        let table = text.parse::<Table>().map_err(|error| syntax_error(&origin, &text, &error))?;
+        let nodes = Section::new(&origin, "", String::new(), table)?.nodes()?;
+        Ok(nodes.iter().map(|node| node.client_address).collect())
     }
 
     /// Checks the configuration in `text`. `origin` says in errors where it is from.
@@ -167,6 +173,14 @@ impl Config {
             log_level,
         })
     }
+}
+
+fn read(path: &Path) -> Result<(String, String), ConfigError> {
+    let origin = path.display().to_string();
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        ConfigError::new(format!("{origin}: the configuration cannot be read: {error}"))
+    })?;
+    Ok((origin, text))
 }
 
 impl ConfigError {

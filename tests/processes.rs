@@ -178,6 +178,7 @@ fn without_a_majority_there_is_an_error_and_no_wrong_answer() {
     cluster.start_all();
     let mut client = cluster.client();
     put(&mut client, b"key", b"before").expect("a write with a majority");
+    cluster.assert_agreement();
     cluster.kill(1);
     cluster.kill(2);
 
@@ -212,7 +213,7 @@ fn split_roles_serve_and_survive() {
     // A replica that comes back learns what it missed; another leader takes over.
     cluster.kill(6);
     cluster.kill(1);
-    let leader = cluster.status(7).leader.expect("a leader").0;
+    let leader = cluster.leader();
     cluster.kill(leader);
     for i in 20..40u8 {
         put(&mut client, &[b'k', i], &[i]).expect("a write after the kills");

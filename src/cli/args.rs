@@ -19,6 +19,7 @@ Exit codes:
   4   it may or may not have happened: no reply in time
   5   a check failed: bench --check found an error, wal inspect a damaged log
   70  a bug in this program
+  74  serve: the disk failed; after a failed sync a node must not go on
 Errors are one line on standard error.
 
 A word that begins with a hyphen and is no option goes behind `--`:
@@ -134,7 +135,7 @@ pub struct ConnectArgs {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Cluster")]
 pub struct NodesArgs {
-    /// Where they are [default: $LOGGOS_NODES or 127.0.0.1:7401]
+    /// Addresses [default: $LOGGOS_NODES or 127.0.0.1:7401]
     #[arg(long, value_name = "HOST:PORT,…")]
     pub nodes: Option<String>,
     /// Take that from the cluster's configuration

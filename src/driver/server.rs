@@ -73,6 +73,8 @@ pub struct Server {
     syncing_from: LogPosition,
     watchdog_us: Option<u64>,
     next_watchdog_us: u64,
+    /// The leader that systemd was last told of.
+    told_leader: Option<Option<NodeId>>,
     /// Asked to stop: by when at the latest.
     pub(super) stopping_us: Option<u64>,
 }
@@ -157,6 +159,7 @@ impl Server {
             next_upkeep_us: now.mono_us,
             watchdog_us: sd_notify::watchdog_enabled().map(|limit| limit.as_micros() as u64 / 3),
             next_watchdog_us: now.mono_us,
+            told_leader: None,
             stopping_us: None,
             config,
         })
@@ -165,7 +168,6 @@ impl Server {
     pub fn run(mut self) -> Result<(), ServeError> {
         notify(&[NotifyState::Ready, NotifyState::Status("serving")]);
         let mut events = Events::with_capacity(1024);
-        let mut status = String::new();
         loop {
             let timeout = self.timeout();
             match self.poll.poll(&mut events, Some(timeout)) {
@@ -188,7 +190,7 @@ impl Server {
                 self.tracer.synced(self.syncing_end, done.duration_ns, records);
             }
             self.read_connections(now);
-            self.upkeep(now, &mut status);
+            self.upkeep(now);
             if self.node.next_deadline_us() <= now.mono_us {
                 self.node.on_tick(now, &mut self.fx);
             }
@@ -454,7 +456,7 @@ impl Server {
         }
     }
 
-    fn upkeep(&mut self, now: Now, status: &mut String) {
+    fn upkeep(&mut self, now: Now) {
         if now.mono_us < self.next_upkeep_us {
             return;
         }
@@ -464,18 +466,17 @@ impl Server {
         if let Some(interval_us) = self.watchdog_us.filter(|_| self.next_watchdog_us <= now.mono_us)
         {
             self.next_watchdog_us = now.mono_us + interval_us;
-            let view = self.node.view();
-            let text = match view.leader {
+            notify(&[NotifyState::Watchdog]);
+        }
+        let leader = self.node.view().leader;
+        if self.told_leader != Some(leader) {
+            self.told_leader = Some(leader);
+            let status = match leader {
                 Some(leader) if leader == self.config.node => "leading".to_string(),
                 Some(leader) => format!("following {leader}"),
                 None => "no leader".to_string(),
             };
-            if *status == text {
-                notify(&[NotifyState::Watchdog]);
-            } else {
-                *status = text;
-                notify(&[NotifyState::Watchdog, NotifyState::Status(status)]);
-            }
+            notify(&[NotifyState::Status(&status)]);
         }
     }
 

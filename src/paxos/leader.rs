@@ -133,6 +133,12 @@ impl Leader {
                 }
                 let adopted_end = commander.next_slot();
                 commander.on_tick(fx);
+                // Acceptors were told by their streams; the others must know whom to ask as well.
+                let others = membership.members().iter().filter(|m| !m.roles.acceptor);
+                for other in others {
+                    let first_unchosen = first_slot;
+                    fx.send(other.node, Message::Commit { ballot, first_unchosen });
+                }
                 self.phase = Phase::Leading { commander, adopted_end };
                 LeaderOutcome::Chosen(ballot, first_slot)
             }
@@ -216,6 +222,9 @@ impl Leader {
             }
             Phase::Leading { commander, .. } => {
                 commander.on_peer_up(peer);
+                // It may have just started, and wait for a leader to show itself.
+                let first_unchosen = commander.first_unchosen();
+                fx.send(peer, Message::Commit { ballot, first_unchosen });
                 if let (true, Some(round)) = (is_acceptor, self.reads.in_flight()) {
                     fx.send(peer, Message::Confirm { ballot, round });
                 }

@@ -162,7 +162,7 @@ impl Sessions {
                 assert!(seq - session.acknowledged < SESSION_WINDOW_MAX as u64);
                 digest.add(digest::reply(id, seq, reply));
             }
-            let size = session.replies.values().map(|reply| reply.len()).sum();
+            let size: usize = session.replies.values().map(|reply| reply.len()).sum();
             assert_eq!(session.replies_size, size);
         }
         let listed = self.sessions.iter().map(|(&id, session)| (session.last_used_us, id));

@@ -10,7 +10,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 
-use memmap2::{Mmap, MmapMut};
+use memmap2::{Mmap, MmapMut, UncheckedAdvice};
 
 /// Maps the whole file, for reading and writing.
 pub fn map_shared(file: &File) -> io::Result<MmapMut> {
@@ -24,6 +24,14 @@ pub fn map_shared(file: &File) -> io::Result<MmapMut> {
 pub fn map_read_only(file: &File) -> io::Result<Mmap> {
     // SAFETY: as above; whoever reads holds the directory's lock, at least shared.
     unsafe { Mmap::map(file) }
+}
+
+/// Takes the pages of a mapping out of this process: they stay in the page cache, and come back when
+/// they are read. So an old segment does not count as this process's memory. Advice only.
+pub fn release_pages(map: &MmapMut) {
+    // SAFETY: the mapping is of a file and shared, so what was stored lies in the page cache, dirty or
+    // not, and a later read finds the same bytes.
+    let _ = unsafe { map.unchecked_advise(UncheckedAdvice::DontNeed) };
 }
 
 /// Takes the lock of an open file, or says that somebody else has it. It is released when the file

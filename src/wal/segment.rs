@@ -175,6 +175,7 @@ impl Segment {
 
     /// Nothing is appended any more: from now on reads may bring their neighbours along.
     pub fn seal(&self) {
+        map::release_pages(&self.map);
         let _ = self.map.advise(Advice::Normal);
     }
 

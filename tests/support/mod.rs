@@ -3,6 +3,8 @@
 //!
 //! Nothing here sleeps: what a node has done is awaited as a line of its log.
 
+#![allow(dead_code)] // Each test binary uses its own part of this.
+
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener};
@@ -84,12 +86,16 @@ impl Cluster {
 
     /// Starts a node and waits until it serves.
     pub fn start_node(&mut self, id: u16) {
-        let config = self.dir.path().join("loggos.toml");
+        let config = self.config_path();
         let data_dir = self.data_dir(id);
         let node = self.nodes.get_mut(&id).expect("a node of the cluster");
         assert!(node.process.is_none(), "n{id} runs already");
         node.process = Some(Process::start(&config, id, &data_dir));
         self.wait_for(id, "serving as");
+    }
+
+    pub fn config_path(&self) -> PathBuf {
+        self.dir.path().join("loggos.toml")
     }
 
     pub fn data_dir(&self, id: u16) -> PathBuf {
