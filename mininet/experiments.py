@@ -107,9 +107,9 @@ STEADY = replace(
     # Traces of every request would take part of the processor that is being measured.
     node_traces=False,
     clients=64,
-    in_flight=4,
+    in_flight=16,
     rate=None,
-    rates=(500, 1000, 2000, 4000, 8000, 12000, 16000, 24000, 32000, 48000, 64000),
+    rates=(1000, 5000, 10000, 20000, 40000, 60000, 80000, 100000, 120000, 140000, 160000),
     repeats=3,
     duration_s=5,
     warmup_s=1,

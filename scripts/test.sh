@@ -25,7 +25,7 @@ step() {
 python_tests() { (cd python && as_builder ../.venv/bin/python -m pytest); }
 
 step "formatting and lints" scripts/check.sh
-step "Rust tests" as_builder cargo test --all-features --quiet
+step "Rust tests" as_builder cargo test --all-features --quiet --no-fail-fast
 step "Python tests and notebooks" python_tests
 step "systemd units" systemd/verify.sh
 if ! is_root; then
