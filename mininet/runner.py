@@ -215,8 +215,8 @@ def describe_machine(binary, run_dir):
 
 def commit():
     """The commit of the repository, and whether files differ from it."""
-    # Root may look at a repository that belongs to another user.
-    git = ["git", "-c", "safe.directory=*", "-C", str(REPOSITORY)]
+    # Root may look at a repository that belongs to another user, and must not write its index.
+    git = ["git", "--no-optional-locks", "-c", "safe.directory=*", "-C", str(REPOSITORY)]
     name = output([*git, "rev-parse", "--short=12", "HEAD"])
     changed = output([*git, "status", "--porcelain", "--untracked-files=no"])
     return name + (" with changes" if changed and name != "unknown" else "")
