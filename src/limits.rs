@@ -34,6 +34,10 @@ pub const STREAM_UNACKED_SIZE_MAX: usize = 16 * 1024 * 1024;
 /// An acceptor takes no pvalue further than this above its own first unchosen slot: it catches up
 /// first, so that its memory stays bounded.
 pub const ACCEPTOR_AHEAD_SLOTS_MAX: usize = 4096;
+/// The same in bytes of accepted values not known to be chosen.
+pub const ACCEPTOR_AHEAD_SIZE_MAX: usize = 128 * 1024 * 1024;
+/// Bytes that a leader may have proposed and not yet chosen; one batch may overshoot it.
+pub const WINDOW_SIZE_SOFT_MAX: usize = 32 * 1024 * 1024;
 
 /// Commands of one session that may be in flight: replies kept until acknowledged.
 pub const SESSION_WINDOW_MAX: usize = 1024;
@@ -49,6 +53,11 @@ pub const PENDING_SIZE_MAX: usize = 64 * 1024 * 1024;
 /// Reads waiting at one replica.
 pub const PENDING_READS_MAX: usize = 16_384;
 
+/// Commands, and their bytes, that wait at a leader for its window; above, replicas hand them over
+/// again later.
+pub const LEADER_QUEUE_COMMANDS_MAX: usize = 8 * PENDING_COMMANDS_MAX;
+pub const LEADER_QUEUE_SIZE_MAX: usize = 4 * PENDING_SIZE_MAX;
+
 /// Default number of client connections of one node.
 pub const CLIENTS_MAX_DEFAULT: usize = 4096;
 /// Bytes waiting to be sent to one client; at the limit we stop reading its requests.
@@ -57,6 +66,17 @@ pub const CLIENT_OUT_SIZE_MAX: usize = 4 * 1024 * 1024;
 pub const PEER_OUT_SIZE_MAX: usize = 64 * 1024 * 1024;
 /// Bytes read from one connection in one turn of the loop, so that no peer can starve the others.
 pub const READ_BUDGET_PER_TURN: usize = 1024 * 1024;
+
+/// How long either side of a new connection may take for its first frame, in microseconds.
+pub const HANDSHAKE_US_MAX: u64 = 2_000_000;
+/// First and longest pause before a peer is dialled again, in microseconds.
+pub const DIAL_PAUSE_US_MIN: u64 = 10_000;
+pub const DIAL_PAUSE_US_MAX: u64 = 250_000;
+/// Least time of silence after which a peer's connection is given up, in microseconds; the other
+/// bound is four election timeouts.
+pub const PEER_SILENCE_US_MIN: u64 = 300_000;
+/// How long a node that was asked to stop waits for what is in flight, in microseconds.
+pub const STOP_US_MAX: u64 = 3_000_000;
 
 /// Entries of one `scan` reply, whatever was asked for.
 pub const SCAN_ENTRIES_MAX: usize = 10_000;

@@ -19,6 +19,7 @@ Exit codes:
   4   it may or may not have happened: no reply in time
   5   a check failed: bench --check found an error, wal inspect a damaged log
   70  a bug in this program
+  74  serve: the disk failed; after a failed sync a node must not go on
 Errors are one line on standard error.
 
 A word that begins with a hyphen and is no option goes behind `--`:

@@ -36,6 +36,7 @@ pub mod code {
     pub const UNKNOWN: u8 = 4;
     pub const CHECK: u8 = 5;
     pub const BUG: u8 = 70;
+    pub const DISK: u8 = 74;
 }
 
 /// How a command ends that did not work: an exit code, and one line for standard error.

@@ -4,29 +4,81 @@
 //! Everything that the command line needs of `driver`, `wal` and `config` is called here and nowhere
 //! else.
 
+use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use super::Failure;
+use crate::config::{Config, ConfigError, Overrides};
+use crate::driver::{self, ServeError};
+use crate::wal::{self, Verdict, WalError};
+
 use super::args::ServeArgs;
+use super::{Failure, code};
 
 /// Runs a node until it is told to stop.
-#[allow(clippy::needless_pass_by_value)] // The overrides will take these fields.
 pub fn serve(args: ServeArgs) -> Result<(), Failure> {
-    Err(not_joined(&format!("serve with {}", args.config.display())))
+    let overrides = Overrides {
+        node: args.node,
+        data_dir: args.data_dir,
+        trace: args.trace,
+        log_level: args.log_level,
+    };
+    let config = Config::load(&args.config, &overrides)?;
+    driver::serve(config).map_err(|error| {
+        let code = match &error {
+            ServeError::Wal(error) => code_of(error),
+            ServeError::SlotMissing { .. } => code::CHECK,
+            ServeError::Listen { .. } | ServeError::Io { .. } => code::DEFINITE,
+        };
+        Failure { code, message: error.to_string() }
+    })
 }
 
 /// The client addresses of all nodes of a cluster.
 pub fn client_addresses(path: &Path) -> Result<Vec<SocketAddr>, Failure> {
-    Err(not_joined(&format!("take addresses from {}", path.display())))
+    Ok(Config::client_addresses(path)?)
 }
 
 /// Lists a log on standard output.
 pub fn inspect(dir: &Path) -> Result<(), Failure> {
-    Err(not_joined(&format!("inspect {}", dir.display())))
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    let verdict =
+        wal::inspect(dir, &mut out).and_then(|verdict| match io::Write::flush(&mut out) {
+            Ok(()) => Ok(verdict),
+            Err(error) => {
+                Err(WalError::Io { doing: "write to", path: "standard output".into(), error })
+            }
+        });
+    match verdict {
+        Ok(Verdict::Clean | Verdict::TornTail { .. }) => Ok(()),
+        // The listing has said what and where.
+        Ok(Verdict::Damaged { .. }) => Err(Failure { code: code::CHECK, message: String::new() }),
+        Err(WalError::Io { error, .. }) if error.kind() == io::ErrorKind::BrokenPipe => {
+            Err(Failure::output(&error))
+        }
+        Err(error) => Err(Failure { code: code_of(&error), message: error.to_string() }),
+    }
 }
 
-/// Until the server is joined to the command line.
-fn not_joined(what: &str) -> Failure {
-    Failure::usage(format!("this build cannot {what}: it has no server"))
+fn code_of(error: &WalError) -> u8 {
+    match error {
+        WalError::Io { .. } | WalError::DiskFull { .. } | WalError::SyncFailed { .. } => code::DISK,
+        WalError::Locked { .. } => code::DEFINITE,
+        WalError::Foreign { .. }
+        | WalError::NewerVersion { .. }
+        | WalError::TooLarge { .. }
+        | WalError::BadOption { .. } => code::USAGE,
+        WalError::MetaDamaged { .. }
+        | WalError::MetaMissing { .. }
+        | WalError::LogMissing { .. }
+        | WalError::SegmentMissing { .. }
+        | WalError::SegmentTruncated { .. }
+        | WalError::Damaged { .. } => code::CHECK,
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Failure {
+        Failure::usage(error.to_string())
+    }
 }

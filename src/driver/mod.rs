@@ -1,1 +1,74 @@
-//! Stub.
+//! The driver: the mio loop of one node. It holds the sockets, the log, the store and the only clock,
+//! and carries out what `paxos::Node` wants done, in the one safe order (`paxos::Effects`).
+//!
+//! It decides nothing about the protocol. Where it does decide, it is about resources: how much to
+//! read in a turn, when to make a client wait, when to give up a connection.
+
+mod clients;
+mod connection;
+mod held;
+mod logger;
+mod peers;
+mod server;
+mod table;
+mod tracer;
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+
+use crate::config::Config;
+use crate::wal::WalError;
+
+/// Why a node could not start, or had to stop.
+#[derive(Debug)]
+pub enum ServeError {
+    Wal(WalError),
+    /// An address cannot be listened on.
+    Listen {
+        what: &'static str,
+        address: SocketAddr,
+        error: io::Error,
+    },
+    Io {
+        doing: &'static str,
+        error: io::Error,
+    },
+    /// The log lacks a slot that it says it has.
+    SlotMissing {
+        slot: u64,
+    },
+}
+
+impl fmt::Display for ServeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ServeError::Wal(error) => write!(f, "{error}"),
+            ServeError::Listen { what, address, error } => write!(
+                f,
+                "cannot listen on {what} {address}: {error}; is another node running there, and \
+                 does this machine have that address?"
+            ),
+            ServeError::Io { doing, error } => write!(f, "{doing}: {error}"),
+            ServeError::SlotMissing { slot } => write!(
+                f,
+                "the log has no value for slot {slot}, which it says is chosen; inspect it with \
+                 `loggos wal inspect`"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for ServeError {}
+
+impl From<WalError> for ServeError {
+    fn from(error: WalError) -> ServeError {
+        ServeError::Wal(error)
+    }
+}
+
+/// Runs a node until SIGTERM or SIGINT, or until something makes it impossible to go on.
+pub fn serve(config: Config) -> Result<(), ServeError> {
+    logger::init(config.node, config.log_level);
+    server::Server::start(config)?.run()
+}

@@ -120,6 +120,9 @@ impl<'a> Batch<'a> {
             len: u32_at(value, 8) as usize,
             commands: &value[BATCH_HEADER_SIZE..],
         };
+        if crate::limits::BATCH_COMMANDS_MAX < batch.len {
+            return None;
+        }
         // Walk it once, so that `commands` below cannot meet a short one.
         let mut rest = batch.commands;
         for _ in 0..batch.len {

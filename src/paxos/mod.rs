@@ -1,11 +1,31 @@
-//! The protocol. Pure: inputs in, `Effects` out; no socket, file, clock, thread or randomness.
+//! The protocol: Multi-Paxos with the roles of *Paxos Made Moderately Complex* (PMMC) and the election
+//! of Omni-Paxos. Pure: one input in, `Effects` out; no socket, file, clock, thread or randomness.
+//!
+//! Safety is in `acceptor`, `scout`, `commander`, `quorum` and `log`: right whenever called. Liveness
+//! is in `election` and `learner`, and in the ticks of the others: it may only be slow. `Node` wires
+//! the roles of one process together and is all that the outside needs.
 
+mod acceptor;
 pub mod batch;
-pub mod ids;
-pub mod quorum;
-pub mod record;
+mod commander;
+mod effects;
+mod election;
+mod ids;
+mod leader;
+mod learner;
+mod log;
+mod message;
+mod node;
+mod quorum;
+mod read_rounds;
+mod record;
+mod replica;
+mod scout;
 
 pub use batch::{Batch, Command, CommandId, CommandRef, SessionId};
+pub use effects::{ChosenSlot, Effects, Event, Expired, LearnReply};
 pub use ids::{Ballot, NodeId, Slot, Value};
+pub use message::{Message, P1b, P2b, PValue, Standing};
+pub use node::{Node, NodeConfig, Now, View};
 pub use quorum::{Member, Membership, Roles};
 pub use record::{Record, Recovered, RecoveredSlot};

@@ -1,1 +1,451 @@
-//! Stub.
+//! Bytes of the messages between nodes.
+//!
+//! The head carries everything but values and payloads; those lie in the bulk, one behind the other,
+//! in the order in which the head names their sizes. So a value is copied once into a frame, whatever
+//! the codec of heads does.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::limits::{COMMAND_SIZE_MAX, SLOT_VALUE_SIZE_MAX};
+use crate::paxos::{
+    Ballot, Batch, Command, CommandId, Message, NodeId, P1b, P2b, PValue, Slot, Standing, Value,
+};
+
+use super::frame::{self, Frame};
+use super::{WireError, codec};
+
+#[derive(Serialize, Deserialize)]
+enum Head {
+    HeartbeatRequest {
+        round: u64,
+    },
+    HeartbeatReply {
+        round: u64,
+        ballot: Ballot,
+        leader: Ballot,
+        happy: bool,
+        first_unchosen: Slot,
+    },
+    P1a {
+        ballot: Ballot,
+        first_slot: Slot,
+    },
+    P1b {
+        ballot: Ballot,
+        promised: Ballot,
+        first_slot: Slot,
+        end: Slot,
+        no_more_accepted: bool,
+        first_unchosen: Slot,
+        /// Ballot, slot and size of each pvalue.
+        accepted: Vec<(Ballot, Slot, u32)>,
+    },
+    P2a {
+        ballot: Ballot,
+        first_slot: Slot,
+        first_unchosen: Slot,
+        sizes: Vec<u32>,
+    },
+    P2b {
+        ballot: Ballot,
+        promised: Ballot,
+        accepted_end: Slot,
+        resend: bool,
+    },
+    Commit {
+        ballot: Ballot,
+        first_unchosen: Slot,
+    },
+    LearnRequest {
+        first_slot: Slot,
+    },
+    Chosen {
+        first_slot: Slot,
+        first_unchosen: Slot,
+        values: Vec<(Ballot, u32)>,
+    },
+    Propose {
+        /// Id, `acknowledged` and size of each command.
+        commands: Vec<(CommandId, u64, u32)>,
+    },
+    ReadIndexRequest {
+        id: u64,
+    },
+    ReadIndexReply {
+        id: u64,
+        read_slot: Slot,
+    },
+    Confirm {
+        ballot: Ballot,
+        round: u64,
+    },
+    ConfirmAck {
+        ballot: Ballot,
+        round: u64,
+    },
+    TakeOver {
+        ballot: Ballot,
+    },
+    Relay {
+        from: NodeId,
+        to: NodeId,
+        /// The encoded head of the message inside: bytes, so that no hostile frame can make the
+        /// decoder recurse.
+        head: Vec<u8>,
+    },
+}
+
+/// Appends the message's frame to `out`.
+pub fn write(message: &Message, out: &mut Vec<u8>) {
+    let mut bulk = Vec::new();
+    let head = head_of(message, &mut bulk);
+    frame::write(&head, &bulk, out);
+}
+
+/// Appends the frame of a `Message::Chosen` whose values are still in the log.
+pub fn write_chosen(
+    first_slot: Slot,
+    values: &[(Ballot, &[u8])],
+    first_unchosen: Slot,
+    out: &mut Vec<u8>,
+) {
+    let bulk: Vec<&[u8]> = values.iter().map(|(_, value)| *value).collect();
+    let values = values.iter().map(|(ballot, value)| (*ballot, size_of(value))).collect();
+    frame::write(&Head::Chosen { first_slot, first_unchosen, values }, &bulk, out);
+}
+
+/// The message of a frame, checked against every limit.
+pub fn read(frame: Frame<'_>) -> Result<Message, WireError> {
+    let head = codec::decode(frame.head)?;
+    let mut bulk = Bulk { rest: frame.bulk };
+    let message = message_of(head, &mut bulk, 0)?;
+    if bulk.rest.is_empty() {
+        Ok(message)
+    } else {
+        Err(WireError::Malformed("bytes left over behind the values"))
+    }
+}
+
+fn head_of<'a>(message: &'a Message, bulk: &mut Vec<&'a [u8]>) -> Head {
+    match message {
+        Message::HeartbeatRequest { round } => Head::HeartbeatRequest { round: *round },
+        Message::HeartbeatReply { round, standing } => Head::HeartbeatReply {
+            round: *round,
+            ballot: standing.ballot,
+            leader: standing.leader,
+            happy: standing.happy,
+            first_unchosen: standing.first_unchosen,
+        },
+        Message::P1a { ballot, first_slot } => {
+            Head::P1a { ballot: *ballot, first_slot: *first_slot }
+        }
+        Message::P1b(p1b) => {
+            bulk.extend(p1b.accepted.iter().map(|pvalue| &*pvalue.value.0));
+            let pvalue = |p: &PValue| (p.ballot, p.slot, size_of(&p.value.0));
+            Head::P1b {
+                ballot: p1b.ballot,
+                promised: p1b.promised,
+                first_slot: p1b.first_slot,
+                end: p1b.end,
+                no_more_accepted: p1b.no_more_accepted,
+                first_unchosen: p1b.first_unchosen,
+                accepted: p1b.accepted.iter().map(pvalue).collect(),
+            }
+        }
+        Message::P2a { ballot, first_slot, first_unchosen, values } => {
+            bulk.extend(values.iter().map(|value| &*value.0));
+            Head::P2a {
+                ballot: *ballot,
+                first_slot: *first_slot,
+                first_unchosen: *first_unchosen,
+                sizes: values.iter().map(|value| size_of(&value.0)).collect(),
+            }
+        }
+        Message::P2b(P2b { ballot, promised, accepted_end, resend }) => Head::P2b {
+            ballot: *ballot,
+            promised: *promised,
+            accepted_end: *accepted_end,
+            resend: *resend,
+        },
+        Message::Commit { ballot, first_unchosen } => {
+            Head::Commit { ballot: *ballot, first_unchosen: *first_unchosen }
+        }
+        Message::LearnRequest { first_slot } => Head::LearnRequest { first_slot: *first_slot },
+        Message::Chosen { first_slot, values, first_unchosen } => {
+            bulk.extend(values.iter().map(|(_, value)| &*value.0));
+            Head::Chosen {
+                first_slot: *first_slot,
+                first_unchosen: *first_unchosen,
+                values: values.iter().map(|(ballot, v)| (*ballot, size_of(&v.0))).collect(),
+            }
+        }
+        Message::Propose { commands } => {
+            bulk.extend(commands.iter().map(|command| &*command.payload));
+            let command = |c: &Command| (c.id, c.acknowledged, size_of(&c.payload));
+            Head::Propose { commands: commands.iter().map(command).collect() }
+        }
+        Message::ReadIndexRequest { id } => Head::ReadIndexRequest { id: *id },
+        Message::ReadIndexReply { id, read_slot } => {
+            Head::ReadIndexReply { id: *id, read_slot: *read_slot }
+        }
+        Message::Confirm { ballot, round } => Head::Confirm { ballot: *ballot, round: *round },
+        Message::ConfirmAck { ballot, round } => {
+            Head::ConfirmAck { ballot: *ballot, round: *round }
+        }
+        Message::TakeOver { ballot } => Head::TakeOver { ballot: *ballot },
+        Message::Relay { from, to, message } => {
+            Head::Relay { from: *from, to: *to, head: codec::encode(&head_of(message, bulk)) }
+        }
+    }
+}
+
+fn message_of(head: Head, bulk: &mut Bulk<'_>, depth: usize) -> Result<Message, WireError> {
+    Ok(match head {
+        Head::HeartbeatRequest { round } => Message::HeartbeatRequest { round },
+        Head::HeartbeatReply { round, ballot, leader, happy, first_unchosen } => {
+            let standing = Standing { ballot, leader, happy, first_unchosen };
+            Message::HeartbeatReply { round, standing }
+        }
+        Head::P1a { ballot, first_slot } => Message::P1a { ballot, first_slot },
+        Head::P1b {
+            ballot,
+            promised,
+            first_slot,
+            end,
+            no_more_accepted,
+            first_unchosen,
+            accepted,
+        } => {
+            let in_order = accepted.windows(2).all(|pair| pair[0].1 < pair[1].1);
+            let within = accepted.iter().all(|(_, slot, _)| first_slot <= *slot && *slot < end);
+            if !in_order || !within {
+                return Err(WireError::Malformed("a P1b's slots are out of order"));
+            }
+            let accepted = accepted
+                .into_iter()
+                .map(|(ballot, slot, size)| {
+                    Ok(PValue { ballot, slot, value: bulk.take_value(size)? })
+                })
+                .collect::<Result<_, WireError>>()?;
+            Message::P1b(P1b {
+                ballot,
+                promised,
+                first_slot,
+                end,
+                no_more_accepted,
+                first_unchosen,
+                accepted,
+            })
+        }
+        Head::P2a { ballot, first_slot, first_unchosen, sizes } => Message::P2a {
+            ballot,
+            first_slot,
+            first_unchosen,
+            values: sizes
+                .into_iter()
+                .map(|size| bulk.take_value(size))
+                .collect::<Result<_, _>>()?,
+        },
+        Head::P2b { ballot, promised, accepted_end, resend } => {
+            Message::P2b(P2b { ballot, promised, accepted_end, resend })
+        }
+        Head::Commit { ballot, first_unchosen } => Message::Commit { ballot, first_unchosen },
+        Head::LearnRequest { first_slot } => Message::LearnRequest { first_slot },
+        Head::Chosen { first_slot, first_unchosen, values } => Message::Chosen {
+            first_slot,
+            first_unchosen,
+            values: values
+                .into_iter()
+                .map(|(ballot, size)| Ok((ballot, bulk.take_value(size)?)))
+                .collect::<Result<_, WireError>>()?,
+        },
+        Head::Propose { commands } => Message::Propose {
+            commands: commands
+                .into_iter()
+                .map(|(id, acknowledged, size)| {
+                    let payload = Arc::from(bulk.take(size, COMMAND_SIZE_MAX)?);
+                    Ok(Command { id, acknowledged, payload })
+                })
+                .collect::<Result<_, WireError>>()?,
+        },
+        Head::ReadIndexRequest { id } => Message::ReadIndexRequest { id },
+        Head::ReadIndexReply { id, read_slot } => Message::ReadIndexReply { id, read_slot },
+        Head::Confirm { ballot, round } => Message::Confirm { ballot, round },
+        Head::ConfirmAck { ballot, round } => Message::ConfirmAck { ballot, round },
+        Head::TakeOver { ballot } => Message::TakeOver { ballot },
+        Head::Relay { from, to, head } => {
+            if 0 < depth {
+                return Err(WireError::Malformed("a relayed message is relayed once"));
+            }
+            let message = Box::new(message_of(codec::decode(&head)?, bulk, depth + 1)?);
+            Message::Relay { from, to, message }
+        }
+    })
+}
+
+/// What is left of a frame's bulk.
+struct Bulk<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Bulk<'a> {
+    fn take(&mut self, size: u32, size_max: usize) -> Result<&'a [u8], WireError> {
+        let size = size as usize;
+        if size_max < size {
+            return Err(WireError::Malformed("a value is over its limit"));
+        }
+        let (part, rest) =
+            self.rest.split_at_checked(size).ok_or(WireError::Malformed("values are cut short"))?;
+        self.rest = rest;
+        Ok(part)
+    }
+
+    /// Takes a slot's value; from here on it is known to be a batch.
+    fn take_value(&mut self, size: u32) -> Result<Value, WireError> {
+        let bytes = self.take(size, SLOT_VALUE_SIZE_MAX)?;
+        match Batch::decode(bytes) {
+            Some(_) => Ok(Value(Arc::from(bytes))),
+            None => Err(WireError::Malformed("a slot's value is no batch")),
+        }
+    }
+}
+
+fn size_of(bytes: &[u8]) -> u32 {
+    u32::try_from(bytes.len()).expect("values are bounded by SLOT_VALUE_SIZE_MAX")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::paxos::{SessionId, batch};
+
+    fn ballot(round: u64) -> Ballot {
+        Ballot { round, node: NodeId(2) }
+    }
+
+    fn command(seq: u64, payload: &[u8]) -> Command {
+        let id = CommandId { session: SessionId(4), seq };
+        Command { id, acknowledged: 1, payload: Arc::from(payload) }
+    }
+
+    fn value(seq: u64) -> Value {
+        batch::encode(9, [command(seq, b"abc")].iter())
+    }
+
+    fn all_messages() -> Vec<Message> {
+        let first_slot = Slot(3);
+        let first_unchosen = Slot(4);
+        let pvalue = |slot| PValue { ballot: ballot(1), slot: Slot(slot), value: value(slot) };
+        let standing =
+            Standing { ballot: ballot(1), leader: ballot(2), happy: true, first_unchosen };
+        vec![
+            Message::HeartbeatRequest { round: 1 },
+            Message::HeartbeatReply { round: 1, standing },
+            Message::P1a { ballot: ballot(1), first_slot },
+            Message::P1b(P1b {
+                ballot: ballot(1),
+                promised: ballot(2),
+                first_slot,
+                end: Slot(9),
+                no_more_accepted: true,
+                first_unchosen,
+                accepted: vec![pvalue(3), pvalue(8)],
+            }),
+            Message::P2a {
+                ballot: ballot(1),
+                first_slot,
+                first_unchosen,
+                values: vec![value(1), Value::noop(), value(2)],
+            },
+            Message::P2b(P2b {
+                ballot: ballot(1),
+                promised: ballot(1),
+                accepted_end: Slot(5),
+                resend: true,
+            }),
+            Message::Commit { ballot: ballot(1), first_unchosen },
+            Message::LearnRequest { first_slot },
+            Message::Chosen {
+                first_slot,
+                values: vec![(ballot(1), value(5)), (ballot(2), Value::noop())],
+                first_unchosen,
+            },
+            Message::Propose { commands: vec![command(1, b""), command(2, b"xy")] },
+            Message::ReadIndexRequest { id: 5 },
+            Message::ReadIndexReply { id: 5, read_slot: Slot(6) },
+            Message::Confirm { ballot: ballot(1), round: 7 },
+            Message::ConfirmAck { ballot: ballot(1), round: 7 },
+            Message::TakeOver { ballot: ballot(1) },
+            Message::Relay {
+                from: NodeId(1),
+                to: NodeId(3),
+                message: Box::new(Message::Propose { commands: vec![command(1, b"q")] }),
+            },
+        ]
+    }
+
+    #[test]
+    fn what_goes_in_comes_out() {
+        for message in all_messages() {
+            let mut bytes = Vec::new();
+            write(&message, &mut bytes);
+            let (frame, size) = frame::read(&bytes).unwrap().unwrap();
+            assert_eq!(size, bytes.len());
+            assert_eq!(read(frame), Ok(message));
+        }
+    }
+
+    /// Values from the log make the same frame as values in memory.
+    #[test]
+    fn chosen_from_the_log_is_the_same_frame() {
+        let (one, two) = (value(1), value(2));
+        let message = Message::Chosen {
+            first_slot: Slot(1),
+            values: vec![(ballot(1), one.clone()), (ballot(2), two.clone())],
+            first_unchosen: Slot(7),
+        };
+        let (mut a, mut b) = (Vec::new(), Vec::new());
+        write(&message, &mut a);
+        write_chosen(Slot(1), &[(ballot(1), &one.0), (ballot(2), &two.0)], Slot(7), &mut b);
+        assert_eq!(a, b);
+    }
+
+    /// A head or a bulk that is cut, or changed in any byte, is an error or another valid message,
+    /// never a panic.
+    #[test]
+    fn hostile_bytes_are_errors() {
+        for message in all_messages() {
+            let mut bytes = Vec::new();
+            write(&message, &mut bytes);
+            let (frame, _) = frame::read(&bytes).unwrap().unwrap();
+            for cut in 0..frame.head.len() {
+                assert!(read(Frame { head: &frame.head[..cut], bulk: frame.bulk }).is_err());
+            }
+            for cut in 0..frame.bulk.len() {
+                assert!(read(Frame { head: frame.head, bulk: &frame.bulk[..cut] }).is_err());
+            }
+            for at in 0..frame.head.len() {
+                for byte in [0, 1, 0x7f, 0xff] {
+                    let mut head = frame.head.to_vec();
+                    head[at] = byte;
+                    let _ = read(Frame { head: &head, bulk: frame.bulk });
+                }
+            }
+        }
+    }
+
+    /// A message inside a relayed message inside a relayed message: refused, however deep.
+    #[test]
+    fn relays_do_not_nest() {
+        let mut message = Message::HeartbeatRequest { round: 1 };
+        for _ in 0..3 {
+            message = Message::Relay { from: NodeId(1), to: NodeId(2), message: Box::new(message) };
+        }
+        let mut bytes = Vec::new();
+        write(&message, &mut bytes);
+        let (frame, _) = frame::read(&bytes).unwrap().unwrap();
+        assert!(read(frame).is_err());
+    }
+}

@@ -1,0 +1,92 @@
+"""A run's folder: what an experiment left behind, loaded but not interpreted.
+
+experiment.json   every parameter of the experiment
+environment.json  machine, kernel, versions, commit, commands with their exit codes
+outcome.json      whether the run succeeded, and what failed if not
+faults.jsonl      a line for each event of the schedule, with the time it was measured to happen
+bench*.json       the load generator's own report
+traces/*.trace    what nodes and clients recorded
+status/*.json     what the nodes said of themselves before and after
+logs/             standard error of every process
+"""
+
+import json
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import pandas as pd
+
+from loggos import trace
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run. The big parts are read when they are first asked for."""
+
+    path: Path
+    experiment: dict
+    environment: dict = field(default_factory=dict)
+    outcome: dict = field(default_factory=dict)
+
+    @cached_property
+    def events(self) -> pd.DataFrame:
+        """All trace records, ordered by time."""
+        return trace.read_all(list((self.path / "traces").glob("*.trace")))
+
+    @cached_property
+    def operations(self) -> pd.DataFrame:
+        """The clients' operations."""
+        return trace.operations(self.events)
+
+    @cached_property
+    def schedule(self) -> pd.DataFrame:
+        """The lines of `faults.jsonl`, ordered by time; empty if there is no such file."""
+        path = self.path / "faults.jsonl"
+        lines = path.read_text().splitlines() if path.exists() else []
+        columns = ["time_ns", "done_ns", "number", "action", "label", "planned_s", "nodes"]
+        frame = pd.DataFrame([json.loads(line) for line in lines if line.strip()])
+        frame = frame.reindex(columns=columns)
+        return frame.sort_values("time_ns", kind="stable", ignore_index=True)
+
+    @cached_property
+    def benches(self) -> list[dict]:
+        """The load generator's reports, each with the name of its file as `file`."""
+        paths = sorted(self.path.glob("bench*.json"))
+        return [{"file": path.stem, **json.loads(path.read_text())} for path in paths]
+
+    @property
+    def name(self) -> str:
+        """The experiment's name."""
+        return self.experiment["name"]
+
+    @property
+    def nodes(self) -> list[int]:
+        """The ids of the nodes."""
+        return list(range(1, self.experiment["nodes"] + 1))
+
+    @cached_property
+    def load_ns(self) -> tuple[int, int]:
+        """When the load began and ended: the first intended start and the last one."""
+        starts = self.operations["start_ns"]
+        if len(starts) == 0:
+            raise ValueError(f"{self.path}: no client recorded an operation in traces/")
+        return int(starts.min()), int(starts.max())
+
+
+def load(path: str | Path) -> Run:
+    """Loads a run's folder; says what is missing if it is none."""
+    path = Path(path)
+    if not (path / "experiment.json").exists():
+        raise FileNotFoundError(f"{path}: not a run (it has no experiment.json)")
+
+    def read(name: str) -> dict:
+        return json.loads((path / name).read_text()) if (path / name).exists() else {}
+
+    return Run(path, read("experiment.json"), read("environment.json"), read("outcome.json"))
+
+
+def newest(results: str | Path, experiment: str = "failover") -> Path | None:
+    """The newest run of an experiment; run ids begin with the date, so names sort by age."""
+    paths = sorted(Path(results).glob(f"{experiment}/*/experiment.json"))
+    return paths[-1].parent if paths else None

@@ -1,0 +1,112 @@
+"""Where a request's time goes: client, leader's queue, sync, quorum, apply and reply.
+
+Joins what the client recorded of an operation with what the nodes recorded of the same command
+and its slot. Commands whose records a killed node took with it can't be joined and are left out;
+`coverage` says how many there are.
+"""
+
+import numpy as np
+import pandas as pd
+
+from loggos import stats
+from loggos.trace import Kind, of_kind
+
+# In the order in which a request passes them; the durations of one request add up to its latency.
+STAGES = {
+    "request": "client and network, to the node",
+    "queue": "at the node, until proposed",
+    "sync": "until durable at the leader",
+    "quorum": "until a quorum has it",
+    "apply": "apply and reply",
+    "response": "network and client, back",
+}
+
+
+def requests(events: pd.DataFrame, operations: pd.DataFrame) -> pd.DataFrame:
+    """One row for each command that can be followed all the way, durations in nanoseconds.
+
+    Columns: `start_ns`, `latency_ns`, `slot`, `node` (who replied), `leader` (who proposed), the
+    stages, and `sync_own`: the leader's own sync from the proposal on, whether or not the quorum
+    waited for it (with three nodes, two followers can be faster).
+    """
+    rows = stats.succeeded(operations)
+    rows = rows[rows["sequence"] != 0][
+        ["start_ns", "end_ns", "latency_ns", "session", "sequence", "node"]
+    ]
+    rows = rows.merge(
+        _of_command(events, Kind.REQUEST_RECEIVED, "received_ns", "first"), how="inner"
+    )
+    rows = rows.merge(_of_command(events, Kind.REQUEST_REPLIED, "replied_ns", "first"), how="inner")
+    rows = rows.merge(_proposals(events), on="slot", how="inner")
+    durable = _reached(events, Kind.SYNCED, rows)
+    chosen = _reached(events, Kind.CHOSEN, rows)
+    rows["sync_own"] = durable - rows["proposed_ns"]
+    # A quorum without the leader can be faster than its own disk; then nothing waited for that.
+    waited = np.minimum(durable, chosen)
+    rows["request"] = rows["received_ns"] - rows["start_ns"]
+    rows["queue"] = rows["proposed_ns"] - rows["received_ns"]
+    rows["sync"] = waited - rows["proposed_ns"]
+    rows["quorum"] = chosen - waited
+    rows["apply"] = rows["replied_ns"] - chosen
+    rows["response"] = rows["end_ns"] - rows["replied_ns"]
+    # A command that was proposed twice, or relayed while leaders changed, does not follow the one
+    # order that these stages have. It shows as a negative duration.
+    ordered = (rows[list(STAGES)] >= 0).all(axis=1)
+    columns = ["start_ns", "latency_ns", "slot", "node", "leader", *STAGES, "sync_own"]
+    return rows.loc[ordered, columns].sort_values("start_ns", ignore_index=True)
+
+
+def coverage(requests: pd.DataFrame, operations: pd.DataFrame) -> float:
+    """Which share of the successful commands `requests` could follow."""
+    commands = stats.succeeded(operations)
+    commands = commands[commands["sequence"] != 0]
+    return len(requests) / len(commands) if len(commands) else np.nan
+
+
+def summary(requests: pd.DataFrame) -> pd.DataFrame:
+    """Mean and percentiles of each stage in microseconds, and the stage's share of the mean."""
+    rows = []
+    for stage in [*STAGES, "latency_ns"]:
+        values = requests[stage] / 1e3
+        p50, p90, p99 = np.percentile(values, [50, 90, 99]) if len(values) else [np.nan] * 3
+        rows.append(
+            {
+                "stage": "total" if stage == "latency_ns" else stage,
+                "mean_us": values.mean(),
+                "p50_us": p50,
+                "p90_us": p90,
+                "p99_us": p99,
+            }
+        )
+    frame = pd.DataFrame(rows)
+    frame["share"] = frame["mean_us"] / frame["mean_us"].iloc[-1]
+    return frame
+
+
+def _of_command(events: pd.DataFrame, kind: Kind, name: str, keep: str) -> pd.DataFrame:
+    """The time of `kind` for each command at each node; a command may come twice after a retry."""
+    rows = of_kind(events, kind)
+    columns = {"a": "session", "b": "sequence", "writer": "node", "time_ns": name}
+    if kind == Kind.REQUEST_REPLIED:
+        columns["c"] = "slot"
+    rows = rows[list(columns)].rename(columns=columns)
+    return rows.drop_duplicates(["session", "sequence", "node"], keep=keep)
+
+
+def _proposals(events: pd.DataFrame) -> pd.DataFrame:
+    """Who proposed each slot first, and when."""
+    rows = of_kind(events, Kind.PROPOSED)[["a", "writer", "time_ns"]]
+    rows = rows.rename(columns={"a": "slot", "writer": "leader", "time_ns": "proposed_ns"})
+    return rows.drop_duplicates("slot", keep="first")
+
+
+def _reached(events: pd.DataFrame, kind: Kind, rows: pd.DataFrame) -> pd.Series:
+    """When each row's leader first recorded a bound (`a`) above the row's slot; NaN if never."""
+    times = pd.Series(np.nan, index=rows.index)
+    for leader, own in of_kind(events, kind).groupby("writer"):
+        mask = rows["leader"] == leader
+        bounds = np.maximum.accumulate(own["a"].to_numpy())
+        found = np.searchsorted(bounds, rows.loc[mask, "slot"].to_numpy(), side="right")
+        when = np.append(own["time_ns"].to_numpy().astype(float), np.nan)
+        times[mask] = when[np.minimum(found, len(bounds))]
+    return times

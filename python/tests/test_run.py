@@ -1,0 +1,130 @@
+"""A whole run of known latencies and a known outage, from its folder to its tables and figures."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import synthetic
+
+from loggos import analyse, faults, runs, stages
+
+
+def test_stages_find_the_durations_that_were_put_in(run):
+    requests = stages.requests(run.events, run.operations)
+    assert stages.coverage(requests, run.operations) == 1
+    calm = requests[requests["start_ns"] < synthetic.ORIGIN_NS + 1e9]
+    for name, duration in synthetic.STAGE_NS.items():
+        assert set(calm[name]) == {duration}
+    assert (requests[list(stages.STAGES)].sum(axis=1) == requests["latency_ns"]).all()
+    assert set(requests["leader"]) == {1, 2}
+    table = stages.summary(calm).set_index("stage")
+    assert table.loc["total", "p50_us"] == 200
+    assert table.loc["sync", "share"] == pytest.approx(0.3)
+
+
+def test_a_quorum_faster_than_the_leaders_disk_has_not_waited_for_it(run):
+    # The leader's sync record comes 100 us after the slot is chosen by the two others.
+    events = run.events.copy()
+    events.loc[events["kind"] == 22, "time_ns"] += 130_000
+    requests = stages.requests(events.sort_values("time_ns"), run.operations)
+    assert set(requests["sync_own"]) == {190_000}
+    assert set(requests["sync"]) == {90_000}
+    assert set(requests["quorum"]) == {0}
+
+
+def test_commands_whose_records_are_gone_are_left_out(run):
+    # A node killed with kill -9 takes what it had buffered with it.
+    lost = (run.events["writer"] == 1) & run.events["kind"].eq(25)
+    requests = stages.requests(run.events[~lost], run.operations)
+    assert set(requests["leader"]) == {2}
+    assert 0 < stages.coverage(requests, run.operations) < 1
+
+
+def test_leaders_and_elections(run):
+    leaders = faults.leaders(run)
+    assert leaders["node"].tolist() == [1, 2]
+    killed_ns = synthetic.ORIGIN_NS + 2_000_000_000
+    assert leaders["end_ns"][0] == killed_ns
+    elections = faults.elections(run)
+    assert elections["node"].tolist() == [2]
+    assert elections["time_ns"].tolist() == [killed_ns + 150_000_000]
+
+
+def test_a_leader_whose_own_records_died_is_known_from_its_followers(run):
+    events = run.events
+    mine = events["writer"].eq(2) & events["kind"].eq(5)
+    without = runs.Run(run.path, run.experiment)
+    without.__dict__["events"] = events[~mine]
+    assert faults.leaders(without)["node"].tolist() == [1, 2]
+
+
+def test_summary_has_a_row_for_the_calm_and_for_each_fault(run):
+    table = faults.summary(run).set_index("fault")
+    assert table.index.tolist() == ["no fault", "kill n1 (leader)", "restart n1"]
+    assert table.loc["no fault", "downtime_ms"] == pytest.approx(5)
+    assert table.loc["kill n1 (leader)", "downtime_ms"] == pytest.approx(150.2)
+    assert table.loc["kill n1 (leader)", "elected_ms"] == pytest.approx(150)
+    assert table["recovered"].tolist()[1:2] == [True]
+    assert table["mean_per_s"].round().tolist() == [200, 200, 200]
+
+
+def test_spans_last_from_a_fault_to_its_end(run):
+    spans = faults.spans(run)
+    assert spans["action"].tolist() == ["kill"]
+    assert (spans["end_ns"] - spans["start_ns"]).tolist() == [1_000_000_000]
+
+
+def test_analyse_writes_tables_and_figures(run, capsys):
+    assert analyse.main([str(run.path)]) == 0
+    assert "Lost: 0, duplicated: 0" in capsys.readouterr().out
+    table = pd.read_csv(run.path / "summary.csv")
+    assert table["downtime_ms"][1] == pytest.approx(150.2)
+    for figure in ["timeline", "stages", "election-1"]:
+        for suffix in ["svg", "png"]:
+            assert (run.path / "figures" / f"{figure}.{suffix}").stat().st_size > 1000
+
+
+def test_analyse_fails_where_something_was_lost(tmp_path, capsys):
+    path = synthetic.write_run(tmp_path / "failover" / "20260101-000001", per_second=50, lost=2)
+    assert analyse.main([str(path)]) == 1
+    assert "2 acknowledged operations lost" in capsys.readouterr().out
+
+
+def test_analyse_fails_where_the_run_failed(tmp_path, capsys):
+    path = synthetic.write_run(tmp_path / "failover" / "20260101-000002", per_second=50)
+    (path / "outcome.json").write_text(json.dumps({"ok": False, "error": "n2 did not start"}))
+    assert analyse.main([str(path)]) == 1
+    assert "n2 did not start" in capsys.readouterr().out
+
+
+def test_analyse_says_what_is_missing(tmp_path, capsys):
+    assert analyse.main([str(tmp_path)]) == 1
+    assert "no experiment.json" in capsys.readouterr().err
+
+
+def test_publish_leaves_links_that_work(tmp_path):
+    path = synthetic.write_run(tmp_path / "failover" / "20260101-000003", per_second=50)
+    assert analyse.main([str(path), "--publish"]) == 0
+    text = (tmp_path / "failover" / "summary.md").read_text()
+    assert "](timeline.svg)" in text
+    assert (tmp_path / "failover" / "timeline.svg").exists()
+
+
+def test_newest_run_by_its_name(tmp_path):
+    assert runs.newest(tmp_path) is None
+    for name in ["20260101-000000", "20260301-000000", "20260201-000000"]:
+        synthetic.write_run(tmp_path / "failover" / name, per_second=10)
+    assert runs.newest(tmp_path).name == "20260301-000000"
+
+
+def test_the_recorded_sample():
+    # A run of the real thing: whatever it writes must be what this package reads.
+    sample = runs.load(Path(__file__).parent / "data" / "failover")
+    table = faults.summary(sample).set_index("fault")
+    killed = next(name for name in table.index if name.startswith("kill"))
+    assert table.loc[killed, "downtime_ms"] < 1000
+    assert table.loc[killed, "elected_ms"] < table.loc[killed, "downtime_ms"]
+    requests = stages.requests(sample.events, sample.operations)
+    assert stages.coverage(requests, sample.operations) > 0.9
+    assert analyse.verdict(sample)[0]

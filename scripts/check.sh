@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# Formatting and lints of everything; edits nothing. `make fix` is the one that edits.
+set -euo pipefail
+# shellcheck source=scripts/common.sh
+. "$(dirname "$0")/common.sh"
+cd "$root_dir"
+scripts/setup.sh rust python
+
+as_builder cargo fmt --check
+as_builder cargo clippy --quiet --all-targets --all-features -- -D warnings
+as_builder .venv/bin/ruff format --quiet --check python mininet
+as_builder .venv/bin/ruff check --quiet python mininet
+if command -v shellcheck >/dev/null; then
+    shellcheck -x scripts/*.sh .ci/run systemd/*.sh
+else
+    echo "check: shellcheck is not installed, the scripts were not checked"
+fi
+echo "check: formatting and lints are in order"

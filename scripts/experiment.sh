@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# One experiment from nothing to figures: experiment.sh NAME. With QUICK=1 a shorter one; RESULTS says
+# where the run's folder goes.
+set -euo pipefail
+# shellcheck source=scripts/common.sh
+. "$(dirname "$0")/common.sh"
+cd "$root_dir"
+
+name=${1:-failover}
+results=${RESULTS:-results}
+
+if [ "$name" = list ]; then
+    exec /usr/bin/python3 mininet/run.py --list
+fi
+is_root || fail "emulated hosts need root: sudo make mininet-experiment"
+/usr/bin/python3 mininet/run.py --experiment "$name" --dry-run >/dev/null
+scripts/setup.sh mininet python
+scripts/build.sh
+
+id=$(date +%Y%m%d-%H%M%S)
+options=(--experiment "$name" --results "$results" --run-id "$id")
+[ -z "${QUICK:-}" ] || options+=(--quick)
+# In the background, because a shell that waits for a program in the foreground lets no signal
+# through; the run takes its network and processes down when one comes.
+/usr/bin/python3 mininet/run.py "${options[@]}" </dev/null &
+run=$!
+trap 'kill -TERM "$run" 2>/dev/null || true' INT TERM HUP
+code=0
+wait "$run" || code=$?
+while kill -0 "$run" 2>/dev/null; do
+    code=0
+    wait "$run" || code=$?
+done
+trap - INT TERM HUP
+
+# A failed check has its traces, and they are what one wants to look at.
+if [ "$code" = 0 ] || [ "$code" = 5 ]; then
+    as_builder env PYTHONPATH=python .venv/bin/python -m loggos.analyse "$results/$name/$id" || [ "$code" != 0 ] || code=1
+fi
+exit "$code"

@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# Formats everything, and lets the lints repair what they can.
+set -euo pipefail
+# shellcheck source=scripts/common.sh
+. "$(dirname "$0")/common.sh"
+cd "$root_dir"
+scripts/setup.sh rust python
+as_builder cargo clippy --quiet --fix --allow-dirty --allow-staged --all-targets --all-features
+as_builder cargo fmt
+as_builder .venv/bin/ruff check --quiet --fix python mininet
+as_builder .venv/bin/ruff format --quiet python mininet

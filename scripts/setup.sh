@@ -1,0 +1,72 @@
+#!/usr/bin/env bash
+# Sees to what the rest needs, and does nothing where it is there: setup.sh [rust] [python] [mininet]
+#
+#   rust     a compiler that is new enough, and a linker
+#   python   .venv with python/requirements.txt
+#   mininet  Mininet and the tools of the network laboratory
+set -euo pipefail
+# shellcheck source=scripts/common.sh
+. "$(dirname "$0")/common.sh"
+cd "$root_dir"
+
+setup_rust() {
+    command -v cc >/dev/null || apt_install gcc libc6-dev
+    local needed found
+    needed=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+    found=$(as_builder cargo --version 2>/dev/null | cut -d' ' -f2) || found=
+    if [ -n "$found" ] && [ "$(printf '%s\n' "$needed" "$found" | sort -V | head -n 1)" = "$needed" ]; then
+        return
+    fi
+    local is="no cargo was found for user $builder"
+    [ -z "$found" ] || is="cargo $found was found"
+    if as_builder rustup --version >/dev/null 2>&1; then
+        note "Rust $needed or newer is needed, $is: asking rustup for the stable toolchain"
+        as_builder rustup toolchain install stable --component rustfmt --component clippy
+        as_builder rustup default stable
+        return
+    fi
+    fail "Rust $needed or newer is needed, and $is. To get it:
+    curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh"
+}
+
+setup_python() {
+    local python=/usr/bin/python3 want
+    [ -x "$python" ] || apt_install python3
+    # The pinned versions need it.
+    "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
+        fail "the analysis needs Python 3.11 or newer, $python is $("$python" --version)"
+    want="$("$python" --version) $(sha256sum python/requirements.txt)"
+    if [ "$(cat .venv/made-of 2>/dev/null)" = "$want" ] && .venv/bin/python -c '' 2>/dev/null; then
+        return
+    fi
+    "$python" -c 'import ensurepip, venv' 2>/dev/null || apt_install python3-venv
+    note "making .venv for the analysis (once, about a minute)"
+    as_builder "$python" -m venv --clear .venv
+    as_builder .venv/bin/pip install --quiet --disable-pip-version-check -r python/requirements.txt </dev/null
+    # Last, so that an installation that broke off is taken up again.
+    echo "$want" | as_builder tee .venv/made-of >/dev/null
+}
+
+setup_mininet() {
+    local packages=()
+    needs() { command -v "$1" >/dev/null || packages+=("$2"); }
+    # Some of these live where only root's PATH leads.
+    PATH=$PATH:/usr/sbin:/sbin
+    needs mnexec mininet
+    needs brctl bridge-utils
+    needs ifconfig net-tools
+    needs nft nftables
+    needs ip iproute2
+    needs ping iputils-ping
+    needs sysctl procps
+    needs ethtool ethtool
+    /usr/bin/python3 -c 'import mininet.net' 2>/dev/null || packages+=(mininet)
+    [ "${#packages[@]}" -eq 0 ] || apt_install "${packages[@]}"
+}
+
+for part in "$@"; do
+    case $part in
+        rust | python | mininet) "setup_$part" ;;
+        *) fail "unknown part $part; there are rust, python and mininet" ;;
+    esac
+done

@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# Everything that checks the project, each step with its time, and a total at the end. A step that fails
+# does not keep the others from running.
+set -euo pipefail
+# shellcheck source=scripts/common.sh
+. "$(dirname "$0")/common.sh"
+cd "$root_dir"
+scripts/setup.sh rust python
+
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+failed=() left_out=() steps=0
+
+step() {
+    local name=$1 begin=$SECONDS code=0
+    shift
+    note "$name"
+    steps=$((steps + 1))
+    # Through a file for the count, and to the reader while it runs.
+    "$@" </dev/null 2>&1 | tee -a "$log" || code=$?
+    [ "$code" = 0 ] || failed+=("$name")
+    echo "-- $name: $([ "$code" = 0 ] && echo passed || echo FAILED), $((SECONDS - begin)) s"
+}
+
+python_tests() { (cd python && as_builder ../.venv/bin/python -m pytest); }
+
+step "formatting and lints" scripts/check.sh
+step "Rust tests" as_builder cargo test --all-features --quiet --no-fail-fast
+step "Python tests and notebooks" python_tests
+step "systemd units" systemd/verify.sh
+if ! is_root; then
+    left_out+=("Mininet smoke test (needs root)")
+elif ! unshare --net true 2>/dev/null; then
+    left_out+=("Mininet smoke test (network namespaces are not permitted here)")
+else
+    RESULTS=target/lab step "Mininet smoke test" scripts/experiment.sh smoke
+fi
+
+# cargo: "test result: ok. 12 passed; 0 failed; ..."; pytest: "33 passed in 5.4s".
+passed=$(grep -aoE '[0-9]+ passed' "$log" | awk '{ sum += $1 } END { print sum + 0 }')
+broken=$(grep -aoE '[0-9]+ failed' "$log" | awk '{ sum += $1 } END { print sum + 0 }')
+note "total"
+for name in "${left_out[@]}"; do echo "left out: $name"; done
+for name in "${failed[@]}"; do echo "failed: $name"; done
+echo "$((steps - ${#failed[@]})) of $steps steps passed; tests: $passed passed, $broken failed; $SECONDS s"
+[ "${#failed[@]}" = 0 ]

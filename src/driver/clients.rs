@@ -1,0 +1,299 @@
+//! Clients: their requests become inputs of the node, and what was applied becomes their replies.
+
+use std::sync::Arc;
+
+use crate::limits;
+use crate::paxos::{Ballot, ChosenSlot, Command, CommandId, Now, SessionId, Slot};
+use crate::store::{Applied, Outcome};
+use crate::wire::client::{Consistency, ErrorKind, ErrorReply, Request, RequestKey, Response};
+use crate::wire::frame::{self, Frame};
+use crate::wire::status::{NodeStatus, PeerStatus};
+use crate::wire::{codec, kv};
+
+use super::server::{Server, clock};
+use super::table::ConnectionId;
+
+/// A linearizable read that waits for its turn.
+pub struct PendingRead {
+    client: ConnectionId,
+    id: u64,
+    /// The encoded query, checked.
+    query: Vec<u8>,
+}
+
+/// A client's request, checked.
+pub enum ClientInput {
+    Command(Command),
+    Read {
+        id: u64,
+        consistency: Consistency,
+        query: Vec<u8>,
+    },
+    Status {
+        id: u64,
+    },
+    /// Understood well enough to be answered with an error.
+    Bad {
+        key: RequestKey,
+        message: String,
+    },
+}
+
+/// The request of a frame; an error closes the connection.
+pub fn decode(frame: Frame<'_>) -> Result<ClientInput, String> {
+    let request: Request =
+        codec::decode(frame.head).map_err(|error| format!("no request: {error}"))?;
+    Ok(match request {
+        Request::Register { nonce } => ClientInput::Command(Command {
+            id: CommandId { session: SessionId::NONE, seq: nonce },
+            acknowledged: 0,
+            payload: Arc::from([]),
+        }),
+        Request::Command { id, acknowledged } => {
+            let key = RequestKey::Command(id);
+            if id.session == SessionId::NONE {
+                let message = "a command needs a session; register one first".to_string();
+                return Ok(ClientInput::Bad { key, message });
+            }
+            if limits::COMMAND_SIZE_MAX < frame.bulk.len() {
+                let message = "the command is too large".to_string();
+                return Ok(ClientInput::Bad { key, message });
+            }
+            match kv::decode_command(frame.bulk) {
+                Ok(_) => {
+                    let payload = Arc::from(frame.bulk);
+                    ClientInput::Command(Command { id, acknowledged, payload })
+                }
+                Err(error) => ClientInput::Bad { key, message: error.to_string() },
+            }
+        }
+        Request::Read { id, consistency } => match kv::decode_query(frame.bulk) {
+            Ok(_) => ClientInput::Read { id, consistency, query: frame.bulk.to_vec() },
+            Err(error) => {
+                ClientInput::Bad { key: RequestKey::Read { id }, message: error.to_string() }
+            }
+        },
+        Request::Status { id } => ClientInput::Status { id },
+    })
+}
+
+impl Server {
+    pub(super) fn on_client_input(
+        &mut self,
+        now: Now,
+        client: ConnectionId,
+        input: Result<ClientInput, String>,
+    ) -> Result<(), String> {
+        match input? {
+            ClientInput::Status { id } => {
+                let status = Box::new(self.status());
+                self.respond(client, &Response::Status { id, status }, &[]);
+            }
+            ClientInput::Bad { key, message } => {
+                self.respond_error(client, key, ErrorKind::BadRequest, true, message);
+            }
+            ClientInput::Command(command) => {
+                let key = key_of(command.id);
+                if !self.may_serve(client, key) {
+                    return Ok(());
+                }
+                if self.tracer.is_on() {
+                    self.tracer.received(command.id, command.payload.len());
+                }
+                self.node.on_command(now, command, client.to_token());
+            }
+            ClientInput::Read { id, consistency, query } => {
+                if !self.may_serve(client, RequestKey::Read { id }) {
+                    return Ok(());
+                }
+                let pending = PendingRead { client, id, query };
+                match consistency {
+                    Consistency::Stale => self.answer_read(&pending),
+                    Consistency::Linearizable => {
+                        self.next_read += 1;
+                        self.reads.insert(self.next_read, pending);
+                        self.node.on_read(now, self.next_read);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether this node can take requests at all; if not, the client is told.
+    fn may_serve(&mut self, client: ConnectionId, key: RequestKey) -> bool {
+        if self.stopping_us.is_some() {
+            let message = "this node is about to stop; ask another".to_string();
+            self.respond_error(client, key, ErrorKind::Stopping, true, message);
+            return false;
+        }
+        if !self.node.roles().replica {
+            let message = format!("{} is no replica; ask one", self.config.node);
+            self.respond_error(client, key, ErrorKind::NotAReplica, true, message);
+            return false;
+        }
+        true
+    }
+
+    /// Applies what is newly chosen and answers the clients that wait for it here.
+    pub(super) fn apply_chosen(&mut self) {
+        let mut applied = Vec::new();
+        for ChosenSlot { slot, ballot, value } in std::mem::take(&mut self.fx.chosen) {
+            if !self.node.roles().replica {
+                continue;
+            }
+            self.store.apply(slot, &value, &mut applied);
+            if self.tracer.is_on() {
+                self.tracer.applied(slot, applied.len());
+            }
+            for Applied { id, outcome } in applied.drain(..) {
+                if let Some(client) = self.node.finish(id) {
+                    let client = ConnectionId::from_token(client);
+                    self.answer_command(client, id, outcome, slot, ballot);
+                }
+            }
+        }
+    }
+
+    fn answer_command(
+        &mut self,
+        client: ConnectionId,
+        id: CommandId,
+        outcome: Outcome,
+        slot: Slot,
+        ballot: Ballot,
+    ) {
+        // None of these is definite: an earlier copy of the same command may have been applied.
+        let error = match outcome {
+            Outcome::Registered(session) => {
+                let nonce = id.seq;
+                let registered = Response::Registered { nonce, session, slot, ballot };
+                self.respond(client, &registered, &[]);
+                None
+            }
+            Outcome::Reply(reply) => {
+                self.respond(client, &Response::Reply { id, slot, ballot }, &reply);
+                None
+            }
+            Outcome::SessionExpired => Some((
+                ErrorKind::SessionExpired,
+                "the session has expired or never was; register a new one",
+            )),
+            Outcome::Stale => Some((
+                ErrorKind::BadRequest,
+                "the command's number is below what the client has acknowledged",
+            )),
+            Outcome::OutOfWindow => Some((
+                ErrorKind::BadRequest,
+                "the session has too many commands in flight; acknowledge replies",
+            )),
+        };
+        if let Some((kind, message)) = error {
+            self.respond_error(client, key_of(id), kind, false, message.to_string());
+        }
+        if self.tracer.is_on() {
+            self.tracer.replied(id, slot);
+        }
+    }
+
+    pub(super) fn command_expired(&mut self, id: CommandId, client: u64, definite: bool) {
+        let message = if definite {
+            "no leader in time; the command was not handed to any"
+        } else {
+            "not decided in time; it may still happen"
+        };
+        let client = ConnectionId::from_token(client);
+        self.respond_error(client, key_of(id), ErrorKind::Timeout, definite, message.to_string());
+    }
+
+    pub(super) fn serve_read(&mut self, read: u64) {
+        if let Some(pending) = self.reads.remove(&read) {
+            self.answer_read(&pending);
+        }
+    }
+
+    pub(super) fn read_expired(&mut self, read: u64) {
+        if let Some(pending) = self.reads.remove(&read) {
+            let key = RequestKey::Read { id: pending.id };
+            let message = "no leader confirmed the read in time".to_string();
+            self.respond_error(pending.client, key, ErrorKind::Timeout, true, message);
+        }
+    }
+
+    fn answer_read(&mut self, pending: &PendingRead) {
+        let query = kv::decode_query(&pending.query).expect("checked when it came");
+        let reply = kv::encode_reply(&self.store.query(&query));
+        let (slot, ballot) = (self.store.applied(), self.node.view().ballot);
+        self.respond(pending.client, &Response::Read { id: pending.id, slot, ballot }, &reply);
+    }
+
+    fn respond(&mut self, client: ConnectionId, response: &Response, bulk: &[u8]) {
+        let Some(connection) = self.table.get_mut(client) else { return };
+        frame::write(response, &[bulk], connection.output());
+        self.touch(client);
+    }
+
+    fn respond_error(
+        &mut self,
+        client: ConnectionId,
+        key: RequestKey,
+        kind: ErrorKind,
+        definite: bool,
+        message: String,
+    ) {
+        let me = self.config.node;
+        let is_replica = |node| self.node.membership().roles(node).is_some_and(|r| r.replica);
+        let leader = self.node.view().leader.filter(|node| *node != me && is_replica(*node));
+        let any = || {
+            let members = self.node.membership().members().iter();
+            members.map(|member| member.node).find(|node| *node != me && is_replica(*node))
+        };
+        let ask = match kind {
+            ErrorKind::Timeout | ErrorKind::Busy => leader,
+            ErrorKind::NotAReplica | ErrorKind::Stopping => leader.or_else(any),
+            ErrorKind::SessionExpired | ErrorKind::BadRequest => None,
+        };
+        let error = ErrorReply { kind, definite, ask, message };
+        self.respond(client, &Response::Error { key, error }, &[]);
+    }
+
+    fn status(&self) -> NodeStatus {
+        let view = self.node.view();
+        let peer = |(&node, link): (&crate::paxos::NodeId, &super::peers::Link)| {
+            let heard = self.node.heard(node);
+            PeerStatus {
+                node,
+                connected: link.up().is_some(),
+                heard: heard.is_some(),
+                first_unchosen: heard.map_or(Slot(0), |standing| standing.first_unchosen),
+            }
+        };
+        NodeStatus {
+            node: self.config.node,
+            version: env!("CARGO_PKG_VERSION").to_string(),
+            pid: std::process::id(),
+            uptime_ms: (clock().mono_us - self.started_us) / 1000,
+            roles: self.node.roles(),
+            leader: view.leader,
+            ballot: view.ballot,
+            leading: view.leading,
+            quorum_connected: view.quorum_connected,
+            first_unchosen: view.first_unchosen,
+            applied: self.store.applied(),
+            digest: format!("{:032x}", self.store.digest()),
+            keys: self.store.keys() as u64,
+            sessions: self.store.sessions() as u64,
+            clients: self.table.clients() as u64,
+            syncs: self.wal.syncs(),
+            peers: self.links.iter().map(peer).collect(),
+        }
+    }
+}
+
+fn key_of(id: CommandId) -> RequestKey {
+    if id.session == SessionId::NONE {
+        RequestKey::Register { nonce: id.seq }
+    } else {
+        RequestKey::Command(id)
+    }
+}

@@ -1,0 +1,184 @@
+//! One TCP connection: bytes in, frames out of them; frames in, bytes out.
+//!
+//! Both directions are buffered and bounded. Readiness is edge-triggered: `readable` and `writable` say
+//! what the kernel last told, until a call would block.
+
+use std::io::{self, ErrorKind, Read, Write};
+
+use mio::net::TcpStream;
+
+use crate::limits;
+use crate::paxos::NodeId;
+use crate::wire::frame::{self, Frame};
+
+pub struct Connection {
+    pub stream: TcpStream,
+    pub stage: Stage,
+    /// Tells this connection from others that have used the same place.
+    pub generation: u32,
+    pub readable: bool,
+    pub writable: bool,
+    /// The other side has closed, or the connection failed: reading will come to an end, and no other
+    /// event will tell.
+    pub ending: bool,
+    /// When bytes last came, on the driver's clock; at first, when the connection was made.
+    pub heard_us: u64,
+    input: Vec<u8>,
+    /// Bytes at the front of `input` that were handed out already.
+    consumed: usize,
+    output: Vec<u8>,
+    /// Bytes at the front of `output` that were sent already.
+    sent: usize,
+}
+
+/// How far a connection has come, and with whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// We dial a peer; the TCP connection does not stand yet.
+    Dialling(NodeId),
+    /// We said hello to the peer and wait for its welcome.
+    Greeting(NodeId),
+    /// Accepted on the peers' address; the hello is to come.
+    UnknownPeer,
+    Peer(NodeId),
+    /// Accepted on the clients' address; the hello is to come.
+    UnknownClient,
+    Client,
+    /// Refused: closed once what was said is sent.
+    Closing,
+}
+
+/// Why a connection ended.
+#[derive(Debug)]
+pub enum Ended {
+    /// The other side closed it.
+    Closed,
+    Failed(io::Error),
+}
+
+/// What reading came to.
+#[derive(Debug, PartialEq, Eq)]
+pub enum ReadOutcome {
+    /// Nothing more for now.
+    Drained,
+    /// The turn's budget is used up; there may be more.
+    Budget,
+}
+
+const READ_CHUNK: usize = 64 * 1024;
+
+impl Connection {
+    pub fn new(stream: TcpStream, stage: Stage, generation: u32, now_us: u64) -> Connection {
+        Connection {
+            stream,
+            stage,
+            generation,
+            readable: false,
+            writable: false,
+            ending: false,
+            heard_us: now_us,
+            input: Vec::new(),
+            consumed: 0,
+            output: Vec::new(),
+            sent: 0,
+        }
+    }
+
+    /// Reads what is there, within the turn's budget.
+    pub fn fill(&mut self, now_us: u64) -> Result<ReadOutcome, Ended> {
+        let mut budget = limits::READ_BUDGET_PER_TURN;
+        self.compact();
+        loop {
+            let len = self.input.len();
+            self.input.resize(len + READ_CHUNK, 0);
+            let result = self.stream.read(&mut self.input[len..]);
+            self.input.truncate(len + result.as_ref().map_or(0, |size| *size));
+            match result {
+                Ok(0) => return Err(Ended::Closed),
+                Ok(size) => {
+                    self.heard_us = now_us;
+                    if size < READ_CHUNK && !self.ending {
+                        // A short read means that the kernel's buffer is empty; what comes later
+                        // makes a new event.
+                        self.readable = false;
+                        return Ok(ReadOutcome::Drained);
+                    }
+                    budget = budget.saturating_sub(size);
+                    if budget == 0 {
+                        return Ok(ReadOutcome::Budget);
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    self.readable = false;
+                    return Ok(ReadOutcome::Drained);
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(Ended::Failed(error)),
+            }
+        }
+    }
+
+    /// The next whole frame that was read, if there is one. Call `consume` with its size when it is
+    /// dealt with.
+    pub fn next_frame(&self) -> Result<Option<(Frame<'_>, usize)>, crate::wire::WireError> {
+        frame::read(&self.input[self.consumed..])
+    }
+
+    /// Whether bytes were read that nobody has dealt with.
+    pub fn has_input(&self) -> bool {
+        self.consumed < self.input.len()
+    }
+
+    pub fn consume(&mut self, size: usize) {
+        self.consumed += size;
+    }
+
+    /// Where frames to be sent are written.
+    pub fn output(&mut self) -> &mut Vec<u8> {
+        &mut self.output
+    }
+
+    /// Bytes that wait to be sent.
+    pub fn unsent(&self) -> usize {
+        self.output.len() - self.sent
+    }
+
+    /// Sends what waits, as far as the kernel takes it.
+    pub fn flush(&mut self) -> Result<(), Ended> {
+        while self.sent < self.output.len() && self.writable {
+            match self.stream.write(&self.output[self.sent..]) {
+                Ok(0) => return Err(Ended::Closed),
+                Ok(size) => self.sent += size,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => self.writable = false,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(Ended::Failed(error)),
+            }
+        }
+        if self.sent == self.output.len() {
+            self.output.clear();
+            self.sent = 0;
+            shrink(&mut self.output);
+        } else if READ_CHUNK <= self.sent {
+            self.output.drain(..self.sent);
+            self.sent = 0;
+        }
+        Ok(())
+    }
+
+    fn compact(&mut self) {
+        if self.consumed == self.input.len() {
+            self.input.clear();
+            shrink(&mut self.input);
+        } else {
+            self.input.drain(..self.consumed);
+        }
+        self.consumed = 0;
+    }
+}
+
+/// A buffer that once held something large does not keep that much for ever.
+fn shrink(buffer: &mut Vec<u8>) {
+    if 4 * READ_CHUNK < buffer.capacity() {
+        buffer.shrink_to(READ_CHUNK);
+    }
+}

@@ -1,0 +1,306 @@
+//! The acceptor: the durable memory of Paxos (PMMC, section 2.2 and figure 4).
+//!
+//! Invariant: `promised` never goes down, and no pvalue is accepted in a ballot above or below the
+//! promise at that time. It does not know who leads, what a command means, or how its records reach
+//! the disk. All that it says comes after the sync, refusals too: what it says may rest on any of its
+//! records.
+//!
+//! Departure from PMMC: a P2a carries a run of slots and the answer is cumulative. Within a ballot
+//! the acceptor takes slots only in order, so "accepted below `accepted_end`" says all.
+
+use crate::limits;
+
+use super::effects::Effects;
+use super::ids::{Ballot, NodeId, Slot, Value};
+use super::log::Log;
+use super::message::{Message, P1b, P2b};
+use super::record::{Record, Recovered};
+
+#[derive(Debug)]
+pub struct Acceptor {
+    promised: Ballot,
+    /// Each slot below `run_end` is accepted in `run_ballot`, or known here or to that ballot's
+    /// leader to be chosen.
+    run_ballot: Ballot,
+    run_end: Slot,
+}
+
+impl Acceptor {
+    pub fn new(recovered: &Recovered, log: &Log) -> Acceptor {
+        let promised = recovered.promised;
+        Acceptor { promised, run_ballot: promised, run_end: log.run_end(promised) }
+    }
+
+    pub fn promised(&self) -> Ballot {
+        self.promised
+    }
+
+    /// Phase 1a: a scout asks for a promise and for what we accepted.
+    ///
+    /// We answer even when we refuse: the refusal carries the ballot that beat the leader, which is
+    /// how it learns that it was preempted.
+    pub fn on_p1a(
+        &mut self,
+        from: NodeId,
+        ballot: Ballot,
+        first_slot: Slot,
+        log: &Log,
+        fx: &mut Effects,
+    ) {
+        if self.promised < ballot {
+            self.promised = ballot;
+            fx.persist(Record::Promised(ballot));
+        }
+        let mut p1b = P1b {
+            ballot,
+            promised: self.promised,
+            first_slot,
+            end: first_slot,
+            no_more_accepted: false,
+            first_unchosen: log.first_unchosen(),
+            accepted: Vec::new(),
+        };
+        if self.promised == ballot {
+            let mut size = 0;
+            p1b.no_more_accepted = true;
+            p1b.end = log.end().max(first_slot);
+            for pvalue in log.accepted_from(first_slot) {
+                if limits::MESSAGE_VALUES_SIZE_SOFT_MAX <= size
+                    || limits::MESSAGE_VALUES_MAX <= p1b.accepted.len()
+                {
+                    p1b.no_more_accepted = false;
+                    p1b.end = pvalue.slot;
+                    break;
+                }
+                size += pvalue.value.size();
+                p1b.accepted.push(pvalue);
+            }
+        }
+        fx.send_after_sync(from, Message::P1b(p1b));
+    }
+
+    /// Phase 2a: a leader proposes values for the slots from `first_slot` up, and tells below which
+    /// slot all is chosen.
+    #[allow(clippy::too_many_arguments)] // The fields of one message, and what it works on.
+    pub fn on_p2a(
+        &mut self,
+        from: NodeId,
+        ballot: Ballot,
+        first_slot: Slot,
+        first_unchosen: Slot,
+        values: Vec<Value>,
+        log: &mut Log,
+        fx: &mut Effects,
+    ) {
+        if ballot < self.promised {
+            let promised = self.promised;
+            let p2b = P2b { ballot, promised, accepted_end: Slot(0), resend: false };
+            fx.send_after_sync(from, Message::P2b(p2b));
+            return;
+        }
+        if self.promised < ballot {
+            self.promised = ballot;
+            fx.persist(Record::Promised(ballot));
+        }
+        if self.run_ballot != ballot {
+            self.run_ballot = ballot;
+            self.run_end = log.first_unchosen();
+        }
+        self.run_end = self.run_end.max(log.first_unchosen());
+        if first_slot <= first_unchosen {
+            // What lies between our run and the leader's window is chosen. We need not vote on it; we
+            // learn it from whoever has it.
+            self.run_end = self.run_end.max(first_slot);
+        }
+
+        let mut resend = self.run_end < first_slot;
+        for (i, value) in values.into_iter().enumerate() {
+            let slot = first_slot.plus(i);
+            if slot < self.run_end {
+                continue;
+            }
+            if self.run_end < slot || Self::too_far_ahead(slot, log) {
+                resend = true;
+                break;
+            }
+            assert!(ballot == self.promised);
+            log.accept(slot, ballot, value, fx);
+            self.run_end = slot.next();
+        }
+        log.commit(ballot, first_unchosen, fx);
+        let p2b = P2b { ballot, promised: ballot, accepted_end: self.run_end, resend };
+        fx.send_after_sync(from, Message::P2b(p2b));
+    }
+
+    /// A leader asks whether it may still answer reads: only if we promised nothing above its ballot.
+    pub fn on_confirm(&self, from: NodeId, ballot: Ballot, round: u64, fx: &mut Effects) {
+        if self.promised == ballot {
+            fx.send_after_sync(from, Message::ConfirmAck { ballot, round });
+        } else if ballot < self.promised {
+            let promised = self.promised;
+            let p2b = P2b { ballot, promised, accepted_end: Slot(0), resend: false };
+            fx.send_after_sync(from, Message::P2b(p2b));
+        }
+    }
+
+    /// A node that misses many chosen slots learns them before it takes more, so that its memory
+    /// stays bounded.
+    fn too_far_ahead(slot: Slot, log: &Log) -> bool {
+        limits::ACCEPTOR_AHEAD_SLOTS_MAX <= slot.since(log.first_unchosen())
+            || limits::ACCEPTOR_AHEAD_SIZE_MAX <= log.tail_size()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    const ME: NodeId = NodeId(1);
+    const LEADER: NodeId = NodeId(2);
+
+    fn ballot(round: u64) -> Ballot {
+        Ballot { round, node: LEADER }
+    }
+
+    fn values(bytes: &[u8]) -> Vec<Value> {
+        bytes.iter().map(|&byte| Value(Arc::from([byte]))).collect()
+    }
+
+    struct Fixture {
+        acceptor: Acceptor,
+        log: Log,
+        fx: Effects,
+    }
+
+    impl Fixture {
+        fn new() -> Fixture {
+            let mut fx = Effects::new(ME);
+            let log = Log::new(&Recovered::default(), &mut fx);
+            Fixture { acceptor: Acceptor::new(&Recovered::default(), &log), log, fx }
+        }
+
+        fn p1a(&mut self, round: u64, first_slot: u64) -> P1b {
+            let (log, fx) = (&self.log, &mut self.fx);
+            self.acceptor.on_p1a(LEADER, ballot(round), Slot(first_slot), log, fx);
+            match self.fx.sends_after_sync.pop() {
+                Some((LEADER, Message::P1b(p1b))) => p1b,
+                other => panic!("expected a P1b, got {other:?}"),
+            }
+        }
+
+        fn p2a(&mut self, round: u64, first: u64, first_unchosen: u64, bytes: &[u8]) -> P2b {
+            self.acceptor.on_p2a(
+                LEADER,
+                ballot(round),
+                Slot(first),
+                Slot(first_unchosen),
+                values(bytes),
+                &mut self.log,
+                &mut self.fx,
+            );
+            match self.fx.sends_after_sync.pop() {
+                Some((LEADER, Message::P2b(p2b))) => p2b,
+                other => panic!("expected a P2b, got {other:?}"),
+            }
+        }
+    }
+
+    /// A promise is kept: neither a lower P1a nor a lower P2a gets anything but a refusal.
+    #[test]
+    fn refuses_below_its_promise() {
+        let mut f = Fixture::new();
+        assert_eq!(f.p1a(3, 1).promised, ballot(3));
+        let refusal = f.p1a(2, 1);
+        assert_eq!((refusal.ballot, refusal.promised), (ballot(2), ballot(3)));
+        assert!(!refusal.no_more_accepted);
+        let refusal = f.p2a(2, 1, 1, &[7]);
+        assert_eq!((refusal.promised, refusal.accepted_end), (ballot(3), Slot(0)));
+        assert_eq!(f.log.end(), Slot(1));
+        assert_eq!(f.fx.records, [Record::Promised(ballot(3))]);
+    }
+
+    /// Repeated and overlapping P2a accept each slot once; a gap is not accepted over.
+    #[test]
+    fn accepts_in_order_and_once() {
+        let mut f = Fixture::new();
+        assert_eq!(f.p2a(1, 1, 1, &[1, 2]).accepted_end, Slot(3));
+        assert_eq!(f.p2a(1, 1, 1, &[1, 2, 3]).accepted_end, Slot(4));
+        let gap = f.p2a(1, 6, 1, &[6]);
+        assert_eq!((gap.accepted_end, gap.resend), (Slot(4), true));
+        let accepted = |r: &&Record| matches!(r, Record::Accepted { .. });
+        assert_eq!(f.fx.records.iter().filter(accepted).count(), 3);
+    }
+
+    /// A new ballot overwrites what an older one left, slot by slot, and reports both until then.
+    #[test]
+    fn a_new_ballot_overwrites() {
+        let mut f = Fixture::new();
+        f.p2a(1, 1, 1, &[1, 2, 3]);
+        assert_eq!(f.p2a(2, 1, 1, &[9]).accepted_end, Slot(2));
+        let p1b = f.p1a(3, 1);
+        let ballots: Vec<u64> = p1b.accepted.iter().map(|p| p.ballot.round).collect();
+        assert_eq!(ballots, [2, 1, 1]);
+        assert!(p1b.no_more_accepted);
+        assert_eq!(p1b.end, Slot(4));
+    }
+
+    /// The leader's window begins above our run: what lies between is chosen, and only learned.
+    #[test]
+    fn jumps_over_chosen_slots() {
+        let mut f = Fixture::new();
+        let p2b = f.p2a(1, 10, 10, &[1]);
+        assert_eq!((p2b.accepted_end, p2b.resend), (Slot(11), false));
+        assert_eq!(f.log.first_unchosen(), Slot(1));
+        assert!(f.log.misses_chosen());
+    }
+
+    /// After a restart a leader of the same ballot goes on where it was.
+    #[test]
+    fn a_run_survives_a_restart() {
+        let mut f = Fixture::new();
+        f.p2a(1, 1, 1, &[1, 2]);
+        let recovered = Recovered {
+            promised: ballot(1),
+            first_unchosen: Slot(1),
+            tail: f
+                .log
+                .accepted_from(Slot(1))
+                .map(|p| super::super::record::RecoveredSlot {
+                    slot: p.slot,
+                    ballot: p.ballot,
+                    value: p.value,
+                    chosen: false,
+                })
+                .collect(),
+            ..Recovered::default()
+        };
+        let mut fx = Effects::new(ME);
+        let log = Log::new(&recovered, &mut fx);
+        let acceptor = Acceptor::new(&recovered, &log);
+        let mut f = Fixture { acceptor, log, fx };
+        let p2b = f.p2a(1, 3, 1, &[3]);
+        assert_eq!((p2b.accepted_end, p2b.resend), (Slot(4), false));
+    }
+
+    /// Memory is bounded: an acceptor that misses too much does not accept more.
+    #[test]
+    fn does_not_run_too_far_ahead() {
+        let mut f = Fixture::new();
+        let far = limits::ACCEPTOR_AHEAD_SLOTS_MAX as u64;
+        let p2b = f.p2a(1, far, far, &[1, 2, 3]);
+        assert_eq!((p2b.accepted_end, p2b.resend), (Slot(far + 1), true));
+    }
+
+    /// A leader may answer reads on our word only while we promised nothing higher.
+    #[test]
+    fn confirms_only_the_promised_ballot() {
+        let mut f = Fixture::new();
+        f.p1a(2, 1);
+        f.acceptor.on_confirm(LEADER, ballot(2), 5, &mut f.fx);
+        let ack = Message::ConfirmAck { ballot: ballot(2), round: 5 };
+        assert_eq!(f.fx.sends_after_sync.pop(), Some((LEADER, ack)));
+        f.acceptor.on_confirm(LEADER, ballot(1), 6, &mut f.fx);
+        assert!(matches!(f.fx.sends_after_sync.pop(), Some((_, Message::P2b(_)))));
+    }
+}

@@ -1,0 +1,351 @@
+//! Ballot leader election by heartbeat rounds (Omni-Paxos, EuroSys 2023, section 5).
+//!
+//! Liveness only: whatever is elected here, `acceptor`, `scout` and `commander` stay safe.
+//!
+//! Each node asks all others once a round and judges the answers at its end:
+//!
+//! - It is *quorum-connected* if acceptors enough for either quorum answered (itself included).
+//! - It is *happy* if its leader answered and is happy itself; the leader is happy if it is
+//!   quorum-connected. Answers carry the highest leader ballot known, so ballots spread to nodes that
+//!   cannot hear the leader.
+//! - It *competes*, with a ballot above all it knows, if it is not happy, nobody whom it hears is, and
+//!   it is quorum-connected.
+//!
+//! So a leader that lost its quorum is replaced by whoever reaches one, be its log old or new; and a
+//! node that merely cannot hear the leader does not disturb a cluster that has one (the "chained"
+//! scenario). One-way cuts count as cuts: an answer needs both ways.
+//!
+//! Departures from the paper: a higher ballot heard by any message is followed for the rest of the
+//! round, which spares most duels; and a broken connection to the leader (its process died) ends the
+//! round early.
+
+use std::collections::BTreeMap;
+
+use super::effects::Effects;
+use super::ids::{Ballot, NodeId, Slot};
+use super::message::{Message, Standing};
+use super::quorum::Membership;
+
+#[derive(Debug)]
+pub struct Election {
+    me: NodeId,
+    can_lead: bool,
+    round_us: u64,
+    round: u64,
+    deadline_us: u64,
+    /// Answers to this round.
+    answers: BTreeMap<NodeId, Standing>,
+    /// Answers to the last round, for `status` and for relaying.
+    heard: BTreeMap<NodeId, Standing>,
+    /// Our own last ballot.
+    ballot: Ballot,
+    /// The highest ballot that is, or wants to be, the leader's.
+    leader: Ballot,
+    happy: bool,
+    /// The leader's ballot was heard of in this round, and it may not have had time to answer.
+    grace: bool,
+    /// The leader's ballot is our own, and we took it in this life of the process and still use it. A
+    /// ballot of before a restart is spent: what it proposed is forgotten.
+    leading: bool,
+    quorum_connected: bool,
+}
+
+/// What the end of a round asks of the node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RoundOutcome {
+    Nothing,
+    /// Take this ballot, above all known ones, and scout.
+    Compete(Ballot),
+}
+
+impl Election {
+    /// `ballot`: the last one that this node took before its restart; `leader`: the highest one that
+    /// it knew. `jitter_us` is when the first round ends, so that nodes started together do not
+    /// compete together.
+    pub fn new(
+        me: NodeId,
+        can_lead: bool,
+        ballot: Ballot,
+        leader: Ballot,
+        round_us: u64,
+        now_us: u64,
+        jitter_us: u64,
+    ) -> Election {
+        Election {
+            me,
+            can_lead,
+            round_us,
+            round: 0,
+            deadline_us: now_us + jitter_us,
+            answers: BTreeMap::new(),
+            heard: BTreeMap::new(),
+            ballot,
+            leader: leader.max(ballot),
+            happy: false,
+            grace: false,
+            leading: false,
+            quorum_connected: false,
+        }
+    }
+
+    pub fn deadline_us(&self) -> u64 {
+        self.deadline_us
+    }
+
+    /// The ballot of the leader that this node follows.
+    pub fn leader(&self) -> Ballot {
+        self.leader
+    }
+
+    /// Whether that leader is alive and quorum-connected, as far as this node knows.
+    pub fn is_happy(&self) -> bool {
+        self.happy
+    }
+
+    pub fn is_quorum_connected(&self) -> bool {
+        self.quorum_connected
+    }
+
+    /// What peers said of themselves in the last round.
+    pub fn heard(&self) -> &BTreeMap<NodeId, Standing> {
+        &self.heard
+    }
+
+    /// The ballot above all that this node knows of.
+    pub fn next_ballot(&self) -> Ballot {
+        self.leader.max(self.ballot).next_for(self.me)
+    }
+
+    /// This node has taken `ballot`.
+    pub fn took(&mut self, ballot: Ballot) {
+        assert!(self.ballot < ballot && self.leader < ballot);
+        self.ballot = ballot;
+        self.leader = ballot;
+        self.happy = true;
+        self.grace = true;
+        self.leading = true;
+    }
+
+    /// This node stops leading although it knows no higher ballot.
+    pub fn resign(&mut self) {
+        self.leading = false;
+        self.happy = false;
+        self.grace = false;
+    }
+
+    /// A message of any kind showed this ballot. Returns whether it is a new leader's.
+    pub fn observe(&mut self, ballot: Ballot) -> bool {
+        if ballot <= self.leader {
+            return false;
+        }
+        self.leader = ballot;
+        self.happy = true;
+        self.grace = true;
+        self.leading = false;
+        true
+    }
+
+    pub fn standing(&self, first_unchosen: Slot) -> Standing {
+        Standing { ballot: self.ballot, leader: self.leader, happy: self.happy, first_unchosen }
+    }
+
+    pub fn on_reply(&mut self, from: NodeId, round: u64, standing: Standing) {
+        if round == self.round {
+            self.answers.insert(from, standing);
+        }
+    }
+
+    /// The connection to a peer ended. If it was our leader, its process is probably gone: ask the
+    /// others at once, and judge soon.
+    pub fn on_peer_down(
+        &mut self,
+        peer: NodeId,
+        now_us: u64,
+        membership: &Membership,
+        fx: &mut Effects,
+    ) {
+        self.answers.remove(&peer);
+        if self.leader.node != peer || self.leader.is_none() {
+            return;
+        }
+        self.happy = false;
+        self.grace = false;
+        self.begin_round(now_us, membership, fx);
+        // Candidates take turns, lowest id first, so that the first one's P1a reaches the others
+        // before they compete themselves.
+        let candidates = membership.members().iter().filter(|m| m.roles.leader && m.node != peer);
+        let rank = candidates.take_while(|member| member.node != self.me).count() as u64;
+        self.deadline_us = now_us + (self.round_us / 8 * (rank + 1)).min(self.round_us);
+    }
+
+    /// Judges the round that ends and begins the next.
+    pub fn end_round(
+        &mut self,
+        now_us: u64,
+        membership: &Membership,
+        fx: &mut Effects,
+    ) -> RoundOutcome {
+        let is_acceptor = |node: NodeId| membership.roles(node).is_some_and(|roles| roles.acceptor);
+        let mine = usize::from(is_acceptor(self.me));
+        let answered = self.answers.keys().filter(|node| is_acceptor(**node)).count() + mine;
+        self.quorum_connected = membership.connected() <= answered;
+        self.heard = self.answers.clone();
+
+        let highest = self.answers.values().map(|standing| standing.leader).max();
+        let follow = highest.is_some_and(|ballot| self.observe(ballot));
+        self.happy = self.judge_happiness(is_acceptor, mine, membership.connected());
+        if !follow {
+            self.grace = false;
+        }
+
+        let others_unhappy = self.answers.values().all(|standing| !standing.happy);
+        let compete = self.can_lead && !self.happy && others_unhappy && self.quorum_connected;
+        self.begin_round(now_us, membership, fx);
+        if compete { RoundOutcome::Compete(self.next_ballot()) } else { RoundOutcome::Nothing }
+    }
+
+    fn judge_happiness(
+        &self,
+        is_acceptor: impl Fn(NodeId) -> bool,
+        mine: usize,
+        connected: usize,
+    ) -> bool {
+        if self.grace {
+            return true;
+        }
+        if self.leader.node == self.me {
+            let followers = self
+                .answers
+                .iter()
+                .filter(|(node, standing)| is_acceptor(**node) && standing.leader <= self.ballot)
+                .count();
+            return self.leading && connected <= followers + mine;
+        }
+        let leader = self.answers.get(&self.leader.node);
+        leader.is_some_and(|standing| standing.ballot == self.leader && standing.happy)
+    }
+
+    fn begin_round(&mut self, now_us: u64, membership: &Membership, fx: &mut Effects) {
+        self.round += 1;
+        self.answers.clear();
+        self.deadline_us = now_us + self.round_us;
+        let round = self.round;
+        for member in membership.members() {
+            if member.node != self.me {
+                fx.send(member.node, Message::HeartbeatRequest { round });
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::quorum::{Member, Roles};
+    use super::*;
+
+    fn membership(n: u16) -> Membership {
+        let members = (1..=n).map(|id| Member { node: NodeId(id), roles: Roles::ALL }).collect();
+        Membership::new(members, None, None).unwrap()
+    }
+
+    fn ballot(round: u64, node: u16) -> Ballot {
+        Ballot { round, node: NodeId(node) }
+    }
+
+    fn standing(own: Ballot, leader: Ballot, happy: bool) -> Standing {
+        Standing { ballot: own, leader, happy, first_unchosen: Slot::FIRST }
+    }
+
+    /// Node 1 of `n`, in its first round, following `leader`.
+    fn election(n: u16, leader: Ballot) -> (Election, Membership, Effects) {
+        let (membership, mut fx) = (membership(n), Effects::new(NodeId(1)));
+        let mut election = Election::new(NodeId(1), true, Ballot::NONE, Ballot::NONE, 100, 0, 10);
+        election.observe(leader);
+        election.end_round(10, &membership, &mut fx);
+        (election, membership, fx)
+    }
+
+    fn end_round(e: &mut Election, m: &Membership, answers: &[(u16, Standing)]) -> RoundOutcome {
+        for &(node, standing) in answers {
+            e.on_reply(NodeId(node), e.round, standing);
+        }
+        let now = e.deadline_us;
+        let outcome = e.end_round(now, m, &mut Effects::new(NodeId(1)));
+        assert!(now < e.deadline_us, "a deadline that does not move is a busy loop");
+        outcome
+    }
+
+    const OLD: Ballot = Ballot { round: 3, node: NodeId(3) };
+
+    /// While the leader answers, nobody competes; when it does not, and nobody else is happy, a
+    /// quorum-connected node does, with a higher ballot.
+    #[test]
+    fn competes_when_the_leader_is_silent() {
+        let (mut e, m, _) = election(3, OLD);
+        let alive = [(2, standing(ballot(0, 0), OLD, true)), (3, standing(OLD, OLD, true))];
+        assert_eq!(end_round(&mut e, &m, &alive), RoundOutcome::Nothing);
+        let silent = [(2, standing(ballot(0, 0), OLD, false))];
+        assert_eq!(end_round(&mut e, &m, &silent), RoundOutcome::Compete(ballot(4, 1)));
+    }
+
+    /// Chained: we do not hear the leader, but a neighbour does. Competing would only disturb.
+    #[test]
+    fn does_not_compete_while_a_neighbour_is_happy() {
+        let (mut e, m, _) = election(3, OLD);
+        let chained = [(2, standing(ballot(0, 0), OLD, true))];
+        for _ in 0..5 {
+            assert_eq!(end_round(&mut e, &m, &chained), RoundOutcome::Nothing);
+        }
+    }
+
+    /// Without a quorum there is no use in competing.
+    #[test]
+    fn does_not_compete_alone() {
+        let (mut e, m, _) = election(3, OLD);
+        for _ in 0..5 {
+            assert_eq!(end_round(&mut e, &m, &[]), RoundOutcome::Nothing);
+        }
+        assert!(!e.is_quorum_connected());
+    }
+
+    /// Quorum-loss: the leader still answers us, but it lost its quorum and says so.
+    #[test]
+    fn competes_when_the_leader_has_lost_its_quorum() {
+        let (mut e, m, _) = election(5, OLD);
+        let answers = [
+            (2, standing(ballot(0, 0), OLD, false)),
+            (3, standing(OLD, OLD, false)),
+            (4, standing(ballot(0, 0), OLD, false)),
+        ];
+        assert_eq!(end_round(&mut e, &m, &answers), RoundOutcome::Compete(ballot(4, 1)));
+    }
+
+    /// A leader without a quorum is not happy, so that others may replace it.
+    #[test]
+    fn a_leader_without_quorum_is_unhappy() {
+        let (mut e, m, _) = election(3, Ballot::NONE);
+        let RoundOutcome::Compete(mine) =
+            end_round(&mut e, &m, &[(2, standing(ballot(0, 0), Ballot::NONE, false))])
+        else {
+            panic!("expected to compete")
+        };
+        e.took(mine);
+        end_round(&mut e, &m, &[(2, standing(ballot(0, 0), mine, true))]);
+        assert!(e.is_happy());
+        end_round(&mut e, &m, &[]);
+        assert!(!e.is_happy());
+    }
+
+    /// Its connection to the leader broken, a node asks the others at once and judges soon.
+    #[test]
+    fn a_broken_connection_to_the_leader_hurries() {
+        let (mut e, m, mut fx) = election(3, OLD);
+        let alive = [(2, standing(ballot(0, 0), OLD, true)), (3, standing(OLD, OLD, true))];
+        end_round(&mut e, &m, &alive);
+        let now = e.deadline_us - 90;
+        e.on_peer_down(NodeId(3), now, &m, &mut fx);
+        assert!(e.deadline_us <= now + 100 / 8);
+        let silent = [(2, standing(ballot(0, 0), OLD, false))];
+        assert_eq!(end_round(&mut e, &m, &silent), RoundOutcome::Compete(ballot(4, 1)));
+    }
+}

@@ -1,0 +1,275 @@
+//! The tail of this node's log: what is accepted here and not yet known to be chosen.
+//!
+//! Invariant: every slot below `first_unchosen` is chosen and was handed out for applying, once and in
+//! order; its value is in the write-ahead log and nowhere in the core. Whether a value was accepted by
+//! this node's acceptor or only learned makes no difference here.
+
+use std::collections::VecDeque;
+
+use super::effects::{ChosenSlot, Effects, Event};
+use super::ids::{Ballot, Slot, Value};
+use super::message::PValue;
+use super::record::{Record, Recovered};
+
+#[derive(Debug)]
+pub struct Log {
+    first_unchosen: Slot,
+    /// Accepted pvalues by slot, from `first_unchosen` up.
+    tail: VecDeque<Option<Accepted>>,
+    /// Bytes of the values in `tail`.
+    tail_size: usize,
+    /// A leader's word: every slot below `commit_end` is chosen, and what `commit_ballot` proposed
+    /// for it is what was chosen.
+    commit_ballot: Ballot,
+    commit_end: Slot,
+    /// The last `Record::FirstUnchosen` written.
+    recorded: Slot,
+}
+
+#[derive(Clone, Debug)]
+struct Accepted {
+    ballot: Ballot,
+    value: Value,
+}
+
+impl Log {
+    /// The log as it was recovered; slots above `first_unchosen` that were learned as chosen are
+    /// handed out as well.
+    pub fn new(recovered: &Recovered, fx: &mut Effects) -> Log {
+        let mut log = Log {
+            first_unchosen: recovered.first_unchosen.max(Slot::FIRST),
+            tail: VecDeque::new(),
+            tail_size: 0,
+            commit_ballot: Ballot::NONE,
+            commit_end: Slot::FIRST,
+            recorded: recovered.first_unchosen,
+        };
+        for entry in &recovered.tail {
+            if entry.chosen && entry.slot == log.first_unchosen {
+                log.hand_out(entry.ballot, entry.value.clone(), fx);
+            } else if log.first_unchosen <= entry.slot {
+                log.put(entry.slot, entry.ballot, entry.value.clone());
+            }
+        }
+        log
+    }
+
+    pub fn first_unchosen(&self) -> Slot {
+        self.first_unchosen
+    }
+
+    /// The slot after the last accepted one.
+    pub fn end(&self) -> Slot {
+        self.first_unchosen.plus(self.tail.len())
+    }
+
+    /// Bytes of accepted values that are not known to be chosen.
+    pub fn tail_size(&self) -> usize {
+        self.tail_size
+    }
+
+    /// The end of the run of slots from `first_unchosen` that are accepted in `ballot`.
+    pub fn run_end(&self, ballot: Ballot) -> Slot {
+        let len = self
+            .tail
+            .iter()
+            .take_while(|entry| entry.as_ref().is_some_and(|entry| entry.ballot == ballot))
+            .count();
+        self.first_unchosen.plus(len)
+    }
+
+    /// Accepted pvalues from `first` up, in slot order.
+    pub fn accepted_from(&self, first: Slot) -> impl Iterator<Item = PValue> + '_ {
+        let skip = first.since(self.first_unchosen);
+        self.tail.iter().enumerate().skip(skip).filter_map(|(i, entry)| {
+            let entry = entry.as_ref()?;
+            let slot = self.first_unchosen.plus(i);
+            Some(PValue { ballot: entry.ballot, slot, value: entry.value.clone() })
+        })
+    }
+
+    /// Takes an accepted pvalue, in place of one of a lower ballot.
+    pub fn accept(&mut self, slot: Slot, ballot: Ballot, value: Value, fx: &mut Effects) {
+        assert!(self.first_unchosen <= slot, "chosen slots are not accepted again");
+        fx.persist(Record::Accepted { ballot, slot, value: value.clone() });
+        self.put(slot, ballot, value);
+    }
+
+    /// A leader says that all slots below `end` are chosen, and that where `ballot` proposed a value
+    /// for one, it is this value.
+    pub fn commit(&mut self, ballot: Ballot, end: Slot, fx: &mut Effects) {
+        if ballot < self.commit_ballot {
+            return;
+        }
+        self.commit_ballot = ballot;
+        self.commit_end = self.commit_end.max(end);
+        self.advance(fx);
+    }
+
+    /// Learns chosen values. Those that would leave a gap are of no use and dropped.
+    pub fn learn(&mut self, first_slot: Slot, values: Vec<(Ballot, Value)>, fx: &mut Effects) {
+        let known = self.first_unchosen.since(first_slot);
+        if self.first_unchosen < first_slot {
+            return;
+        }
+        for (ballot, value) in values.into_iter().skip(known) {
+            // One ballot proposes one value a slot: if we accepted it in this ballot, the log has it.
+            let have = matches!(self.tail.front(), Some(Some(entry)) if entry.ballot == ballot);
+            if !have {
+                let slot = self.first_unchosen;
+                fx.persist(Record::Chosen { ballot, slot, value: value.clone() });
+            }
+            self.pop_front();
+            self.hand_out(ballot, value, fx);
+        }
+        self.advance(fx);
+    }
+
+    /// Whether slots are known to be chosen that cannot be handed out yet.
+    pub fn misses_chosen(&self) -> bool {
+        self.first_unchosen < self.commit_end
+    }
+
+    /// Notes how far the log is chosen, if that moved. Called when other records are written anyway,
+    /// and now and then; recovery needs no more than a hint.
+    pub fn record_progress(&mut self, fx: &mut Effects) {
+        if self.recorded < self.first_unchosen {
+            self.recorded = self.first_unchosen;
+            fx.persist(Record::FirstUnchosen(self.first_unchosen));
+        }
+    }
+
+    /// Hands out what the leader's word covers.
+    ///
+    /// A slot accepted in another ballot than the word's is not covered: its value may have lost to
+    /// one that we never saw, and must be learned.
+    fn advance(&mut self, fx: &mut Effects) {
+        let before = self.first_unchosen;
+        while self.first_unchosen < self.commit_end {
+            match self.tail.front() {
+                Some(Some(entry)) if entry.ballot == self.commit_ballot => {}
+                _ => break,
+            }
+            let entry = self.pop_front().expect("the front was just seen");
+            self.hand_out(entry.ballot, entry.value, fx);
+        }
+        if before < self.first_unchosen {
+            fx.event(Event::Chosen { before, first_unchosen: self.first_unchosen });
+        }
+    }
+
+    fn hand_out(&mut self, ballot: Ballot, value: Value, fx: &mut Effects) {
+        fx.chosen.push(ChosenSlot { slot: self.first_unchosen, ballot, value });
+        self.first_unchosen = self.first_unchosen.next();
+    }
+
+    fn pop_front(&mut self) -> Option<Accepted> {
+        let entry = self.tail.pop_front().flatten();
+        self.tail_size -= entry.as_ref().map_or(0, |entry| entry.value.size());
+        entry
+    }
+
+    fn put(&mut self, slot: Slot, ballot: Ballot, value: Value) {
+        let at = slot.since(self.first_unchosen);
+        if self.tail.len() <= at {
+            self.tail.resize(at + 1, None);
+        }
+        self.tail_size += value.size();
+        let old = self.tail[at].replace(Accepted { ballot, value });
+        self.tail_size -= old.map_or(0, |old| old.value.size());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::ids::NodeId;
+    use super::*;
+    use std::sync::Arc;
+
+    fn ballot(round: u64) -> Ballot {
+        Ballot { round, node: NodeId(1) }
+    }
+
+    fn value(byte: u8) -> Value {
+        Value(Arc::from([byte]))
+    }
+
+    fn empty() -> (Log, Effects) {
+        let mut fx = Effects::new(NodeId(1));
+        (Log::new(&Recovered::default(), &mut fx), fx)
+    }
+
+    fn slots(fx: &Effects) -> Vec<u64> {
+        fx.chosen.iter().map(|chosen| chosen.slot.0).collect()
+    }
+
+    /// The leader's word covers only what we accepted in its own ballot: a slot of an older ballot
+    /// may hold a value that lost.
+    #[test]
+    fn commit_covers_only_its_own_ballot() {
+        let (mut log, mut fx) = empty();
+        log.accept(Slot(1), ballot(2), value(1), &mut fx);
+        log.accept(Slot(2), ballot(1), value(2), &mut fx);
+        log.accept(Slot(3), ballot(2), value(3), &mut fx);
+        log.commit(ballot(2), Slot(4), &mut fx);
+        assert_eq!(slots(&fx), [1]);
+        assert!(log.misses_chosen());
+        // Learning the missing one releases the next, which we have.
+        log.learn(Slot(2), vec![(ballot(2), value(9))], &mut fx);
+        assert_eq!(slots(&fx), [1, 2, 3]);
+        assert!(!log.misses_chosen());
+        assert_eq!(log.tail_size(), 0);
+    }
+
+    /// Learned values that overlap what is known are skipped, a gap is refused.
+    #[test]
+    fn learning_overlaps_and_gaps() {
+        let (mut log, mut fx) = empty();
+        log.learn(Slot(2), vec![(ballot(1), value(2))], &mut fx);
+        assert_eq!(log.first_unchosen(), Slot(1));
+        log.learn(Slot(1), vec![(ballot(1), value(1)), (ballot(1), value(2))], &mut fx);
+        log.learn(Slot(1), vec![(ballot(1), value(1)); 3], &mut fx);
+        assert_eq!(slots(&fx), [1, 2, 3]);
+        assert_eq!(fx.records.len(), 3);
+    }
+
+    /// What was accepted in the very ballot that chose it need not be written again.
+    #[test]
+    fn learning_what_was_accepted_writes_nothing() {
+        let (mut log, mut fx) = empty();
+        log.accept(Slot(1), ballot(1), value(1), &mut fx);
+        log.learn(Slot(1), vec![(ballot(1), value(1))], &mut fx);
+        assert_eq!(fx.records.len(), 1);
+        log.accept(Slot(2), ballot(1), value(2), &mut fx);
+        log.learn(Slot(2), vec![(ballot(3), value(7))], &mut fx);
+        assert_eq!(fx.records.len(), 3);
+    }
+
+    #[test]
+    fn recovery_restores_the_tail() {
+        let (mut log, mut fx) = empty();
+        log.accept(Slot(1), ballot(1), value(1), &mut fx);
+        log.accept(Slot(2), ballot(1), value(2), &mut fx);
+        log.accept(Slot(4), ballot(1), value(4), &mut fx);
+        let recovered = Recovered {
+            promised: ballot(1),
+            first_unchosen: Slot(1),
+            tail: log
+                .accepted_from(Slot(1))
+                .map(|p| super::super::record::RecoveredSlot {
+                    slot: p.slot,
+                    ballot: p.ballot,
+                    value: p.value,
+                    chosen: p.slot == Slot(1),
+                })
+                .collect(),
+            ..Recovered::default()
+        };
+        let mut fx = Effects::new(NodeId(1));
+        let again = Log::new(&recovered, &mut fx);
+        assert_eq!(slots(&fx), [1]);
+        assert_eq!(again.end(), Slot(5));
+        assert_eq!(again.run_end(ballot(1)), Slot(3));
+        assert_eq!(again.accepted_from(Slot(3)).map(|p| p.slot.0).collect::<Vec<_>>(), [4]);
+    }
+}

@@ -1,0 +1,142 @@
+//! What nodes say to each other. `wire::peer` gives these their bytes.
+//!
+//! Every handler is right whatever arrives, in any order, any number of times, at any time later:
+//! safety never leans on the connection. Liveness does: between two `on_peer_up`, a connection is
+//! first-in first-out and loses nothing.
+
+use super::batch::Command;
+use super::ids::{Ballot, NodeId, Slot, Value};
+
+/// A slot's value in a ballot (PMMC, section 2.1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PValue {
+    pub ballot: Ballot,
+    pub slot: Slot,
+    pub value: Value,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Message {
+    /// Opens heartbeat round `round` of the sender (`election`).
+    HeartbeatRequest {
+        round: u64,
+    },
+    HeartbeatReply {
+        round: u64,
+        standing: Standing,
+    },
+
+    /// Phase 1a: promise `ballot`, and say what you accepted from `first_slot` up.
+    P1a {
+        ballot: Ballot,
+        first_slot: Slot,
+    },
+    P1b(P1b),
+    /// Phase 2a: accept `values` in `ballot` for the slots from `first_slot` up. Every slot below
+    /// `first_unchosen` is chosen; those that this ballot proposed hold what it proposed.
+    P2a {
+        ballot: Ballot,
+        first_slot: Slot,
+        first_unchosen: Slot,
+        values: Vec<Value>,
+    },
+    P2b(P2b),
+    /// What a P2a says about chosen slots, without values.
+    Commit {
+        ballot: Ballot,
+        first_unchosen: Slot,
+    },
+
+    /// Asks for the chosen values from `first_slot` up.
+    LearnRequest {
+        first_slot: Slot,
+    },
+    /// Chosen values (each with a ballot in which it was chosen) for the slots from `first_slot`
+    /// up. The sender knows all slots below `first_unchosen`.
+    Chosen {
+        first_slot: Slot,
+        values: Vec<(Ballot, Value)>,
+        first_unchosen: Slot,
+    },
+
+    /// Commands of clients, on their way from a replica to the leader.
+    Propose {
+        commands: Vec<Command>,
+    },
+    /// Asks the leader from which slot on a linearizable read may be served. One for all reads
+    /// that wait at the sender.
+    ReadIndexRequest {
+        id: u64,
+    },
+    /// Reads of request `id` reflect all that was acknowledged once every slot below `read_slot` is
+    /// applied.
+    ReadIndexReply {
+        id: u64,
+        read_slot: Slot,
+    },
+    /// The leader of `ballot` asks whether it still leads, for its waiting reads.
+    Confirm {
+        ballot: Ballot,
+        round: u64,
+    },
+    /// The acceptor has promised nothing above `ballot`.
+    ConfirmAck {
+        ballot: Ballot,
+        round: u64,
+    },
+
+    /// The leader of `ballot` is about to leave: take over now.
+    TakeOver {
+        ballot: Ballot,
+    },
+    /// Carries a message between two nodes that cannot reach each other, over one that reaches both.
+    Relay {
+        from: NodeId,
+        to: NodeId,
+        message: Box<Message>,
+    },
+}
+
+/// What a node says of itself in a heartbeat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// The sender's own last ballot.
+    pub ballot: Ballot,
+    /// The highest ballot that it takes for the leader's.
+    pub leader: Ballot,
+    /// Whether that leader is alive and quorum-connected as far as the sender knows.
+    pub happy: bool,
+    pub first_unchosen: Slot,
+}
+
+/// Phase 1b: an acceptor's answer to a scout.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct P1b {
+    /// The ballot asked for.
+    pub ballot: Ballot,
+    /// What the acceptor has promised; above `ballot` it is a refusal, and the rest is empty.
+    pub promised: Ballot,
+    /// The answer is complete for the slots of `first_slot..end`: what is not in `accepted` was not
+    /// accepted, or lies below `first_unchosen`.
+    pub first_slot: Slot,
+    pub end: Slot,
+    /// Nothing is accepted from `end` up.
+    pub no_more_accepted: bool,
+    /// The acceptor knows all slots below to be chosen.
+    pub first_unchosen: Slot,
+    pub accepted: Vec<PValue>,
+}
+
+/// Phase 2b: an acceptor's cumulative answer to P2a.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct P2b {
+    /// The ballot of the P2a.
+    pub ballot: Ballot,
+    /// What the acceptor has promised; above `ballot` it is a refusal.
+    pub promised: Ballot,
+    /// Each slot below is accepted in `ballot`, or known to be chosen.
+    pub accepted_end: Slot,
+    /// The acceptor did not take all of the P2a: it misses slots from `accepted_end` on, or is too
+    /// far behind to take more.
+    pub resend: bool,
+}

@@ -1,0 +1,514 @@
+//! A node: the roles of one process, wired together.
+//!
+//! Each `on_*` takes one input and adds to one `Effects`; `end_turn` closes what one turn of the
+//! caller's loop brought. A node does nothing by itself: `on_tick` is due at `next_deadline_us`.
+//!
+//! Here is where branches are: the roles return what they learned, and the node lets the others know.
+
+use super::acceptor::Acceptor;
+use super::batch::{Command, CommandId};
+use super::effects::{Effects, Event, LearnReply};
+use super::election::{Election, RoundOutcome};
+use super::ids::{Ballot, NodeId, Slot};
+use super::leader::{Leader, LeaderOutcome};
+use super::learner::Learner;
+use super::log::Log;
+use super::message::{Message, Standing};
+use super::quorum::{Membership, Roles};
+use super::read_rounds::ReadRequest;
+use super::record::{Record, Recovered};
+use super::replica::Replica;
+
+/// The time of an input, from the only clock there is: the caller's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Now {
+    /// Microseconds that never go back; the origin is the caller's.
+    pub mono_us: u64,
+    /// Wall clock, microseconds since 1970. Only ever written into batches.
+    pub wall_us: u64,
+}
+
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    pub node: NodeId,
+    pub membership: Membership,
+    /// Length of a heartbeat round.
+    pub election_timeout_us: u64,
+    /// How long a client's request may wait.
+    pub request_timeout_us: u64,
+    /// Slots proposed and not yet chosen (alpha).
+    pub window_slots: usize,
+}
+
+#[derive(Debug)]
+pub struct Node {
+    me: NodeId,
+    roles: Roles,
+    membership: Membership,
+    tick_us: u64,
+    next_tick_us: u64,
+    log: Log,
+    learner: Learner,
+    election: Election,
+    acceptor: Option<Acceptor>,
+    leader: Option<Leader>,
+    replica: Option<Replica>,
+}
+
+/// What a node shows of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct View {
+    pub ballot: Ballot,
+    /// The leader followed, if it is alive as far as this node knows.
+    pub leader: Option<NodeId>,
+    pub leading: bool,
+    pub quorum_connected: bool,
+    pub first_unchosen: Slot,
+    pub promised: Ballot,
+}
+
+/// Ticks in a heartbeat round: the grain of retries and of what followers learn while nothing happens.
+const TICKS_PER_ROUND: u64 = 4;
+
+impl Node {
+    /// A node as it stands after recovery. `seed` only sets when its first heartbeat round ends. The
+    /// caller must apply `fx.chosen` at once, after all slots below `recovered.first_unchosen`.
+    pub fn new(
+        config: NodeConfig,
+        recovered: &Recovered,
+        seed: u64,
+        now: Now,
+        fx: &mut Effects,
+    ) -> Node {
+        let me = config.node;
+        let roles = config.membership.roles(me).expect("the node is a member");
+        let round_us = config.election_timeout_us;
+        let jitter_us = round_us / 2 + seed % (round_us / 2).max(1);
+        let log = Log::new(recovered, fx);
+        let (ballot, promised) = (recovered.own_ballot, recovered.promised);
+        let can_lead = roles.leader;
+        let election =
+            Election::new(me, can_lead, ballot, promised, round_us, now.mono_us, jitter_us);
+        let tick_us = (round_us / TICKS_PER_ROUND).max(1);
+        Node {
+            me,
+            roles,
+            acceptor: roles.acceptor.then(|| Acceptor::new(recovered, &log)),
+            leader: roles.leader.then(|| Leader::new(config.window_slots)),
+            replica: roles.replica.then(|| Replica::new(config.request_timeout_us)),
+            membership: config.membership,
+            tick_us,
+            next_tick_us: now.mono_us + tick_us,
+            log,
+            learner: Learner::new(2 * TICKS_PER_ROUND as u32),
+            election,
+        }
+    }
+
+    pub fn id(&self) -> NodeId {
+        self.me
+    }
+
+    pub fn roles(&self) -> Roles {
+        self.roles
+    }
+
+    pub fn membership(&self) -> &Membership {
+        &self.membership
+    }
+
+    pub fn view(&self) -> View {
+        let ballot = self.election.leader();
+        let leading = self.leader.as_ref().is_some_and(Leader::is_leading);
+        View {
+            ballot,
+            leader: (self.election.is_happy() && !ballot.is_none()).then_some(ballot.node),
+            leading: leading && self.election.is_happy(),
+            quorum_connected: self.election.is_quorum_connected(),
+            first_unchosen: self.log.first_unchosen(),
+            promised: self.acceptor.as_ref().map_or(Ballot::NONE, Acceptor::promised),
+        }
+    }
+
+    /// What a peer said in the last heartbeat round, if it answered.
+    pub fn heard(&self, peer: NodeId) -> Option<Standing> {
+        self.election.heard().get(&peer).copied()
+    }
+
+    /// When `on_tick` is due, on the clock of `Now::mono_us`.
+    pub fn next_deadline_us(&self) -> u64 {
+        self.election.deadline_us().min(self.next_tick_us)
+    }
+
+    /// Whether clients must wait before they send more.
+    pub fn is_full(&self) -> bool {
+        self.replica.as_ref().is_some_and(Replica::is_full)
+    }
+
+    /// Whether no client waits for anything here.
+    pub fn is_quiet(&self) -> bool {
+        self.replica.as_ref().is_none_or(Replica::is_quiet)
+    }
+
+    /// A client's command; `client` comes back from `finish` or in `Expired`. Only for replicas.
+    pub fn on_command(&mut self, now: Now, command: Command, client: u64) {
+        let replica = self.replica.as_mut().expect("clients are served by replicas");
+        replica.on_command(command, client, now.mono_us);
+    }
+
+    /// A client's linearizable read; `read` comes back in `reads_ready` or `Expired`. Only for
+    /// replicas.
+    pub fn on_read(&mut self, now: Now, read: u64) {
+        let replica = self.replica.as_mut().expect("clients are served by replicas");
+        replica.on_read(read, now.mono_us);
+    }
+
+    /// A command was applied: the token of the client that waits for it here, if one does.
+    pub fn finish(&mut self, id: CommandId) -> Option<u64> {
+        self.replica.as_mut()?.finish(id)
+    }
+
+    /// A connection to a peer stands anew. Nothing that was sent before is certain to have come.
+    pub fn on_peer_up(&mut self, now: Now, peer: NodeId, fx: &mut Effects) {
+        if let Some(leader) = &mut self.leader {
+            leader.on_peer_up(peer, &self.membership, fx);
+        }
+        if self.election.leader().node == peer {
+            if let Some(replica) = &mut self.replica {
+                replica.resend_all();
+            }
+        }
+        self.run_local(now, fx);
+    }
+
+    pub fn on_peer_down(&mut self, now: Now, peer: NodeId, fx: &mut Effects) {
+        self.learner.on_peer_down(peer);
+        self.election.on_peer_down(peer, now.mono_us, &self.membership, fx);
+        self.run_local(now, fx);
+    }
+
+    /// The node is about to stop: let another take over, if this one leads.
+    pub fn hand_over(&mut self, fx: &mut Effects) {
+        let ballot = self.election.leader();
+        let Some(leader) = self.leader.as_mut().filter(|leader| leader.is_leading()) else {
+            return;
+        };
+        let (learner, members) = (&self.learner, self.membership.members());
+        let heard = self.election.heard();
+        let candidates = members.iter().filter(|m| m.roles.leader && heard.contains_key(&m.node));
+        // Whoever knows most needs least before it can serve.
+        let successor = candidates.max_by_key(|m| learner.peer_knows(m.node));
+        if let Some(successor) = successor {
+            fx.send(successor.node, Message::TakeOver { ballot });
+        }
+        leader.step_down();
+        self.election.resign();
+    }
+
+    /// Time has passed.
+    pub fn on_tick(&mut self, now: Now, fx: &mut Effects) {
+        if self.election.deadline_us() <= now.mono_us {
+            match self.election_round(now, fx) {
+                RoundOutcome::Nothing => {}
+                RoundOutcome::Compete(ballot) => self.compete(ballot, fx),
+            }
+        }
+        if self.next_tick_us <= now.mono_us {
+            self.next_tick_us = now.mono_us + self.tick_us;
+            if let Some(leader) = &mut self.leader {
+                leader.on_tick(&self.membership, fx);
+            }
+            if self.roles.learns() {
+                self.learner.on_tick(self.log.first_unchosen(), fx);
+                self.log.record_progress(fx);
+            }
+            if let Some(replica) = &mut self.replica {
+                replica.on_tick(now.mono_us, fx);
+            }
+        }
+        self.run_local(now, fx);
+    }
+
+    /// A message from a peer, or (`from` is this node) one that waited for the sync.
+    pub fn on_message(&mut self, now: Now, from: NodeId, message: Message, fx: &mut Effects) {
+        self.handle(now, from, message, fx);
+        self.run_local(now, fx);
+    }
+
+    /// Closes a turn: hands commands and reads to the leader, forms batches, serves reads.
+    pub fn end_turn(&mut self, now: Now, fx: &mut Effects) {
+        self.hand_to_leader(now, fx);
+        if let Some(leader) = &mut self.leader {
+            leader.end_turn(now, &self.membership, fx);
+        }
+        self.run_local(now, fx);
+        if let Some(replica) = &mut self.replica {
+            replica.serve_reads(self.log.first_unchosen(), fx);
+        }
+        if !fx.records.is_empty() && self.roles.learns() {
+            self.log.record_progress(fx);
+        }
+    }
+
+    fn run_local(&mut self, now: Now, fx: &mut Effects) {
+        while let Some(message) = fx.local.pop_front() {
+            self.handle(now, self.me, message, fx);
+        }
+    }
+
+    fn handle(&mut self, now: Now, from: NodeId, message: Message, fx: &mut Effects) {
+        match message {
+            Message::HeartbeatRequest { round } => {
+                let standing = self.election.standing(self.log.first_unchosen());
+                fx.send(from, Message::HeartbeatReply { round, standing });
+            }
+            Message::HeartbeatReply { round, standing } => {
+                self.note_peer(from, standing.first_unchosen);
+                self.election.on_reply(from, round, standing);
+            }
+            Message::P1a { ballot, first_slot } => {
+                self.observe(ballot, fx);
+                if let Some(acceptor) = &mut self.acceptor {
+                    acceptor.on_p1a(from, ballot, first_slot, &self.log, fx);
+                }
+            }
+            Message::P1b(p1b) => {
+                self.note_peer(from, p1b.first_unchosen);
+                if let Some(leader) = &mut self.leader {
+                    let outcome = leader.on_p1b(from, p1b, &self.membership, fx);
+                    self.on_leader_outcome(outcome, fx);
+                }
+            }
+            Message::P2a { ballot, first_slot, first_unchosen, values } => {
+                self.observe(ballot, fx);
+                self.note_peer(from, first_unchosen);
+                if let Some(acceptor) = &mut self.acceptor {
+                    let log = &mut self.log;
+                    acceptor.on_p2a(from, ballot, first_slot, first_unchosen, values, log, fx);
+                    if self.log.first_unchosen() < first_slot.min(first_unchosen) {
+                        self.learner.on_gap(self.log.first_unchosen(), fx);
+                    }
+                }
+            }
+            Message::P2b(p2b) => {
+                if let Some(leader) = &mut self.leader {
+                    let outcome = leader.on_p2b(from, p2b, fx);
+                    self.on_leader_outcome(outcome, fx);
+                }
+            }
+            Message::Commit { ballot, first_unchosen } => {
+                self.observe(ballot, fx);
+                self.note_peer(from, first_unchosen);
+                if self.roles.learns() {
+                    self.log.commit(ballot, first_unchosen, fx);
+                }
+            }
+            Message::LearnRequest { first_slot } => {
+                let first_unchosen = self.log.first_unchosen();
+                if self.roles.learns() && first_slot < first_unchosen {
+                    fx.learn_replies.push(LearnReply { to: from, first_slot, first_unchosen });
+                }
+            }
+            Message::Chosen { first_slot, values, first_unchosen } => {
+                self.note_peer(from, first_unchosen);
+                if self.roles.learns() {
+                    let before = self.log.first_unchosen();
+                    self.log.learn(first_slot, values, fx);
+                    let now_at = self.log.first_unchosen();
+                    if before < now_at {
+                        fx.event(Event::Chosen { before, first_unchosen: now_at });
+                    }
+                    self.learner.on_answer(from, now_at, fx);
+                    if now_at < first_slot {
+                        self.learner.on_gap(now_at, fx);
+                    }
+                }
+            }
+            Message::Propose { commands } => self.on_propose(now, from, commands),
+            Message::ReadIndexRequest { id } => {
+                if let Some(leader) = self.leader.as_mut().filter(|leader| !leader.is_idle()) {
+                    leader.on_read_request(ReadRequest { node: from, id, over: from });
+                }
+            }
+            Message::ReadIndexReply { id, read_slot } => {
+                if let Some(replica) = &mut self.replica {
+                    replica.on_read_index(id, read_slot);
+                }
+            }
+            Message::Confirm { ballot, round } => {
+                if let Some(acceptor) = &self.acceptor {
+                    acceptor.on_confirm(from, ballot, round, fx);
+                }
+            }
+            Message::ConfirmAck { ballot, round } => {
+                if let Some(leader) = &mut self.leader {
+                    leader.on_confirm_ack(from, ballot, round, &self.membership, fx);
+                }
+            }
+            Message::TakeOver { ballot } => {
+                if self.roles.leader && ballot == self.election.leader() {
+                    self.compete(self.election.next_ballot(), fx);
+                }
+            }
+            Message::Relay { from: origin, to, message } => {
+                self.on_relay(now, from, origin, to, *message, fx);
+            }
+        }
+    }
+
+    fn election_round(&mut self, now: Now, fx: &mut Effects) -> RoundOutcome {
+        let before = self.election.leader();
+        let outcome = self.election.end_round(now.mono_us, &self.membership, fx);
+        if before != self.election.leader() {
+            self.on_new_leader(fx);
+        }
+        outcome
+    }
+
+    /// Takes a ballot and goes through phase 1 with it.
+    fn compete(&mut self, ballot: Ballot, fx: &mut Effects) {
+        let leader = self.leader.as_mut().expect("only nodes with the leader role compete");
+        // The ballot is recorded before it is used: `scout` sends its P1a after the sync.
+        fx.persist(Record::OwnBallot(ballot));
+        self.election.took(ballot);
+        leader.scout(ballot, self.log.first_unchosen(), &self.membership, fx);
+        self.after_leader_change(fx);
+    }
+
+    /// Any message with a higher ballot names a new leader.
+    fn observe(&mut self, ballot: Ballot, fx: &mut Effects) {
+        if self.election.observe(ballot) {
+            self.on_new_leader(fx);
+        }
+    }
+
+    fn on_new_leader(&mut self, fx: &mut Effects) {
+        if let Some(leader) = &mut self.leader {
+            leader.step_down();
+        }
+        self.after_leader_change(fx);
+    }
+
+    fn after_leader_change(&mut self, fx: &mut Effects) {
+        fx.event(Event::LeaderChanged { ballot: self.election.leader() });
+        if let Some(replica) = &mut self.replica {
+            replica.resend_all();
+        }
+    }
+
+    fn on_leader_outcome(&mut self, outcome: LeaderOutcome, fx: &mut Effects) {
+        match outcome {
+            LeaderOutcome::Nothing => {}
+            LeaderOutcome::Chosen(ballot, first_unchosen) => {
+                if self.roles.learns() {
+                    self.log.commit(ballot, first_unchosen, fx);
+                    if self.log.misses_chosen() {
+                        // All that we proposed is in our own log; what is missing lies below it.
+                        self.learner.on_gap(self.log.first_unchosen(), fx);
+                    }
+                }
+            }
+            LeaderOutcome::Preempted(by) => self.observe(by, fx),
+        }
+    }
+
+    fn note_peer(&mut self, peer: NodeId, first_unchosen: Slot) {
+        if peer != self.me && self.membership.roles(peer).is_some_and(Roles::learns) {
+            self.learner.on_peer_knows(peer, first_unchosen);
+        }
+    }
+
+    /// Commands from a replica. If we do not lead (any more) they are dropped here: that replica keeps
+    /// them and hands them to the next leader as soon as it knows it.
+    fn on_propose(&mut self, now: Now, from: NodeId, commands: Vec<Command>) {
+        if let Some(leader) = self.leader.as_mut().filter(|leader| !leader.is_idle()) {
+            leader.on_propose(from, commands, now.mono_us);
+        }
+    }
+
+    fn hand_to_leader(&mut self, now: Now, fx: &mut Effects) {
+        let Some(replica) = &mut self.replica else { return };
+        let ballot = self.election.leader();
+        if ballot.is_none() || !self.election.is_happy() {
+            return;
+        }
+        let commands = replica.commands_to_send(ballot, now.mono_us);
+        let read_request = replica.read_request(now.mono_us);
+        for commands in split(commands) {
+            self.send_to_leader(Message::Propose { commands }, fx);
+        }
+        if let Some(id) = read_request {
+            self.send_to_leader(Message::ReadIndexRequest { id }, fx);
+        }
+        self.run_local(now, fx);
+    }
+
+    /// Sends to the leader, over a node that hears it if we do not.
+    fn send_to_leader(&self, message: Message, fx: &mut Effects) {
+        let leader = self.election.leader();
+        let heard = self.election.heard();
+        if leader.node == self.me || heard.is_empty() || heard.contains_key(&leader.node) {
+            fx.send(leader.node, message);
+            return;
+        }
+        let relay = heard.iter().find(|(_, s)| s.happy && s.leader == leader);
+        match relay {
+            Some((&over, _)) => {
+                let (from, to) = (self.me, leader.node);
+                fx.send(over, Message::Relay { from, to, message: Box::new(message) });
+            }
+            None => fx.send(leader.node, message),
+        }
+    }
+
+    fn on_relay(
+        &mut self,
+        now: Now,
+        over: NodeId,
+        origin: NodeId,
+        to: NodeId,
+        message: Message,
+        fx: &mut Effects,
+    ) {
+        if to != self.me {
+            // One hop: only what the origin itself handed us goes on.
+            if over == origin {
+                fx.send(to, Message::Relay { from: origin, to, message: Box::new(message) });
+            }
+            return;
+        }
+        match message {
+            Message::Propose { commands } => self.on_propose(now, over, commands),
+            Message::ReadIndexRequest { id } => {
+                // The answer goes back the way the question came.
+                if let Some(leader) = self.leader.as_mut().filter(|leader| !leader.is_idle()) {
+                    leader.on_read_request(ReadRequest { node: origin, id, over });
+                }
+            }
+            Message::ReadIndexReply { id, read_slot } => {
+                if let Some(replica) = &mut self.replica {
+                    replica.on_read_index(id, read_slot);
+                }
+            }
+            // Nothing else is relayed.
+            _ => {}
+        }
+    }
+}
+
+/// Cuts commands into messages that fit a frame.
+fn split(commands: Vec<Command>) -> Vec<Vec<Command>> {
+    let mut parts: Vec<Vec<Command>> = Vec::new();
+    let mut size = 0;
+    for command in commands {
+        let full = crate::limits::MESSAGE_VALUES_SIZE_SOFT_MAX <= size
+            || parts.last().is_some_and(|part| crate::limits::BATCH_COMMANDS_MAX <= part.len());
+        if full || parts.is_empty() {
+            parts.push(Vec::new());
+            size = 0;
+        }
+        size += command.size();
+        parts.last_mut().expect("just pushed").push(command);
+    }
+    parts
+}

@@ -1,0 +1,105 @@
+//! Read-index rounds at the leader: linearizable reads without a log write (Ongaro's thesis, 6.4).
+//!
+//! A read must reflect every write acknowledged before it began. All of those lie below the leader's
+//! `first_unchosen`, if it still leads: so the leader notes that slot, and then asks the acceptors
+//! whether they promised a higher ballot. A phase-2 quorum that did not cannot miss a phase-1 quorum
+//! of another leader, so no other leader had chosen anything when they answered.
+//!
+//! One round serves all reads that wait when it begins; reads that come later wait for the next.
+
+use std::collections::BTreeSet;
+
+use super::ids::{NodeId, Slot};
+
+/// A replica's request for all its waiting reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReadRequest {
+    pub node: NodeId,
+    /// The replica's own.
+    pub id: u64,
+    /// The peer over which it came and the answer goes: `node`, or one that relays.
+    pub over: NodeId,
+}
+
+#[derive(Debug, Default)]
+pub struct ReadRounds {
+    waiting: Vec<ReadRequest>,
+    /// Number of the round in flight, or of the last one.
+    round: u64,
+    in_flight: Option<Round>,
+}
+
+#[derive(Debug)]
+struct Round {
+    requests: Vec<ReadRequest>,
+    read_slot: Slot,
+    confirmed: BTreeSet<NodeId>,
+}
+
+impl ReadRounds {
+    pub fn add(&mut self, request: ReadRequest) {
+        // A replica asks again, under a new id, only when it gave up the old one.
+        self.waiting.retain(|waiting| waiting.node != request.node);
+        self.waiting.push(request);
+    }
+
+    /// Begins a round for all that wait, unless one is in flight. Returns its number.
+    pub fn begin(&mut self, read_slot: Slot) -> Option<u64> {
+        if self.in_flight.is_some() || self.waiting.is_empty() {
+            return None;
+        }
+        self.round += 1;
+        let requests = std::mem::take(&mut self.waiting);
+        self.in_flight = Some(Round { requests, read_slot, confirmed: BTreeSet::new() });
+        Some(self.round)
+    }
+
+    /// The number of the round in flight, to ask an acceptor again over a new connection.
+    pub fn in_flight(&self) -> Option<u64> {
+        self.in_flight.as_ref().map(|_| self.round)
+    }
+
+    /// An acceptor confirmed. When a quorum did: the requests served and their slot.
+    pub fn on_confirmed(
+        &mut self,
+        from: NodeId,
+        round: u64,
+        quorum: usize,
+    ) -> Option<(Vec<ReadRequest>, Slot)> {
+        if round != self.round {
+            return None;
+        }
+        let in_flight = self.in_flight.as_mut()?;
+        in_flight.confirmed.insert(from);
+        if in_flight.confirmed.len() < quorum {
+            return None;
+        }
+        let round = self.in_flight.take().expect("just seen");
+        Some((round.requests, round.read_slot))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A read that comes while a round is in flight must not be served by it: the round's answers
+    /// may be older than a write that was acknowledged before this read began.
+    #[test]
+    fn late_reads_wait_for_the_next_round() {
+        let mut rounds = ReadRounds::default();
+        let request = |node, id| ReadRequest { node: NodeId(node), id, over: NodeId(node) };
+        rounds.add(request(1, 7));
+        assert_eq!(rounds.begin(Slot(5)), Some(1));
+        rounds.add(request(2, 8));
+        assert_eq!(rounds.begin(Slot(6)), None);
+        assert_eq!(rounds.on_confirmed(NodeId(1), 1, 2), None);
+        assert_eq!(rounds.on_confirmed(NodeId(1), 1, 2), None);
+        let served = rounds.on_confirmed(NodeId(3), 1, 2);
+        assert_eq!(served, Some((vec![request(1, 7)], Slot(5))));
+        // An answer to the old round does not count for the new one.
+        assert_eq!(rounds.begin(Slot(6)), Some(2));
+        assert_eq!(rounds.on_confirmed(NodeId(2), 1, 1), None);
+        assert!(rounds.on_confirmed(NodeId(2), 2, 1).is_some());
+    }
+}

@@ -1,0 +1,275 @@
+//! The replica's client side: commands on their way into the log, and reads on their way to be served
+//! (PMMC, section 2.1 and figure 1).
+//!
+//! A replica hands its clients' commands to the leader and keeps each until it is applied here or has
+//! waited too long. After a change of leader, or a new connection to it, all that wait are handed over
+//! again: a command may so be chosen twice, and sessions see to it that it is applied once.
+//!
+//! Departure from PMMC: replicas do not assign slots, the leader does.
+
+use std::collections::BTreeMap;
+
+use crate::limits;
+
+use super::batch::{Command, CommandId};
+use super::effects::{Effects, Expired};
+use super::ids::{Ballot, Slot};
+
+#[derive(Debug)]
+pub struct Replica {
+    /// How long a command or read may wait.
+    timeout_us: u64,
+    commands: BTreeMap<CommandId, Waiting>,
+    commands_size: usize,
+    /// Commands that were not handed to the present leader yet.
+    unsent: Vec<CommandId>,
+    /// Reads that no request covers yet.
+    reads_new: Vec<WaitingRead>,
+    /// Reads of the request in flight.
+    reads_asked: Vec<WaitingRead>,
+    /// Id of the read request in flight, or of the last one.
+    read_request: u64,
+    read_asked_us: u64,
+    /// Confirmed reads that wait until all slots below are applied here.
+    reads_confirmed: Vec<(Slot, WaitingRead)>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    command: Command,
+    client: u64,
+    arrived_us: u64,
+    sent_us: u64,
+    /// The leader that it was handed to last; none yet: it certainly has not happened.
+    sent_to: Ballot,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct WaitingRead {
+    read: u64,
+    arrived_us: u64,
+}
+
+impl Replica {
+    pub fn new(timeout_us: u64) -> Replica {
+        Replica {
+            timeout_us,
+            commands: BTreeMap::new(),
+            commands_size: 0,
+            unsent: Vec::new(),
+            reads_new: Vec::new(),
+            reads_asked: Vec::new(),
+            read_request: 0,
+            read_asked_us: 0,
+            reads_confirmed: Vec::new(),
+        }
+    }
+
+    /// Whether clients must wait before they send more.
+    pub fn is_full(&self) -> bool {
+        limits::PENDING_COMMANDS_MAX <= self.commands.len()
+            || limits::PENDING_SIZE_MAX <= self.commands_size
+            || limits::PENDING_READS_MAX <= self.reads_new.len() + self.reads_asked.len()
+    }
+
+    /// Whether no command and no read waits.
+    pub fn is_quiet(&self) -> bool {
+        self.commands.is_empty()
+            && self.reads_new.is_empty()
+            && self.reads_asked.is_empty()
+            && self.reads_confirmed.is_empty()
+    }
+
+    /// A client's command. `client` is handed back with `finish`. A command that waits already is the
+    /// client's second attempt: its answer goes to where that came from.
+    pub fn on_command(&mut self, command: Command, client: u64, now_us: u64) {
+        if let Some(waiting) = self.commands.get_mut(&command.id) {
+            waiting.client = client;
+            waiting.arrived_us = now_us;
+            return;
+        }
+        self.commands_size += command.size();
+        self.unsent.push(command.id);
+        let (id, sent_to) = (command.id, Ballot::NONE);
+        let waiting = Waiting { command, client, arrived_us: now_us, sent_us: 0, sent_to };
+        self.commands.insert(id, waiting);
+    }
+
+    /// The command was applied here: whom to tell, if it came from here.
+    pub fn finish(&mut self, id: CommandId) -> Option<u64> {
+        if self.commands.is_empty() {
+            return None;
+        }
+        let waiting = self.commands.remove(&id)?;
+        self.commands_size -= waiting.command.size();
+        Some(waiting.client)
+    }
+
+    pub fn on_read(&mut self, read: u64, now_us: u64) {
+        self.reads_new.push(WaitingRead { read, arrived_us: now_us });
+    }
+
+    /// The leader changed, or a connection to it is new: hand over everything again.
+    pub fn resend_all(&mut self) {
+        self.unsent = self.commands.keys().copied().collect();
+        self.reads_new.append(&mut self.reads_asked);
+    }
+
+    /// Commands to hand to the leader of `ballot` now, oldest id first.
+    pub fn commands_to_send(&mut self, ballot: Ballot, now_us: u64) -> Vec<Command> {
+        let mut commands = Vec::with_capacity(self.unsent.len());
+        for id in self.unsent.drain(..) {
+            let Some(waiting) = self.commands.get_mut(&id) else { continue };
+            waiting.sent_to = ballot;
+            waiting.sent_us = now_us;
+            commands.push(waiting.command.clone());
+        }
+        commands
+    }
+
+    /// The id of a read request to send to the leader now, if reads wait and none is in flight.
+    pub fn read_request(&mut self, now_us: u64) -> Option<u64> {
+        if self.reads_new.is_empty() || !self.reads_asked.is_empty() {
+            return None;
+        }
+        self.reads_asked = std::mem::take(&mut self.reads_new);
+        self.read_request += 1;
+        self.read_asked_us = now_us;
+        Some(self.read_request)
+    }
+
+    /// The leader confirmed request `id`.
+    pub fn on_read_index(&mut self, id: u64, read_slot: Slot) {
+        if id == self.read_request {
+            let asked = self.reads_asked.drain(..);
+            self.reads_confirmed.extend(asked.map(|read| (read_slot, read)));
+        }
+    }
+
+    /// Hands out the reads that may be served once all slots below `first_unchosen` are applied.
+    pub fn serve_reads(&mut self, first_unchosen: Slot, fx: &mut Effects) {
+        self.reads_confirmed.retain(|(read_slot, waiting)| {
+            let ready = *read_slot <= first_unchosen;
+            if ready {
+                fx.reads_ready.push(waiting.read);
+            }
+            !ready
+        });
+    }
+
+    /// Now and then: tells who waited too long, and hands over again what may have been lost.
+    pub fn on_tick(&mut self, now_us: u64, fx: &mut Effects) {
+        let timeout_us = self.timeout_us;
+        let old = |at_us: u64, limit_us: u64| limit_us <= now_us.saturating_sub(at_us);
+
+        let retry_us = timeout_us / 4;
+        let mut expired = Vec::new();
+        for (id, waiting) in &self.commands {
+            if old(waiting.arrived_us, timeout_us) {
+                expired.push(*id);
+            } else if !waiting.sent_to.is_none() && old(waiting.sent_us, retry_us) {
+                self.unsent.push(*id);
+            }
+        }
+        for id in expired {
+            let waiting = self.commands.remove(&id).expect("just listed");
+            self.commands_size -= waiting.command.size();
+            let definite = waiting.sent_to.is_none();
+            fx.expired.push(Expired::Command { id, client: waiting.client, definite });
+        }
+
+        if !self.reads_asked.is_empty() && old(self.read_asked_us, retry_us) {
+            self.reads_new.append(&mut self.reads_asked);
+        }
+        let mut expire = |waiting: &WaitingRead| {
+            let expired = old(waiting.arrived_us, timeout_us);
+            if expired {
+                fx.expired.push(Expired::Read { read: waiting.read });
+            }
+            !expired
+        };
+        self.reads_new.retain(&mut expire);
+        self.reads_asked.retain(&mut expire);
+        self.reads_confirmed.retain(|(_, waiting)| expire(waiting));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::batch::SessionId;
+    use super::super::ids::NodeId;
+    use super::*;
+    use std::sync::Arc;
+
+    fn command(seq: u64) -> Command {
+        let id = CommandId { session: SessionId(1), seq };
+        Command { id, acknowledged: 1, payload: Arc::from([0u8; 8]) }
+    }
+
+    fn seqs(commands: &[Command]) -> Vec<u64> {
+        commands.iter().map(|command| command.id.seq).collect()
+    }
+
+    const LEADER: Ballot = Ballot { round: 1, node: NodeId(2) };
+
+    /// Each command goes to a leader once; after a change of leader those that still wait go again.
+    #[test]
+    fn commands_are_resent_only_after_a_change() {
+        let mut replica = Replica::new(1000);
+        for seq in 1..=3 {
+            replica.on_command(command(seq), 10 + seq, 0);
+        }
+        assert_eq!(seqs(&replica.commands_to_send(LEADER, 0)), [1, 2, 3]);
+        assert!(replica.commands_to_send(LEADER, 0).is_empty());
+        assert_eq!(replica.finish(command(2).id), Some(12));
+        assert_eq!(replica.finish(command(2).id), None);
+        replica.resend_all();
+        assert_eq!(seqs(&replica.commands_to_send(LEADER, 0)), [1, 3]);
+    }
+
+    /// A client that asks again over a new connection is answered there, and the command is not
+    /// handed over twice.
+    #[test]
+    fn a_second_attempt_moves_the_answer() {
+        let mut replica = Replica::new(1000);
+        replica.on_command(command(1), 11, 0);
+        replica.on_command(command(1), 12, 5);
+        assert_eq!(replica.commands_to_send(LEADER, 5).len(), 1);
+        assert_eq!(replica.finish(command(1).id), Some(12));
+    }
+
+    /// What was never handed to a leader certainly did not happen; the rest may have.
+    #[test]
+    fn expiry_tells_definite_from_indefinite() {
+        let (mut replica, mut fx) = (Replica::new(1000), Effects::new(NodeId(1)));
+        replica.on_command(command(1), 11, 0);
+        replica.commands_to_send(LEADER, 0);
+        replica.on_command(command(2), 12, 0);
+        replica.on_read(99, 0);
+        replica.on_tick(999, &mut fx);
+        assert!(fx.expired.is_empty());
+        replica.on_tick(1000, &mut fx);
+        let expired =
+            |seq, client, definite| Expired::Command { id: command(seq).id, client, definite };
+        let expected = [expired(1, 11, false), expired(2, 12, true), Expired::Read { read: 99 }];
+        assert_eq!(fx.expired, expected);
+        assert!(!replica.is_full());
+    }
+
+    /// Reads wait for the leader's answer to their own request and until its slot is applied here.
+    #[test]
+    fn reads_wait_for_their_slot() {
+        let (mut replica, mut fx) = (Replica::new(1000), Effects::new(NodeId(1)));
+        replica.on_read(1, 0);
+        let first = replica.read_request(0).unwrap();
+        replica.on_read(2, 0);
+        assert_eq!(replica.read_request(0), None);
+        replica.on_read_index(first + 1, Slot(1));
+        replica.on_read_index(first, Slot(5));
+        replica.serve_reads(Slot(4), &mut fx);
+        assert!(fx.reads_ready.is_empty());
+        replica.serve_reads(Slot(5), &mut fx);
+        assert_eq!(fx.reads_ready, [1]);
+        assert!(replica.read_request(0).is_some());
+    }
+}

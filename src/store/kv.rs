@@ -1,0 +1,369 @@
+//! The key-value map: what every command does to it, and how queries read it.
+//!
+//! Invariant: `digest` is the sum over exactly the entries of the map. Every change of the map goes
+//! through `insert`, `replace` or `delete`, and nothing else touches either.
+//!
+//! Sizes of keys and values were checked where the payload was decoded (`wire::kv`). Who sent a
+//! command, and whether it was applied before, is the business of `sessions`.
+
+use std::collections::BTreeMap;
+use std::num::IntErrorKind;
+use std::ops::Bound;
+
+use crate::limits::{SCAN_ENTRIES_MAX, SCAN_SIZE_SOFT_MAX};
+
+use super::command::{Command, Failure, Query, Reply};
+use super::digest::{self, Digest};
+
+/// Bytes that an entry of a scan's reply takes beside its key and value: their two lengths.
+const ENTRY_FRAMING_SIZE: usize = 16;
+
+#[derive(Debug, Default)]
+pub struct Kv {
+    entries: BTreeMap<Box<[u8]>, Box<[u8]>>,
+    digest: Digest,
+}
+
+impl Kv {
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub fn digest(&self) -> u128 {
+        self.digest.sum()
+    }
+
+    /// Carries out one command. A failed condition changes nothing and is a reply like any other.
+    pub fn apply(&mut self, command: &Command<'_>) -> Reply {
+        match *command {
+            Command::Put { key, value } => self.put(key, value),
+            Command::Create { key, value } => self.create(key, value),
+            Command::Update { key, value } => self.update(key, value),
+            Command::Delete { key } => self.delete(key),
+            Command::Cas { key, expect, value } => self.cas(key, expect, value),
+            Command::Incr { key, by } => self.incr(key, by),
+        }
+    }
+
+    pub fn query(&self, query: &Query<'_>) -> Reply {
+        match *query {
+            Query::Get { key } => Reply::Value(self.entries.get(key).map(|value| value.to_vec())),
+            Query::Scan { from, to, limit } => self.scan(from, to, limit),
+        }
+    }
+
+    // Looking first and inserting only what is missing costs a new key a second look, at nodes that
+    // are in the cache by then. The entry API would cost every overwrite an allocated key instead.
+
+    fn put(&mut self, key: &[u8], value: &[u8]) -> Reply {
+        match self.entries.get_mut(key) {
+            Some(present) => replace(&mut self.digest, key, present, value),
+            None => self.insert(key, value),
+        }
+        Reply::Done
+    }
+
+    fn create(&mut self, key: &[u8], value: &[u8]) -> Reply {
+        if self.entries.contains_key(key) {
+            return Reply::Failed(Failure::Exists);
+        }
+        self.insert(key, value);
+        Reply::Done
+    }
+
+    fn update(&mut self, key: &[u8], value: &[u8]) -> Reply {
+        let Some(present) = self.entries.get_mut(key) else {
+            return Reply::Failed(Failure::NotFound);
+        };
+        replace(&mut self.digest, key, present, value);
+        Reply::Done
+    }
+
+    fn delete(&mut self, key: &[u8]) -> Reply {
+        let Some(value) = self.entries.remove(key) else {
+            return Reply::Failed(Failure::NotFound);
+        };
+        self.digest.remove(digest::entry(key, &value));
+        Reply::Done
+    }
+
+    fn cas(&mut self, key: &[u8], expect: Option<&[u8]>, value: &[u8]) -> Reply {
+        let present = self.entries.get_mut(key);
+        if present.as_deref().map(|present| &present[..]) != expect {
+            let present = present.map(|present| present.to_vec());
+            return Reply::Failed(Failure::Mismatch { present });
+        }
+        match present {
+            Some(present) => replace(&mut self.digest, key, present, value),
+            None => self.insert(key, value),
+        }
+        Reply::Done
+    }
+
+    fn incr(&mut self, key: &[u8], by: i64) -> Reply {
+        let Some(present) = self.entries.get_mut(key) else {
+            self.insert(key, by.to_string().as_bytes());
+            return Reply::Integer(by);
+        };
+        let sum = match parse_integer(present) {
+            Ok(integer) => integer.checked_add(by).ok_or(Failure::Overflow),
+            Err(failure) => Err(failure),
+        };
+        match sum {
+            Ok(sum) => {
+                replace(&mut self.digest, key, present, sum.to_string().as_bytes());
+                Reply::Integer(sum)
+            }
+            Err(failure) => Reply::Failed(failure),
+        }
+    }
+
+    /// At least one entry comes back where there is one and `limit` is not 0, however large it is:
+    /// a scan that goes on at `next` always gets on.
+    fn scan(&self, from: &[u8], to: Option<&[u8]>, limit: u32) -> Reply {
+        let mut entries = Vec::new();
+        // The map panics at a range that ends before it begins.
+        if to.is_some_and(|to| to <= from) {
+            return Reply::Entries { entries, next: None };
+        }
+        let limit = usize::try_from(limit).map_or(SCAN_ENTRIES_MAX, |l| l.min(SCAN_ENTRIES_MAX));
+        let end = to.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut size = 0;
+        for (key, value) in self.entries.range::<[u8], _>((Bound::Included(from), end)) {
+            if limit <= entries.len() || SCAN_SIZE_SOFT_MAX <= size {
+                return Reply::Entries { entries, next: Some(key.to_vec()) };
+            }
+            size += key.len() + value.len() + ENTRY_FRAMING_SIZE;
+            entries.push((key.to_vec(), value.to_vec()));
+        }
+        Reply::Entries { entries, next: None }
+    }
+
+    fn insert(&mut self, key: &[u8], value: &[u8]) {
+        self.digest.add(digest::entry(key, value));
+        let before = self.entries.insert(key.into(), value.into());
+        assert!(before.is_none(), "a key that exists is replaced, or the digest would keep it");
+    }
+
+    /// What `digest` must be.
+    #[cfg(test)]
+    pub fn digest_from_scratch(&self) -> u128 {
+        let mut digest = Digest::default();
+        self.entries.iter().for_each(|(key, value)| digest.add(digest::entry(key, value)));
+        digest.sum()
+    }
+}
+
+/// Sets the value of a key that exists. It is no method, so that `present` may come from the map.
+fn replace(digest: &mut Digest, key: &[u8], present: &mut Box<[u8]>, value: &[u8]) {
+    digest.remove(digest::entry(key, present));
+    digest.add(digest::entry(key, value));
+    // Most values keep their size, and then their allocation too.
+    if present.len() == value.len() {
+        present.copy_from_slice(value);
+    } else {
+        *present = value.into();
+    }
+}
+
+/// Reads an optional sign and ASCII digits, and nothing else.
+fn parse_integer(text: &[u8]) -> Result<i64, Failure> {
+    let text = std::str::from_utf8(text).map_err(|_| Failure::NotAnInteger)?;
+    text.parse().map_err(|error: std::num::ParseIntError| match error.kind() {
+        IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => Failure::Overflow,
+        _ => Failure::NotAnInteger,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::limits::VALUE_SIZE_MAX;
+
+    use super::*;
+
+    fn get(kv: &Kv, key: &[u8]) -> Option<Vec<u8>> {
+        match kv.query(&Query::Get { key }) {
+            Reply::Value(value) => value,
+            other => panic!("get answered {other:?}"),
+        }
+    }
+
+    fn put(kv: &mut Kv, key: &[u8], value: &[u8]) {
+        assert_eq!(kv.apply(&Command::Put { key, value }), Reply::Done);
+    }
+
+    fn scan(
+        kv: &Kv,
+        from: &[u8],
+        to: Option<&[u8]>,
+        limit: u32,
+    ) -> (Vec<Vec<u8>>, Option<Vec<u8>>) {
+        match kv.query(&Query::Scan { from, to, limit }) {
+            Reply::Entries { entries, next } => {
+                (entries.into_iter().map(|(key, _)| key).collect(), next)
+            }
+            other => panic!("scan answered {other:?}"),
+        }
+    }
+
+    /// Applies a command that must fail, and checks that it changed nothing.
+    fn fails(kv: &mut Kv, command: Command<'_>) -> Failure {
+        let before = (kv.entries.clone(), kv.digest);
+        let reply = kv.apply(&command);
+        assert_eq!((&kv.entries, kv.digest), (&before.0, before.1));
+        match reply {
+            Reply::Failed(failure) => failure,
+            other => panic!("{command:?} answered {other:?}"),
+        }
+    }
+
+    #[test]
+    fn put_sets_whether_the_key_exists_or_not() {
+        let mut kv = Kv::default();
+        for value in [&b"one"[..], b"two", b"three", b""] {
+            put(&mut kv, b"k", value);
+            assert_eq!(get(&kv, b"k").as_deref(), Some(value));
+            assert_eq!(kv.digest(), kv.digest_from_scratch());
+        }
+        assert_eq!(kv.len(), 1);
+        assert_eq!(get(&kv, b"other"), None);
+    }
+
+    #[test]
+    fn create_needs_a_missing_key_and_update_a_present_one() {
+        let mut kv = Kv::default();
+        let failure = fails(&mut kv, Command::Update { key: b"k", value: b"v" });
+        assert_eq!(failure, Failure::NotFound);
+        assert_eq!(kv.apply(&Command::Create { key: b"k", value: b"v" }), Reply::Done);
+        let failure = fails(&mut kv, Command::Create { key: b"k", value: b"w" });
+        assert_eq!(failure, Failure::Exists);
+        assert_eq!(kv.apply(&Command::Update { key: b"k", value: b"longer" }), Reply::Done);
+        assert_eq!(get(&kv, b"k").as_deref(), Some(&b"longer"[..]));
+        assert_eq!(kv.digest(), kv.digest_from_scratch());
+    }
+
+    #[test]
+    fn delete_needs_a_present_key() {
+        let mut kv = Kv::default();
+        assert_eq!(fails(&mut kv, Command::Delete { key: b"k" }), Failure::NotFound);
+        put(&mut kv, b"k", b"v");
+        assert_eq!(kv.apply(&Command::Delete { key: b"k" }), Reply::Done);
+        assert_eq!((kv.len(), kv.digest()), (0, 0));
+        assert_eq!(fails(&mut kv, Command::Delete { key: b"k" }), Failure::NotFound);
+    }
+
+    /// Cas tells a missing key from an empty value, and says what is there instead.
+    #[test]
+    fn cas_sets_what_holds_the_expected_value() {
+        let mut kv = Kv::default();
+        let cas = |expect, value| Command::Cas { key: b"k", expect, value };
+        assert_eq!(fails(&mut kv, cas(Some(b""), b"v")), Failure::Mismatch { present: None });
+        assert_eq!(kv.apply(&cas(None, b"")), Reply::Done);
+        let present = Some(b"".to_vec());
+        assert_eq!(fails(&mut kv, cas(None, b"v")), Failure::Mismatch { present });
+        assert_eq!(kv.apply(&cas(Some(b""), b"v")), Reply::Done);
+        let present = Some(b"v".to_vec());
+        assert_eq!(fails(&mut kv, cas(Some(b"w"), b"x")), Failure::Mismatch { present });
+        assert_eq!(get(&kv, b"k").as_deref(), Some(&b"v"[..]));
+        assert_eq!(kv.digest(), kv.digest_from_scratch());
+    }
+
+    #[test]
+    fn incr_counts_in_decimal_from_zero() {
+        let mut kv = Kv::default();
+        for (by, sum) in [(5, 5), (-7, -2), (0, -2), (102, 100)] {
+            assert_eq!(kv.apply(&Command::Incr { key: b"n", by }), Reply::Integer(sum));
+            assert_eq!(get(&kv, b"n"), Some(sum.to_string().into_bytes()));
+            assert_eq!(kv.digest(), kv.digest_from_scratch());
+        }
+        put(&mut kv, b"n", b"+007");
+        assert_eq!(kv.apply(&Command::Incr { key: b"n", by: 1 }), Reply::Integer(8));
+    }
+
+    #[test]
+    fn incr_refuses_what_is_no_integer_of_64_bits() {
+        let mut kv = Kv::default();
+        for text in [&b""[..], b"-", b"1.0", b" 1", b"1 ", b"0x1", b"\xff", b"\xd9\xa1"] {
+            put(&mut kv, b"n", text);
+            assert_eq!(fails(&mut kv, Command::Incr { key: b"n", by: 1 }), Failure::NotAnInteger);
+        }
+        for (text, by) in [
+            ("9223372036854775807", 1),
+            ("-9223372036854775808", -1),
+            ("9223372036854775808", 0),
+            ("1", i64::MAX),
+        ] {
+            put(&mut kv, b"n", text.as_bytes());
+            assert_eq!(fails(&mut kv, Command::Incr { key: b"n", by }), Failure::Overflow);
+        }
+        put(&mut kv, b"n", b"9223372036854775807");
+        let reply = kv.apply(&Command::Incr { key: b"n", by: i64::MIN });
+        assert_eq!(reply, Reply::Integer(-1));
+    }
+
+    /// Byte order is neither numeric order nor that of lengths; 0xff sorts last.
+    #[test]
+    fn scan_goes_in_byte_order_within_its_bounds() {
+        let mut kv = Kv::default();
+        for key in [&b"b"[..], b"a", b"a\x00", b"10", b"9", b"\xff", b"ab", b"B"] {
+            put(&mut kv, key, b"");
+        }
+        let all: Vec<&[u8]> = vec![b"10", b"9", b"B", b"a", b"a\x00", b"ab", b"b", b"\xff"];
+        assert_eq!(scan(&kv, b"", None, u32::MAX).0, all);
+        assert_eq!(scan(&kv, b"a", Some(b"b"), 100).0, all[3..6]);
+        assert_eq!(scan(&kv, b"a\x00", None, 100).0, all[4..]);
+    }
+
+    /// A range that is empty or turned round is answered, not a panic in every replica.
+    #[test]
+    fn scan_of_an_empty_range_is_empty() {
+        let mut kv = Kv::default();
+        put(&mut kv, b"m", b"");
+        for (from, to) in [(&b"m"[..], &b"m"[..]), (b"z", b"a"), (b"n", b"z"), (b"", b"")] {
+            assert_eq!(scan(&kv, from, Some(to), 100), (vec![], None));
+        }
+        assert_eq!(scan(&kv, b"", None, 0), (vec![], Some(b"m".to_vec())));
+    }
+
+    /// A client that goes on at `next` sees each key once, whatever ended the replies.
+    #[test]
+    fn scans_that_go_on_cover_every_key_once() {
+        let mut kv = Kv::default();
+        let keys: Vec<Vec<u8>> =
+            (0..SCAN_ENTRIES_MAX + 321).map(|i| format!("{i:06}").into_bytes()).collect();
+        keys.iter().for_each(|key| put(&mut kv, key, b"v"));
+        for limit in [1_000, 7_777, 10_000, 10_001, u32::MAX] {
+            let (mut seen, mut from) = (Vec::new(), Vec::new());
+            loop {
+                let (page, next) = scan(&kv, &from, None, limit);
+                assert!(page.len() <= SCAN_ENTRIES_MAX.min(limit as usize));
+                seen.extend(page);
+                match next {
+                    Some(next) => from = next,
+                    None => break,
+                }
+            }
+            assert!(seen == keys, "limit {limit}");
+        }
+    }
+
+    /// Large values end a reply by its size, and one that alone is too large still gets through.
+    #[test]
+    fn scan_replies_are_bounded_in_size() {
+        let mut kv = Kv::default();
+        let keys: Vec<Vec<u8>> = (0..6).map(|i| vec![b'a' + i]).collect();
+        keys.iter().for_each(|key| put(&mut kv, key, &vec![7; VALUE_SIZE_MAX * 2 / 3]));
+        put(&mut kv, &keys[2], &vec![7; VALUE_SIZE_MAX]);
+        let (mut pages, mut from) = (Vec::new(), Vec::new());
+        loop {
+            let (page, next) = scan(&kv, &from, None, u32::MAX);
+            pages.push(page);
+            match next {
+                Some(next) => from = next,
+                None => break,
+            }
+        }
+        assert_eq!(pages.iter().map(Vec::len).collect::<Vec<_>>(), [2, 1, 2, 1]);
+        assert_eq!(pages.concat(), keys);
+    }
+}

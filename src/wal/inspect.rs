@@ -1,0 +1,137 @@
+//! `loggos wal inspect DIR`: what lies in the log of a stopped node, without changing a byte.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use memmap2::Mmap;
+
+use super::meta::{self, Meta};
+use super::record::Stored;
+use super::recovery::{self, View};
+use super::segment::{self, HeaderState, SegmentHeader};
+use super::{WalError, map};
+
+/// What a node would find if it were started now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Clean,
+    /// What was not yet durable at a crash; the next start drops it.
+    TornTail {
+        segment: PathBuf,
+        offset: u64,
+    },
+    /// The node would refuse to start.
+    Damaged {
+        segment: PathBuf,
+        offset: u64,
+    },
+}
+
+/// Prints `meta`, the segments, one line a record, and the verdict. Errors are those that say
+/// nothing about records: no such directory, a running node, no readable `meta`, a segment missing.
+pub fn inspect(dir: &Path, out: &mut dyn Write) -> Result<Verdict, WalError> {
+    // Held to the end of this function, so that no node starts on the directory meanwhile.
+    let _lock = lock(dir)?;
+    let Some(copies) = meta::read(dir)? else {
+        let why = io::Error::other("there is no `meta` in it: it is no data directory");
+        return Err(WalError::io("inspect", dir, why));
+    };
+    let wal_dir = dir.join("wal");
+    let files = recovery::open_files(&wal_dir, false)?;
+    let maps = files
+        .iter()
+        .map(|(_, file)| {
+            map::map_read_only(&file.file)
+                .map_err(|error| WalError::io("map the log segment", &file.path, error))
+        })
+        .collect::<Result<Vec<Mmap>, WalError>>()?;
+    let views: Vec<View> = files
+        .iter()
+        .zip(&maps)
+        .map(|((number, file), map)| View { number: *number, file, bytes: map })
+        .collect();
+
+    let printed = |error| WalError::io("write about", dir, error);
+    print_head(out, &copies.meta, copies.repair, &views).map_err(printed)?;
+    let mut failed = None;
+    let mut print = |number: u64, offset: usize, record: &Stored| {
+        if failed.is_none() {
+            failed = print_record(out, number, offset, record).err();
+        }
+    };
+    let scanned = recovery::scan(&views, copies.meta, &mut print, &mut |_, _| ());
+    if let Some(error) = failed {
+        return Err(printed(error));
+    }
+    let (verdict, line) = match scanned {
+        Ok(end) if end.torn => {
+            let segment = views[end.view].file.path.clone();
+            let line = format!("torn tail at segment {} offset {}", segment.display(), end.used);
+            (Verdict::TornTail { segment, offset: end.used as u64 }, line)
+        }
+        Ok(end) => (Verdict::Clean, format!("clean, {} records", end.sequence)),
+        Err(WalError::Damaged { path, offset, why }) => {
+            let line = format!("damaged at segment {} offset {offset}: {why}", path.display());
+            (Verdict::Damaged { segment: path, offset }, line)
+        }
+        Err(error) => return Err(error),
+    };
+    writeln!(out, "{line}").map_err(printed)?;
+    Ok(verdict)
+}
+
+fn lock(dir: &Path) -> Result<Option<File>, WalError> {
+    let path = super::lock_path_in(dir);
+    let file = match File::open(&path) {
+        Ok(file) => file,
+        // A copy of a data directory may come without it.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(WalError::io("open", &path, error)),
+    };
+    if !map::try_lock(&file, true).map_err(|error| WalError::io("lock", &path, error))? {
+        return Err(WalError::Locked { dir: dir.to_owned() });
+    }
+    Ok(Some(file))
+}
+
+fn print_head(out: &mut dyn Write, meta: &Meta, repair: bool, views: &[View]) -> io::Result<()> {
+    let damaged = if repair { ", one copy damaged" } else { "" };
+    writeln!(out, "meta: {}, log {:016x}{damaged}", meta.identity, meta.log_id)?;
+    for view in views {
+        let name = segment::path_in(Path::new(""), view.number);
+        write!(out, "segment {}: {} bytes, ", name.display(), view.bytes.len())?;
+        match SegmentHeader::decode(view.bytes) {
+            HeaderState::Blank => writeln!(out, "blank")?,
+            HeaderState::Damaged => writeln!(out, "header damaged")?,
+            HeaderState::Newer(version) => writeln!(out, "of unknown version {version}")?,
+            HeaderState::Valid(header) => writeln!(
+                out,
+                "from record {}, durable up to {}",
+                header.first_sequence, header.durable
+            )?,
+        }
+    }
+    writeln!(
+        out,
+        "{:>10} {:>7} {:>10} {:<14} {:>10} {:>10} {:>8}",
+        "sequence", "segment", "offset", "type", "ballot", "slot", "size"
+    )
+}
+
+fn print_record(
+    out: &mut dyn Write,
+    number: u64,
+    offset: usize,
+    record: &Stored,
+) -> io::Result<()> {
+    writeln!(
+        out,
+        "{:>10} {number:>7} {offset:>10} {:<14} {:>10} {:>10} {:>8}",
+        record.sequence,
+        record.kind.name(),
+        record.ballot.to_string(),
+        record.slot.0,
+        record.payload.len()
+    )
+}

@@ -1,0 +1,300 @@
+//! Tests of the log as a whole that need its insides: syncs that are held back or fail, and which
+//! files they touch. Crash images are in `tests/wal_crash.rs`.
+
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use crate::paxos::{RecoveredSlot, Value};
+
+use super::*;
+
+const IDENTITY: Identity = Identity { cluster: ClusterId(0x1122), node: NodeId(1) };
+const OPTIONS: Options = Options { segment_size: 16 * 1024, sync: true };
+
+/// A log whose syncs end when and how the test says.
+struct Gated {
+    wal: Wal,
+    permits: Sender<io::Result<()>>,
+    woken: Receiver<()>,
+    /// Inodes, in the order in which they were synced.
+    synced: Receiver<u64>,
+}
+
+fn open(dir: &Path, options: Options) -> Result<(Wal, Recovered), WalError> {
+    Wal::open(dir, IDENTITY, options, Box::new(|| ()), &mut |_, _| ())
+}
+
+fn gated(dir: &Path) -> Gated {
+    let (permits, permits_in) = channel::<io::Result<()>>();
+    let (woken_out, woken) = channel();
+    let (synced_out, synced) = channel();
+    let wake = Box::new(move || woken_out.send(()).unwrap());
+    let sync_file = Box::new(move |file: &File| {
+        synced_out.send(file.metadata()?.ino()).unwrap();
+        permits_in.recv().unwrap()
+    });
+    let (wal, _) = Wal::open_with(dir, IDENTITY, OPTIONS, wake, &mut |_, _| (), sync_file).unwrap();
+    Gated { wal, permits, woken, synced }
+}
+
+fn accepted(slot: u64, size: usize) -> Record {
+    let value = Value(vec![slot as u8; size].into());
+    Record::Accepted { ballot: Ballot { round: 1, node: NodeId(1) }, slot: Slot(slot), value }
+}
+
+/// If a sync counted for records appended while it ran, a crash could lose what was answered.
+#[test]
+fn a_sync_covers_what_was_appended_before_it_and_no_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = gated(dir.path());
+    assert!(!log.wal.start_sync().unwrap(), "there is nothing to sync");
+    assert_eq!(log.wal.append(&accepted(1, 10)).unwrap(), LogPosition(1));
+    assert_eq!(log.wal.append(&accepted(2, 10)).unwrap(), LogPosition(2));
+    assert!(log.wal.start_sync().unwrap());
+    assert_eq!(log.wal.append(&accepted(3, 10)).unwrap(), LogPosition(3));
+    assert!(log.wal.start_sync().unwrap(), "one is in flight already");
+    assert!(log.wal.poll_sync().unwrap().is_none());
+    assert_eq!(log.wal.durable(), LogPosition(0));
+
+    log.permits.send(Ok(())).unwrap();
+    log.woken.recv().unwrap();
+    let done = log.wal.poll_sync().unwrap().unwrap();
+    assert_eq!(done.position, LogPosition(2));
+    assert_eq!((log.wal.durable(), log.wal.end()), (LogPosition(2), LogPosition(3)));
+    assert!(log.wal.poll_sync().unwrap().is_none());
+    assert_eq!(log.wal.syncs(), 1);
+
+    // The next record carries what is durable by now: that is what recovery proves damage with.
+    log.wal.append(&accepted(4, 10)).unwrap();
+    let carried = |slot| {
+        let at = log.wal.index.find(Slot(slot)).unwrap();
+        let seed = record::seed(log.wal.meta.log_id, 1);
+        let bytes = log.wal.segments[0].record_at(at.offset as usize);
+        Stored::decode(bytes, seed).unwrap().unwrap().durable
+    };
+    assert_eq!((carried(3), carried(4)), (0, 2));
+
+    log.permits.send(Ok(())).unwrap();
+    log.wal.sync_now().unwrap();
+    assert_eq!(log.wal.durable(), LogPosition(4));
+    assert_eq!(log.wal.syncs(), 2);
+    assert!(!log.wal.start_sync().unwrap());
+}
+
+/// A batch that began in one segment and ended in the next is durable only with both files.
+#[test]
+fn a_batch_over_two_segments_syncs_both() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = gated(dir.path());
+    let inode =
+        |number| fs::metadata(segment::path_in(&dir.path().join("wal"), number)).unwrap().ino();
+    log.wal.append(&accepted(1, 12_000)).unwrap();
+    log.wal.append(&accepted(2, 12_000)).unwrap();
+    assert_eq!(log.wal.segments.len(), 2);
+    log.permits.send(Ok(())).unwrap();
+    log.permits.send(Ok(())).unwrap();
+    log.wal.sync_now().unwrap();
+    assert_eq!(log.synced.try_iter().collect::<Vec<_>>(), [inode(1), inode(2)]);
+
+    // The first one is not touched any more.
+    log.wal.append(&accepted(3, 10)).unwrap();
+    log.permits.send(Ok(())).unwrap();
+    log.wal.sync_now().unwrap();
+    assert_eq!(log.synced.try_iter().collect::<Vec<_>>(), [inode(2)]);
+}
+
+/// After a failed sync the page cache can't be trusted: a retry would succeed and prove nothing.
+#[test]
+fn a_failed_sync_is_final() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = gated(dir.path());
+    log.wal.append(&accepted(1, 10)).unwrap();
+    assert!(log.wal.start_sync().unwrap());
+    log.permits.send(Err(io::Error::other("the disk is gone"))).unwrap();
+    log.woken.recv().unwrap();
+    let error = log.wal.poll_sync().unwrap_err();
+    assert!(error.to_string().contains("the disk is gone"), "{error}");
+    assert!(error.to_string().contains("0000000000000001.seg"), "{error}");
+    for again in [
+        log.wal.poll_sync().map(|_| ()),
+        log.wal.start_sync().map(|_| ()),
+        log.wal.sync_now(),
+        log.wal.append(&accepted(2, 10)).map(|_| ()),
+    ] {
+        assert!(matches!(again, Err(WalError::SyncFailed { .. })));
+    }
+    assert_eq!(log.wal.durable(), LogPosition(0));
+    assert_eq!(log.synced.try_iter().count(), 1, "the disk was not asked again");
+}
+
+/// The last record of a slot counts, in the running log as after a restart.
+#[test]
+fn read_gives_the_last_value_of_a_slot() {
+    let dir = tempfile::tempdir().unwrap();
+    let ballot = |round| Ballot { round, node: NodeId(2) };
+    let value = |text: &str| Value(text.as_bytes().into());
+    {
+        let (mut wal, recovered) = open(dir.path(), OPTIONS).unwrap();
+        assert_eq!(recovered, Recovered { first_unchosen: Slot(1), ..Recovered::default() });
+        for record in [
+            Record::OwnBallot(ballot(4)),
+            Record::Promised(ballot(9)),
+            Record::Accepted { ballot: ballot(3), slot: Slot(5), value: value("old") },
+            Record::Accepted { ballot: ballot(5), slot: Slot(5), value: value("new") },
+            Record::Chosen { ballot: ballot(4), slot: Slot(7), value: Value::noop() },
+            Record::Accepted { ballot: ballot(5), slot: Slot(4), value: value("below") },
+            Record::FirstUnchosen(Slot(5)),
+        ] {
+            wal.append(&record).unwrap();
+        }
+        assert_eq!(wal.read(Slot(5)), Some((ballot(5), &b"new"[..])));
+        assert_eq!(wal.read(Slot(7)), Some((ballot(4), &b""[..])));
+        assert_eq!(wal.read(Slot(6)), None);
+        assert_eq!(wal.held(), (Slot(4), Slot(8)));
+        wal.sync_now().unwrap();
+    }
+    let (mut wal, recovered) = open(dir.path(), OPTIONS).unwrap();
+    let slot = |slot, round, text, chosen| RecoveredSlot {
+        slot: Slot(slot),
+        ballot: ballot(round),
+        value: value(text),
+        chosen,
+    };
+    assert_eq!(
+        recovered,
+        Recovered {
+            promised: ballot(9),
+            own_ballot: ballot(4),
+            first_unchosen: Slot(5),
+            tail: vec![slot(5, 5, "new", false), slot(7, 4, "", true)],
+        }
+    );
+    assert_eq!((wal.end(), wal.durable()), (LogPosition(7), LogPosition(7)));
+    assert_eq!(wal.read(Slot(4)), Some((ballot(5), &b"below"[..])));
+    assert_eq!(wal.append(&accepted(9, 1)).unwrap(), LogPosition(8));
+}
+
+/// Many segments, of sizes that change between runs: every value is still found.
+#[test]
+fn segments_roll_over_and_may_change_their_size() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut slot = 0;
+    for segment_size in [8 * 1024, 64 * 1024, 8 * 1024, 20_000] {
+        let options = Options { segment_size, sync: true };
+        let (mut wal, recovered) = open(dir.path(), options).unwrap();
+        assert_eq!(recovered.tail.len() as u64, slot);
+        for _ in 0..40 {
+            slot += 1;
+            wal.append(&accepted(slot, slot as usize * 17 % 3000)).unwrap();
+            wal.start_sync().unwrap();
+        }
+        for slot in 1..=slot {
+            let (_, value) = wal.read(Slot(slot)).unwrap();
+            assert_eq!(value.len(), slot as usize * 17 % 3000);
+            assert!(value.iter().all(|byte| *byte == slot as u8));
+        }
+        assert!(3 <= wal.segments.len());
+        wal.sync_now().unwrap();
+    }
+}
+
+/// Records that fill a segment to its last byte, and records that no segment can hold.
+#[test]
+fn the_largest_record_fills_a_segment() {
+    let dir = tempfile::tempdir().unwrap();
+    let room = 16 * 1024 - segment::HEADER_SIZE - record::HEADER_SIZE;
+    {
+        let (mut wal, _) = open(dir.path(), OPTIONS).unwrap();
+        for slot in 1..=3 {
+            wal.append(&accepted(slot, room)).unwrap();
+        }
+        assert_eq!(wal.segments.len(), 3);
+        let error = wal.append(&accepted(4, room + 1)).unwrap_err();
+        assert!(matches!(error, WalError::TooLarge { .. }), "{error}");
+        wal.sync_now().unwrap();
+    }
+    let large = Options { segment_size: 8 * 1024 * 1024, sync: true };
+    let (mut wal, recovered) = open(dir.path(), large).unwrap();
+    assert_eq!(recovered.tail.len(), 3);
+    wal.append(&accepted(4, SLOT_VALUE_SIZE_MAX)).unwrap();
+    assert!(wal.append(&accepted(5, SLOT_VALUE_SIZE_MAX + 1)).is_err());
+    assert_eq!(wal.read(Slot(4)).unwrap().1.len(), SLOT_VALUE_SIZE_MAX);
+}
+
+/// Without syncs nothing may be written that claims durability: a later run with syncs would take
+/// an ordinary torn tail for damage.
+#[test]
+fn the_laboratory_log_claims_no_durability_on_the_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options { sync: false, ..OPTIONS };
+    let (mut wal, _) = open(dir.path(), options).unwrap();
+    for slot in 1..=30 {
+        wal.append(&accepted(slot, 1000)).unwrap();
+        assert_eq!(wal.durable(), wal.end());
+        assert!(!wal.start_sync().unwrap());
+    }
+    wal.sync_now().unwrap();
+    assert_eq!((wal.syncs(), wal.synced), (0, 0));
+    drop(wal);
+    let (wal, recovered) = open(dir.path(), OPTIONS).unwrap();
+    assert_eq!((recovered.tail.len(), wal.synced), (30, 30));
+}
+
+/// Two processes on one log would interleave their records.
+#[test]
+fn a_directory_in_use_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let held = open(dir.path(), OPTIONS).unwrap();
+    let error = open(dir.path(), OPTIONS).err().unwrap();
+    assert!(matches!(error, WalError::Locked { .. }), "{error}");
+    let error = inspect(dir.path(), &mut io::sink()).unwrap_err();
+    assert!(matches!(error, WalError::Locked { .. }), "{error}");
+    drop(held);
+    assert_eq!(inspect(dir.path(), &mut io::sink()).unwrap(), Verdict::Clean);
+    open(dir.path(), OPTIONS).unwrap();
+}
+
+/// A node started on another's directory would vote with the other's promises.
+#[test]
+fn another_nodes_directory_is_refused_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(open(dir.path(), OPTIONS).unwrap());
+    for (cluster, node) in [(0x1122, 2), (0x3344, 1)] {
+        let other = Identity { cluster: ClusterId(cluster), node: NodeId(node) };
+        let error = Wal::open(dir.path(), other, OPTIONS, Box::new(|| ()), &mut |_, _| ())
+            .err()
+            .unwrap()
+            .to_string();
+        assert!(error.contains("node 1 of cluster 0000000000001122"), "{error}");
+        assert!(error.contains(&other.to_string()), "{error}");
+    }
+}
+
+/// A crash while the directory was created must not need an operator; a lost `meta` must.
+#[test]
+fn only_an_interrupted_creation_is_begun_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(open(dir.path(), OPTIONS).unwrap());
+    fs::remove_file(meta::path_in(dir.path())).unwrap();
+    fs::remove_file(segment::path_in(&dir.path().join("wal"), 2)).ok();
+    fs::write(dir.path().join("wal/0000000000000002.tmp"), b"half").unwrap();
+    let (mut wal, _) = open(dir.path(), OPTIONS).unwrap();
+    wal.append(&accepted(1, 10)).unwrap();
+    wal.sync_now().unwrap();
+    drop(wal);
+
+    fs::remove_file(meta::path_in(dir.path())).unwrap();
+    let error = open(dir.path(), OPTIONS).err().unwrap();
+    assert!(matches!(error, WalError::MetaMissing { .. }), "{error}");
+}
+
+#[test]
+fn a_useless_segment_size_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    for segment_size in [0, 8191, 1 << 32, u64::MAX] {
+        let error = open(dir.path(), Options { segment_size, sync: true }).err().unwrap();
+        assert!(error.to_string().contains(&segment_size.to_string()), "{error}");
+    }
+}

@@ -1,0 +1,267 @@
+//! Clusters of real processes on loopback, killed and restarted under load.
+//!
+//! The load counts: each worker increments a counter of its own, so that a lost command shows as a
+//! counter too low and one applied twice as a counter too high.
+
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use loggos::client::{Client, Error};
+use loggos::store::{Command, Query, Reply};
+use loggos::wire::client::Consistency;
+use support::Cluster;
+
+/// Workers that increment counters until they are stopped.
+struct Load {
+    stop: Arc<AtomicBool>,
+    acknowledged: Arc<AtomicU64>,
+    workers: Vec<JoinHandle<Counted>>,
+}
+
+/// What one worker knows of its counter.
+struct Counted {
+    key: Vec<u8>,
+    acknowledged: i64,
+    /// Increments whose outcome is not known.
+    unknown: i64,
+}
+
+impl Load {
+    fn start(cluster: &Cluster, workers: usize) -> Load {
+        let (stop, acknowledged) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let workers = (0..workers)
+            .map(|worker| {
+                let (stop, total) = (stop.clone(), acknowledged.clone());
+                let mut client = cluster.client();
+                std::thread::spawn(move || {
+                    let key = format!("counter-{worker}").into_bytes();
+                    let mut counted = Counted { key, acknowledged: 0, unknown: 0 };
+                    while !stop.load(Ordering::Relaxed) {
+                        match client.execute(&Command::Incr { key: &counted.key, by: 1 }) {
+                            Ok(answer) => {
+                                counted.acknowledged += 1;
+                                total.fetch_add(1, Ordering::Relaxed);
+                                let Reply::Integer(value) = answer.reply else {
+                                    panic!("an increment answered {:?}", answer.reply)
+                                };
+                                assert!(counted.acknowledged <= value);
+                                assert!(value <= counted.acknowledged + counted.unknown);
+                            }
+                            Err(Error::Definite(_)) => {}
+                            Err(Error::Indefinite(_)) => counted.unknown += 1,
+                        }
+                    }
+                    counted
+                })
+            })
+            .collect();
+        Load { stop, acknowledged, workers }
+    }
+
+    /// Waits until this many more increments are acknowledged.
+    fn wait_for_progress(&self, more: u64) {
+        let target = self.acknowledged.load(Ordering::Relaxed) + more;
+        while self.acknowledged.load(Ordering::Relaxed) < target {
+            assert!(
+                self.workers.iter().any(|worker| !worker.is_finished()),
+                "all workers ended before {target} increments"
+            );
+            std::thread::yield_now();
+        }
+    }
+
+    fn finish(self, cluster: &Cluster) {
+        self.stop.store(true, Ordering::Relaxed);
+        let mut client = cluster.client();
+        for worker in self.workers {
+            let counted = worker.join().expect("a worker does not fail");
+            assert!(0 < counted.acknowledged);
+            let value = counter(&mut client, &counted.key);
+            assert!(
+                counted.acknowledged <= value && value <= counted.acknowledged + counted.unknown,
+                "{} of {} acknowledged increments ({} unknown) are there",
+                value,
+                counted.acknowledged,
+                counted.unknown
+            );
+        }
+        cluster.assert_agreement();
+    }
+}
+
+fn counter(client: &mut Client, key: &[u8]) -> i64 {
+    let answer = client.query(&Query::Get { key }, Consistency::Linearizable).expect("a read");
+    let Reply::Value(value) = answer.reply else { panic!("a get answered {:?}", answer.reply) };
+    let value = value.map_or_else(|| "0".into(), |v| String::from_utf8(v).expect("digits"));
+    value.parse().expect("a number")
+}
+
+fn put(client: &mut Client, key: &[u8], value: &[u8]) -> Result<(), Error> {
+    client.execute(&Command::Put { key, value }).map(|_| ())
+}
+
+fn get(client: &mut Client, key: &[u8]) -> Option<Vec<u8>> {
+    let answer = client.query(&Query::Get { key }, Consistency::Linearizable).expect("a read");
+    match answer.reply {
+        Reply::Value(value) => value,
+        other => panic!("a get answered {other:?}"),
+    }
+}
+
+/// Each node in turn, the leader among them, is killed under load and comes back.
+#[test]
+fn killing_each_node_under_load_loses_nothing() {
+    let mut cluster = Cluster::start(3);
+    let load = Load::start(&cluster, 4);
+    load.wait_for_progress(200);
+    for id in 1..=3 {
+        cluster.kill(id);
+        load.wait_for_progress(200);
+        cluster.start_node(id);
+        load.wait_for_progress(200);
+    }
+    load.finish(&cluster);
+}
+
+/// The leader, whoever it is, is killed again and again: the worst case for exactly-once.
+#[test]
+fn killing_the_leader_repeatedly_loses_nothing() {
+    let mut cluster = Cluster::start(3);
+    let load = Load::start(&cluster, 4);
+    for _ in 0..3 {
+        load.wait_for_progress(100);
+        let leader = cluster.leader();
+        cluster.kill(leader);
+        load.wait_for_progress(100);
+        cluster.start_node(leader);
+    }
+    load.finish(&cluster);
+}
+
+/// All nodes die at once, with commands in flight: all that was acknowledged is on the disks.
+#[test]
+fn killing_all_nodes_at_once_loses_nothing() {
+    let mut cluster = Cluster::start(3);
+    let load = Load::start(&cluster, 4);
+    load.wait_for_progress(300);
+    for id in 1..=3 {
+        cluster.kill(id);
+    }
+    cluster.start_all();
+    load.wait_for_progress(100);
+    load.finish(&cluster);
+}
+
+#[test]
+fn five_nodes_survive_two_kills() {
+    let mut cluster = Cluster::start(5);
+    let load = Load::start(&cluster, 3);
+    load.wait_for_progress(100);
+    let leader = cluster.leader();
+    let other = leader % 5 + 1;
+    cluster.kill(leader);
+    cluster.kill(other);
+    load.wait_for_progress(200);
+    load.finish(&cluster);
+}
+
+/// Without a majority nothing can be decided: a write and a read end in an error, in time, and
+/// afterwards the state is one that the errors allow.
+#[test]
+fn without_a_majority_there_is_an_error_and_no_wrong_answer() {
+    let roles = ["acceptor leader replica"; 3];
+    let mut cluster = Cluster::new(&roles, "[timing]\nrequest_timeout_ms = 500\n");
+    cluster.start_all();
+    let mut client = cluster.client();
+    put(&mut client, b"key", b"before").expect("a write with a majority");
+    cluster.assert_agreement();
+    cluster.kill(1);
+    cluster.kill(2);
+
+    let only = [cluster.nodes[&3].client_address];
+    let mut lonely = Client::new(&only, Duration::from_secs(2));
+    assert!(put(&mut lonely, b"key", b"after").is_err());
+    let query = Query::Get { key: b"key" };
+    assert!(lonely.query(&query, Consistency::Linearizable).is_err());
+    // Asked for what it has, stale or not, the replica answers.
+    let stale = lonely.query(&query, Consistency::Stale).expect("a stale read");
+    assert_eq!(stale.reply, Reply::Value(Some(b"before".to_vec())));
+
+    cluster.start_node(1);
+    cluster.start_node(2);
+    let value = get(&mut client, b"key").expect("the key is there");
+    assert!(value == b"before" || value == b"after", "{value:?}");
+    cluster.assert_agreement();
+}
+
+/// The deployment of Paxos Made Moderately Complex: every role on nodes of its own.
+#[test]
+fn split_roles_serve_and_survive() {
+    let roles = ["acceptor", "acceptor", "acceptor", "leader", "leader", "replica", "replica"];
+    let mut cluster = Cluster::new(&roles, "");
+    cluster.start_all();
+    // Clients that happen to ask a node without the replica role are sent on.
+    let mut client = cluster.client();
+    for i in 0..20u8 {
+        put(&mut client, &[b'k', i], &[i]).expect("a write");
+    }
+    cluster.assert_agreement();
+    // A replica that comes back learns what it missed; another leader takes over.
+    cluster.kill(6);
+    cluster.kill(1);
+    let leader = cluster.leader();
+    cluster.kill(leader);
+    for i in 20..40u8 {
+        put(&mut client, &[b'k', i], &[i]).expect("a write after the kills");
+    }
+    cluster.start_node(6);
+    for i in 0..40u8 {
+        assert_eq!(get(&mut client, &[b'k', i]), Some(vec![i]));
+    }
+    cluster.assert_agreement();
+}
+
+/// SIGTERM ends a node with exit code 0; the leader hands over first, and nothing is lost.
+#[test]
+fn sigterm_ends_a_node_cleanly() {
+    let mut cluster = Cluster::start(3);
+    let load = Load::start(&cluster, 3);
+    load.wait_for_progress(100);
+    let leader = cluster.leader();
+    assert!(cluster.stop(leader).success());
+    load.wait_for_progress(100);
+    cluster.start_node(leader);
+    load.wait_for_progress(100);
+    load.finish(&cluster);
+}
+
+/// A node that was away while much happened catches up from its peers' logs.
+#[test]
+fn a_node_that_was_away_catches_up() {
+    let mut cluster = Cluster::start(3);
+    let mut client = cluster.client();
+    put(&mut client, b"first", b"1").expect("a write");
+    let away = cluster.leader() % 3 + 1;
+    cluster.kill(away);
+    let value = vec![7; 100_000];
+    for i in 0..100u8 {
+        put(&mut client, &[b'v', i], &value).expect("a write");
+    }
+    cluster.start_node(away);
+    cluster.assert_agreement();
+    assert_eq!(cluster.status(away).keys, 101);
+}
+
+/// One node alone is a cluster too.
+#[test]
+fn a_cluster_of_one_serves_and_remembers() {
+    let mut cluster = Cluster::start(1);
+    put(&mut cluster.client(), b"key", b"value").expect("a write");
+    cluster.kill(1);
+    cluster.start_node(1);
+    assert_eq!(get(&mut cluster.client(), b"key"), Some(b"value".to_vec()));
+}

@@ -1,0 +1,152 @@
+//! How `loggos serve` and `loggos wal inspect` say what is wrong, and what systemd is told: the real
+//! binary, judged by its exit code, its standard error and its notifications.
+
+mod support;
+
+use std::fs;
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use loggos::store;
+use support::Cluster;
+
+const BINARY: &str = env!("CARGO_BIN_EXE_loggos");
+
+fn serve(config: &Path, data_dir: &Path) -> Output {
+    Command::new(BINARY)
+        .args(["serve", "--node", "1", "--config"])
+        .arg(config)
+        .arg("--data-dir")
+        .arg(data_dir)
+        .output()
+        .expect("the binary runs")
+}
+
+/// Asserts the exit code and that standard error ends in one line that says all of `parts`.
+fn assert_refused(output: &Output, code: i32, parts: &[&str]) {
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{stderr}");
+    let last = stderr.lines().last().expect("a line that says why");
+    for part in parts {
+        assert!(last.contains(part), "{part:?} is not in {last:?}");
+    }
+}
+
+fn one_node(config: &str) -> String {
+    format!(
+        "{config}\n[[nodes]]\nid = 1\npeer_address = \"127.0.0.1:1\"\n\
+         client_address = \"127.0.0.1:2\"\n"
+    )
+}
+
+/// A wrong configuration is one line that names the key, the value and what is allowed.
+#[test]
+fn a_bad_configuration_is_one_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("bad.toml");
+    let base = "cluster = \"c\"\ndata_dir = \"/nowhere\"\n";
+    for (text, parts) in [
+        (
+            one_node(base).replace("[[nodes]]", "[timing]\nelection_timeout_ms = 0\n[[nodes]]"),
+            vec!["bad.toml", "election_timeout_ms", "0", "10"],
+        ),
+        (one_node(&format!("{base}colour = 1")), vec!["colour", "no key"]),
+        (base.to_string(), vec!["nodes"]),
+        (one_node("data_dir = \"/nowhere\""), vec!["cluster"]),
+        ("cluster = [".to_string(), vec!["bad.toml"]),
+    ] {
+        fs::write(&path, text).unwrap();
+        let output = serve(&path, &dir.path().join("data"));
+        assert_refused(&output, 2, &parts);
+        assert_eq!(String::from_utf8_lossy(&output.stderr).lines().count(), 1);
+    }
+    let output = serve(&dir.path().join("absent.toml"), dir.path());
+    assert_refused(&output, 2, &["absent.toml", "cannot be read"]);
+}
+
+/// A data directory has one master, and belongs to one node of one cluster.
+#[test]
+fn a_data_directory_is_not_shared() {
+    let mut cluster = Cluster::start(1);
+    let (config, data) = (cluster.config_path(), cluster.data_dir(1));
+    assert_refused(&serve(&config, &data), 3, &["use"]);
+    cluster.kill(1);
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, text.replace("cluster = \"test\"", "cluster = \"other\"")).unwrap();
+    assert_refused(&serve(&config, &data), 2, &["cluster"]);
+}
+
+/// Damage in the middle of the log: the node does not start, and says in which segment and where.
+#[test]
+fn a_damaged_log_is_refused_by_segment_and_offset() {
+    let mut cluster = Cluster::start(1);
+    let mut client = cluster.client();
+    for i in 0..20u8 {
+        let command = store::Command::Put { key: &[b'k', i], value: b"a value to find again" };
+        client.execute(&command).expect("a write");
+    }
+    assert!(cluster.stop(1).success());
+    let (config, data) = (cluster.config_path(), cluster.data_dir(1));
+    let inspect = || Command::new(BINARY).args(["wal", "inspect"]).arg(&data).output().unwrap();
+    let clean = inspect();
+    assert_eq!(clean.status.code(), Some(0));
+    let listing = String::from_utf8_lossy(&clean.stdout).to_lowercase();
+    assert!(listing.contains("accepted") && listing.contains("clean"), "{listing}");
+
+    let segment = data.join("wal").join("0000000000000001.seg");
+    let mut bytes = fs::read(&segment).unwrap();
+    let needle = b"a value to find again";
+    let at = bytes.windows(needle.len()).position(|window| window == needle).unwrap();
+    bytes[at] ^= 1;
+    fs::write(&segment, bytes).unwrap();
+    assert_refused(&serve(&config, &data), 5, &["0000000000000001.seg", "offset"]);
+    let damaged = inspect();
+    assert_eq!(damaged.status.code(), Some(5));
+    let listing = String::from_utf8_lossy(&damaged.stdout).to_lowercase();
+    assert!(listing.contains("damaged") && listing.contains("offset"), "{listing}");
+}
+
+/// An address that is taken is named.
+#[test]
+fn an_address_in_use_is_named() {
+    let cluster = Cluster::start(1);
+    let address = cluster.nodes[&1].peer_address.to_string();
+    let output = serve(&cluster.config_path(), &cluster.data_dir(2));
+    assert_refused(&output, 3, &["peer_address", &address, "another node"]);
+}
+
+/// systemd hears READY when the node serves, WATCHDOG while it lives, STOPPING at the end.
+#[test]
+fn systemd_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let receive = || {
+        let mut buffer = [0; 4096];
+        let size = socket.recv(&mut buffer).expect("a notification in time");
+        String::from_utf8_lossy(&buffer[..size]).into_owned()
+    };
+    let wait_for = |what: &str| while !receive().contains(what) {};
+
+    let cluster = Cluster::new(&["acceptor leader replica"], "");
+    let mut child = Command::new(BINARY)
+        .args(["serve", "--node", "1", "--config"])
+        .arg(cluster.config_path())
+        .arg("--data-dir")
+        .arg(cluster.data_dir(1))
+        .env("NOTIFY_SOCKET", &path)
+        .env("WATCHDOG_USEC", "300000")
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    wait_for("READY=1");
+    wait_for("WATCHDOG=1");
+    wait_for("STATUS=leading");
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    wait_for("STOPPING=1");
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
