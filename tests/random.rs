@@ -78,8 +78,8 @@ struct Client {
     seq: u64,
     payload: Vec<u8>,
     doing: Doing,
-    /// When it loses patience.
-    until_us: u64,
+    /// When it does something next: begins anew, or loses patience. Other alarms are stale.
+    wake_us: u64,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -139,7 +139,7 @@ impl Run {
             seq: 0,
             payload: Vec::new(),
             doing: Doing::Nothing,
-            until_us: 0,
+            wake_us: 0,
         });
         Run {
             clients: clients.collect(),
@@ -148,7 +148,7 @@ impl Run {
             fault_gap_us: dice.random_range(TIMEOUT_US / 4..TIMEOUT_US * 6),
             fault_length_us: dice.random_range(TIMEOUT_US / 4..TIMEOUT_US * 8),
             undos: Vec::new(),
-            think_us: [2_000, 20_000, 100_000][dice.random_range(0..3)],
+            think_us: [4_000, 20_000, 100_000][dice.random_range(0..3)],
             reads_percent: dice.random_range(0..60),
             heavy,
             reads: 0,
@@ -158,8 +158,8 @@ impl Run {
 
     fn go(&mut self) -> Outcome {
         self.cluster.start_all();
-        for client in 0..self.clients.len() as u64 {
-            self.cluster.alarm(client * 1000, client);
+        for client in 0..self.clients.len() {
+            self.wake(client, 1000);
         }
         if !self.faults.is_empty() {
             self.cluster.alarm(TIMEOUT_US, NEXT_FAULT);
@@ -191,7 +191,9 @@ impl Run {
     // too long.
 
     fn on_client_alarm(&mut self, client: usize) {
-        let now_us = self.cluster.now_us;
+        if self.clients[client].wake_us != self.cluster.now_us {
+            return;
+        }
         let writes = 100 <= self.reads_percent + self.dice.random_range(0..100);
         let state = &mut self.clients[client];
         match state.doing {
@@ -207,16 +209,20 @@ impl Run {
                 state.doing = Doing::Reading(self.reads);
                 self.send(client);
             }
-            _ if state.until_us <= now_us => self.send(client),
-            _ => {}
+            Doing::Writing | Doing::Reading(_) => self.send(client),
         }
+    }
+
+    fn wake(&mut self, client: usize, in_us: u64) {
+        self.clients[client].wake_us = self.cluster.now_us + in_us;
+        self.cluster.alarm(in_us, client as u64);
     }
 
     fn send(&mut self, client: usize) {
         let replicas = self.cluster.replicas();
         let patience_us = self.dice.random_range(TIMEOUT_US / 2..TIMEOUT_US * 8);
+        self.wake(client, patience_us);
         let state = &mut self.clients[client];
-        state.until_us = self.cluster.now_us + patience_us;
         match state.doing {
             Doing::Nothing => unreachable!("it sends something"),
             Doing::Writing => {
@@ -236,7 +242,6 @@ impl Run {
                 self.cluster.read(node, self.reads);
             }
         }
-        self.cluster.alarm(patience_us, client as u64);
     }
 
     fn on_reply(&mut self, reply: &Reply) {
@@ -253,8 +258,8 @@ impl Run {
         };
         if let Some(client) = client {
             self.clients[client].doing = Doing::Nothing;
-            let think_us = self.dice.random_range(1..=self.think_us);
-            self.cluster.alarm(think_us, client as u64);
+            let think_us = self.dice.random_range(self.think_us / 4..=self.think_us);
+            self.wake(client, think_us);
         }
     }
 
