@@ -422,11 +422,12 @@ impl Node {
     }
 
     fn hand_to_leader(&mut self, now: Now, fx: &mut Effects) {
-        let Some(replica) = &mut self.replica else { return };
         let ballot = self.election.leader();
-        if ballot.is_none() || !self.election.is_happy() {
+        // A node that cannot hear the leader is not happy, but somebody whom it hears may be.
+        if ballot.is_none() || !(self.election.is_happy() || self.relay().is_some()) {
             return;
         }
+        let Some(replica) = &mut self.replica else { return };
         let commands = replica.commands_to_send(ballot, now.mono_us);
         let read_request = replica.read_request(now.mono_us);
         for commands in split(commands) {
@@ -446,14 +447,23 @@ impl Node {
             fx.send(leader.node, message);
             return;
         }
-        let relay = heard.iter().find(|(_, s)| s.happy && s.leader == leader);
-        match relay {
-            Some((&over, _)) => {
+        match self.relay() {
+            Some(over) => {
                 let (from, to) = (self.me, leader.node);
                 fx.send(over, Message::Relay { from, to, message: Box::new(message) });
             }
             None => fx.send(leader.node, message),
         }
+    }
+
+    /// A node that hears the leader, for one that does not.
+    fn relay(&self) -> Option<NodeId> {
+        let leader = self.election.leader();
+        if leader.node == self.me {
+            return None;
+        }
+        let relay = self.election.heard().iter().find(|(_, s)| s.happy && s.leader == leader);
+        relay.map(|(&node, _)| node)
     }
 
     fn on_relay(
