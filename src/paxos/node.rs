@@ -331,7 +331,7 @@ impl Node {
                 }
             }
             Message::Confirm { ballot, round } => {
-                if let Some(acceptor) = &self.acceptor {
+                if let Some(acceptor) = &mut self.acceptor {
                     acceptor.on_confirm(from, ballot, round, fx);
                 }
             }
