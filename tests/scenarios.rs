@@ -201,10 +201,8 @@ impl Play {
                 _ => return Err(format!("{word}?")),
             }
         }
-        settings.members = (1..)
-            .zip(roles)
-            .map(|(node, roles)| Member { node: NodeId(node), roles })
-            .collect();
+        settings.members =
+            (1..).zip(roles).map(|(node, roles)| Member { node: NodeId(node), roles }).collect();
         let mut cluster = Cluster::new(settings, 1);
         cluster.trace.len_max = 1000;
         cluster.start_all();

@@ -71,8 +71,8 @@ pub struct View {
 const TICKS_PER_ROUND: u64 = 4;
 
 impl Node {
-    /// A node as it stands after recovery. `seed` only sets when its first heartbeat round ends. The
-    /// caller must apply `fx.chosen` at once, after all slots below `recovered.first_unchosen`.
+    /// A node as it stands after recovery. `seed`, another in each life of the process, sets when its
+    /// first heartbeat round ends and the ids of its read requests. The caller must apply `fx.chosen` at once, after all slots below `recovered.first_unchosen`.
     pub fn new(
         config: NodeConfig,
         recovered: &Recovered,
@@ -95,7 +95,7 @@ impl Node {
             roles,
             acceptor: roles.acceptor.then(|| Acceptor::new(recovered, &log)),
             leader: roles.leader.then(|| Leader::new(config.window_slots)),
-            replica: roles.replica.then(|| Replica::new(config.request_timeout_us)),
+            replica: roles.replica.then(|| Replica::new(config.request_timeout_us, seed)),
             membership: config.membership,
             tick_us,
             next_tick_us: now.mono_us + tick_us,

@@ -27,7 +27,8 @@ pub struct Replica {
     reads_new: Vec<WaitingRead>,
     /// Reads of the request in flight.
     reads_asked: Vec<WaitingRead>,
-    /// Id of the read request in flight, or of the last one.
+    /// Id of the read request in flight, or of the last one. It begins at random: an answer that is
+    /// still on its way, over a relay, to an earlier life of this process must not fit.
     read_request: u64,
     read_asked_us: u64,
     /// Confirmed reads that wait until all slots below are applied here.
@@ -51,7 +52,8 @@ struct WaitingRead {
 }
 
 impl Replica {
-    pub fn new(timeout_us: u64) -> Replica {
+    /// `first_read_request`: any number that no other life of this process begins at.
+    pub fn new(timeout_us: u64, first_read_request: u64) -> Replica {
         Replica {
             timeout_us,
             commands: BTreeMap::new(),
@@ -59,7 +61,7 @@ impl Replica {
             unsent: Vec::new(),
             reads_new: Vec::new(),
             reads_asked: Vec::new(),
-            read_request: 0,
+            read_request: first_read_request,
             read_asked_us: 0,
             reads_confirmed: Vec::new(),
         }
@@ -125,7 +127,7 @@ impl Replica {
             return None;
         }
         self.reads_asked = std::mem::take(&mut self.reads_new);
-        self.read_request += 1;
+        self.read_request = self.read_request.wrapping_add(1);
         self.read_asked_us = now_us;
         Some(self.read_request)
     }
@@ -207,7 +209,7 @@ mod tests {
     /// Each command goes to a leader once; after a change of leader those that still wait go again.
     #[test]
     fn commands_are_resent_only_after_a_change() {
-        let mut replica = Replica::new(1000);
+        let mut replica = Replica::new(1000, 0);
         for seq in 1..=3 {
             replica.on_command(command(seq), 10 + seq, 0);
         }
@@ -223,7 +225,7 @@ mod tests {
     /// handed over twice.
     #[test]
     fn a_second_attempt_moves_the_answer() {
-        let mut replica = Replica::new(1000);
+        let mut replica = Replica::new(1000, 0);
         replica.on_command(command(1), 11, 0);
         replica.on_command(command(1), 12, 5);
         assert_eq!(replica.commands_to_send(LEADER, 5).len(), 1);
@@ -233,7 +235,7 @@ mod tests {
     /// What was never handed to a leader certainly did not happen; the rest may have.
     #[test]
     fn expiry_tells_definite_from_indefinite() {
-        let (mut replica, mut fx) = (Replica::new(1000), Effects::new(NodeId(1)));
+        let (mut replica, mut fx) = (Replica::new(1000, 0), Effects::new(NodeId(1)));
         replica.on_command(command(1), 11, 0);
         replica.commands_to_send(LEADER, 0);
         replica.on_command(command(2), 12, 0);
@@ -248,10 +250,25 @@ mod tests {
         assert!(!replica.is_full());
     }
 
+    /// An answer to a request of before a restart, delayed at a relay, must not serve a read of now:
+    /// writes were acknowledged in between.
+    #[test]
+    fn an_answer_to_an_earlier_life_serves_nothing() {
+        let (mut replica, mut fx) = (Replica::new(1000, 77), Effects::new(NodeId(1)));
+        replica.on_read(1, 0);
+        let earlier = replica.read_request(0).unwrap();
+        let mut replica = Replica::new(1000, 123_456);
+        replica.on_read(2, 0);
+        replica.read_request(0).unwrap();
+        replica.on_read_index(earlier, Slot(1));
+        replica.serve_reads(Slot(1), &mut fx);
+        assert_eq!(fx.reads_ready, []);
+    }
+
     /// Reads wait for the leader's answer to their own request and until its slot is applied here.
     #[test]
     fn reads_wait_for_their_slot() {
-        let (mut replica, mut fx) = (Replica::new(1000), Effects::new(NodeId(1)));
+        let (mut replica, mut fx) = (Replica::new(1000, 0), Effects::new(NodeId(1)));
         replica.on_read(1, 0);
         let first = replica.read_request(0).unwrap();
         replica.on_read(2, 0);

@@ -71,12 +71,28 @@ pub enum Reply {
 
 enum Happening {
     /// Something may be due on a connection, in the direction from this side.
-    Arrival { link: usize, from: usize },
-    Dial { link: usize },
+    Arrival {
+        link: usize,
+        from: usize,
+    },
+    Dial {
+        link: usize,
+    },
     /// A side gives up a cut connection.
-    GiveUp { link: usize, epoch: u64, side: usize },
-    Tick { node: NodeId, at_us: u64 },
-    Synced { node: NodeId, life: u64, len: usize },
+    GiveUp {
+        link: usize,
+        epoch: u64,
+        side: usize,
+    },
+    Tick {
+        node: NodeId,
+        at_us: u64,
+    },
+    Synced {
+        node: NodeId,
+        life: u64,
+        len: usize,
+    },
     /// The caller's.
     Alarm(u64),
 }
