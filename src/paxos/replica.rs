@@ -41,6 +41,8 @@ struct Waiting {
     client: u64,
     arrived_us: u64,
     sent_us: u64,
+    /// Whether its id is in `unsent`.
+    unsent: bool,
     /// The leader that it was handed to last; none yet: it certainly has not happened.
     sent_to: Ballot,
 }
@@ -85,7 +87,8 @@ impl Replica {
         self.commands_size += command.size();
         self.unsent.push(command.id);
         let (id, sent_to) = (command.id, Ballot::NONE);
-        let waiting = Waiting { command, client, arrived_us: now_us, sent_us: 0, sent_to };
+        let waiting =
+            Waiting { command, client, arrived_us: now_us, sent_us: 0, unsent: true, sent_to };
         self.commands.insert(id, waiting);
     }
 
@@ -106,6 +109,7 @@ impl Replica {
     /// The leader changed, or a connection to it is new: hand over everything again.
     pub fn resend_all(&mut self) {
         self.unsent = self.commands.keys().copied().collect();
+        self.commands.values_mut().for_each(|waiting| waiting.unsent = true);
         self.reads_new.append(&mut self.reads_asked);
     }
 
@@ -113,7 +117,11 @@ impl Replica {
     pub fn commands_to_send(&mut self, ballot: Ballot, now_us: u64) -> Vec<Command> {
         let mut commands = Vec::with_capacity(self.unsent.len());
         for id in self.unsent.drain(..) {
-            let Some(waiting) = self.commands.get_mut(&id) else { continue };
+            // Finished meanwhile; or finished, come anew and listed twice.
+            let Some(waiting) = self.commands.get_mut(&id).filter(|waiting| waiting.unsent) else {
+                continue;
+            };
+            waiting.unsent = false;
             waiting.sent_to = ballot;
             waiting.sent_us = now_us;
             commands.push(waiting.command.clone());
@@ -158,10 +166,11 @@ impl Replica {
 
         let retry_us = timeout_us / 4;
         let mut expired = Vec::new();
-        for (id, waiting) in &self.commands {
+        for (id, waiting) in &mut self.commands {
             if old(waiting.arrived_us, timeout_us) {
                 expired.push(*id);
-            } else if !waiting.sent_to.is_none() && old(waiting.sent_us, retry_us) {
+            } else if !waiting.unsent && old(waiting.sent_us, retry_us) {
+                waiting.unsent = true;
                 self.unsent.push(*id);
             }
         }
@@ -219,6 +228,24 @@ mod tests {
         assert_eq!(replica.finish(command(2).id), None);
         replica.resend_all();
         assert_eq!(seqs(&replica.commands_to_send(LEADER, 0)), [1, 3]);
+    }
+
+    /// While there is no leader, ticks go by. They must not pile up retries, all of which the next
+    /// leader would get.
+    #[test]
+    fn retries_do_not_pile_up_without_a_leader() {
+        let mut replica = Replica::new(1000, 0);
+        replica.on_command(command(1), 11, 0);
+        replica.commands_to_send(LEADER, 0);
+        for now_us in 250..260 {
+            replica.on_tick(now_us, &mut Effects::new(NodeId(1)));
+        }
+        assert_eq!(seqs(&replica.commands_to_send(LEADER, 260)), [1]);
+        // Finished while listed, and sent again by its client: one copy too.
+        replica.resend_all();
+        replica.finish(command(1).id);
+        replica.on_command(command(1), 11, 300);
+        assert_eq!(seqs(&replica.commands_to_send(LEADER, 300)), [1]);
     }
 
     /// A client that asks again over a new connection is answered there, and the command is not
