@@ -114,9 +114,11 @@ impl Checker {
                     return;
                 }
                 for pvalue in &p1b.accepted {
+                    // Of a chosen slot the chosen value alone may have been learned since.
                     let durable = wal.durable_slots.get(&pvalue.slot).copied();
+                    let learned = durable.is_some() && self.chosen.contains_key(&pvalue.slot);
                     assert!(
-                        durable.is_some_and(|ballot| pvalue.ballot <= ballot),
+                        learned || durable.is_some_and(|ballot| pvalue.ballot <= ballot),
                         "{from} tells of {pvalue:?} before its sync"
                     );
                 }
