@@ -103,15 +103,16 @@ impl Log {
         }
         self.commit_ballot = ballot;
         self.commit_end = self.commit_end.max(end);
-        self.advance(fx);
+        self.advance_from(self.first_unchosen, fx);
     }
 
     /// Learns chosen values. Those that would leave a gap are of no use and dropped.
     pub fn learn(&mut self, first_slot: Slot, values: Vec<(Ballot, Value)>, fx: &mut Effects) {
-        let known = self.first_unchosen.since(first_slot);
-        if self.first_unchosen < first_slot {
+        let before = self.first_unchosen;
+        if before < first_slot {
             return;
         }
+        let known = before.since(first_slot);
         for (ballot, value) in values.into_iter().skip(known) {
             // If we accepted this value, in whichever ballot, the log has it. Its record must stay the
             // last one: `ballot` may be lower than the one in which our vote chose the value, and
@@ -125,7 +126,7 @@ impl Log {
             self.pop_front();
             self.hand_out(ballot, value, fx);
         }
-        self.advance(fx);
+        self.advance_from(before, fx);
     }
 
     /// Whether slots are known to be chosen that cannot be handed out yet.
@@ -142,12 +143,11 @@ impl Log {
         }
     }
 
-    /// Hands out what the leader's word covers.
+    /// Hands out what the leader's word covers, and tells of all that is chosen since `before`.
     ///
     /// A slot accepted in another ballot than the word's is not covered: its value may have lost to
     /// one that we never saw, and must be learned.
-    fn advance(&mut self, fx: &mut Effects) {
-        let before = self.first_unchosen;
+    fn advance_from(&mut self, before: Slot, fx: &mut Effects) {
         while self.first_unchosen < self.commit_end {
             match self.tail.front() {
                 Some(Some(entry)) if entry.ballot == self.commit_ballot => {}

@@ -265,6 +265,10 @@ impl Node {
                 self.observe(ballot, fx);
                 if let Some(acceptor) = &mut self.acceptor {
                     acceptor.on_p1a(from, ballot, first_slot, &self.log, fx);
+                    // The answer says below which slot all is chosen, and its leader begins there.
+                    // Forgotten after a restart, slots below could be nobody's: not proposed by this
+                    // leader, and known to be chosen by none who is alive.
+                    self.log.record_progress(fx);
                 }
             }
             Message::P1b(p1b) => {
@@ -307,12 +311,8 @@ impl Node {
             Message::Chosen { first_slot, values, first_unchosen } => {
                 self.note_peer(from, first_unchosen);
                 if self.roles.learns() {
-                    let before = self.log.first_unchosen();
                     self.log.learn(first_slot, values, fx);
                     let now_at = self.log.first_unchosen();
-                    if before < now_at {
-                        fx.event(Event::Chosen { before, first_unchosen: now_at });
-                    }
                     self.learner.on_answer(from, now_at, fx);
                     if now_at < first_slot {
                         self.learner.on_gap(now_at, fx);
@@ -516,4 +516,50 @@ fn split(commands: Vec<Command>) -> Vec<Vec<Command>> {
         parts.last_mut().expect("just pushed").push(command);
     }
     parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::ids::Value;
+    use super::super::quorum::Member;
+    use super::*;
+
+    /// Node 2 of three, as it starts.
+    fn node() -> Node {
+        let members = (1..=3).map(|id| Member { node: NodeId(id), roles: Roles::ALL }).collect();
+        let config = NodeConfig {
+            node: NodeId(2),
+            membership: Membership::new(members, None, None).unwrap(),
+            election_timeout_us: 100,
+            request_timeout_us: 1000,
+            window_slots: 4,
+        };
+        let mut fx = Effects::new(NodeId(2));
+        Node::new(config, &Recovered::default(), 1, Now::default(), &mut fx)
+    }
+
+    fn hear(node: &mut Node, from: u16, message: Message) -> Effects {
+        let mut fx = Effects::new(node.id());
+        node.on_message(Now::default(), NodeId(from), message, &mut fx);
+        node.end_turn(Now::default(), &mut fx);
+        fx
+    }
+
+    /// An answer to a scout rests on durable records only, how far the log is chosen included: here
+    /// the scout's question comes a second time, when nothing else is there to be recorded.
+    #[test]
+    fn a_p1b_is_durable_in_all_that_it_says() {
+        let mut node = node();
+        let old = Ballot { round: 1, node: NodeId(1) };
+        let values = vec![Value::noop()];
+        let (first_slot, first_unchosen) = (Slot(1), Slot(1));
+        hear(&mut node, 1, Message::P2a { ballot: old, first_slot, first_unchosen, values });
+        let p1a = Message::P1a { ballot: Ballot { round: 2, node: NodeId(3) }, first_slot };
+        hear(&mut node, 3, p1a.clone());
+        hear(&mut node, 1, Message::Commit { ballot: old, first_unchosen: Slot(2) });
+        let fx = hear(&mut node, 3, p1a);
+        assert!(matches!(&fx.sends_after_sync[..], [(NodeId(3), Message::P1b(p1b))]
+            if p1b.first_unchosen == Slot(2)));
+        assert_eq!(fx.records, [Record::FirstUnchosen(Slot(2))]);
+    }
 }
