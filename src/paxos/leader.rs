@@ -25,6 +25,8 @@ pub struct Leader {
     ballot: Ballot,
     phase: Phase,
     queue: VecDeque<Queued>,
+    /// Bytes of the commands in `queue`.
+    queue_size: usize,
     reads: ReadRounds,
 }
 
@@ -62,6 +64,7 @@ impl Leader {
             ballot: Ballot::NONE,
             phase: Phase::Idle,
             queue: VecDeque::new(),
+            queue_size: 0,
             reads: ReadRounds::default(),
         }
     }
@@ -97,6 +100,7 @@ impl Leader {
     pub fn step_down(&mut self) {
         self.phase = Phase::Idle;
         self.queue.clear();
+        self.queue_size = 0;
         self.reads = ReadRounds::default();
     }
 
@@ -151,13 +155,21 @@ impl Leader {
         }
     }
 
-    /// Commands from a replica, our own or another's.
+    /// Commands from a replica, our own or another's. What is too much is dropped: the replica keeps
+    /// it and hands it over again, or tells its client that it waited too long.
     pub fn on_propose(&mut self, from: NodeId, commands: Vec<Command>, now_us: u64) {
         if let Phase::Leading { commander, .. } = &mut self.phase {
             commander.expect_commit(from);
         }
-        self.queue
-            .extend(commands.into_iter().map(|command| Queued { command, arrived_us: now_us }));
+        for command in commands {
+            if limits::PENDING_COMMANDS_MAX <= self.queue.len()
+                || limits::PENDING_SIZE_MAX <= self.queue_size
+            {
+                break;
+            }
+            self.queue_size += command.size();
+            self.queue.push_back(Queued { command, arrived_us: now_us });
+        }
     }
 
     pub fn on_read_request(&mut self, request: ReadRequest) {
@@ -243,7 +255,8 @@ impl Leader {
             let oldest_us = self.queue[0].arrived_us;
             let value =
                 batch::encode(now.wall_us, self.queue.range(..len).map(|queued| &queued.command));
-            self.queue.drain(..len);
+            let taken: usize = self.queue.drain(..len).map(|queued| queued.command.size()).sum();
+            self.queue_size -= taken;
             let size = value.size();
             let slot = commander.propose(value);
             let waited_us = now.mono_us - oldest_us;
@@ -271,4 +284,29 @@ fn batch_len(queue: &VecDeque<Queued>) -> usize {
         size += queued.command.size();
     }
     queue.len().min(limits::BATCH_COMMANDS_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::batch::CommandId;
+    use super::*;
+    use std::sync::Arc;
+
+    /// Replicas hand over again what waits, and a leader whose window is full (a quorum's disks are
+    /// stalled) must not gather copies without end.
+    #[test]
+    fn the_queue_is_bounded() {
+        let mut leader = Leader::new(4);
+        let command =
+            Command { id: CommandId::default(), acknowledged: 1, payload: Arc::from([0; 8]) };
+        for _ in 0..3 {
+            let copies = vec![command.clone(); limits::PENDING_COMMANDS_MAX / 2 + 1];
+            leader.on_propose(NodeId(2), copies, 0);
+        }
+        assert_eq!(leader.queue.len(), limits::PENDING_COMMANDS_MAX);
+        let large = Command { payload: Arc::from(vec![0; limits::VALUE_SIZE_MAX]), ..command };
+        leader.step_down();
+        leader.on_propose(NodeId(2), vec![large; 100], 0);
+        assert!(leader.queue.len() <= limits::PENDING_SIZE_MAX / limits::VALUE_SIZE_MAX);
+    }
 }

@@ -71,9 +71,10 @@ impl Replica {
 
     /// Whether clients must wait before they send more.
     pub fn is_full(&self) -> bool {
+        let reads = self.reads_new.len() + self.reads_asked.len() + self.reads_confirmed.len();
         limits::PENDING_COMMANDS_MAX <= self.commands.len()
             || limits::PENDING_SIZE_MAX <= self.commands_size
-            || limits::PENDING_READS_MAX <= self.reads_new.len() + self.reads_asked.len()
+            || limits::PENDING_READS_MAX <= reads
     }
 
     /// A client's command. `client` is handed back with `finish`. A command that waits already is the
