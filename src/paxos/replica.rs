@@ -298,7 +298,7 @@ mod tests {
         replica.read_request(0).unwrap();
         replica.on_read_index(earlier, Slot(1));
         replica.serve_reads(Slot(1), &mut fx);
-        assert_eq!(fx.reads_ready, []);
+        assert!(fx.reads_ready.is_empty());
     }
 
     /// Reads wait for the leader's answer to their own request and until its slot is applied here.
