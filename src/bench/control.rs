@@ -16,6 +16,8 @@ const CALM_NS: u64 = 500_000_000;
 const SEARCH_NS: u64 = 20_000_000;
 /// A node that takes longer to say what it is does not lead, for all that matters to us.
 const PATIENCE_NS: u64 = 100_000_000;
+/// A node that did not answer is asked again after so long, even if others still follow it.
+const DISTRUST_NS: u64 = 1_000_000_000;
 /// A known leader is announced again after so long, for workers that had to leave it meanwhile.
 const ANNOUNCE_NS: u64 = 2_000_000_000;
 
@@ -30,6 +32,8 @@ pub struct Control {
     next_ns: u64,
     asked_ns: u64,
     announced_ns: u64,
+    /// Who did not answer, and until when we do not go there on hearsay.
+    distrusted: Option<(usize, u64)>,
 }
 
 impl Control {
@@ -42,6 +46,7 @@ impl Control {
             waiting_until_ns: None,
             next_ns: 0,
             asked_ns: 0,
+            distrusted: None,
             announced_ns: 0,
         }
     }
@@ -107,13 +112,17 @@ impl Control {
             }
             Some(Answer::Follows(leader)) => {
                 nodes.leader = None;
-                self.leave(leader, now_ns, nodes);
+                let trusted = |&at: &usize| {
+                    self.distrusted.is_none_or(|(who, until_ns)| who != at || until_ns <= now_ns)
+                };
+                self.leave(leader.filter(trusted), now_ns, nodes);
             }
         }
     }
 
     fn fail(&mut self, now_ns: u64, nodes: &mut Nodes) {
         nodes.leader = None;
+        self.distrusted = Some((self.at, now_ns + DISTRUST_NS));
         self.leave(None, now_ns, nodes);
     }
 
