@@ -39,6 +39,8 @@ pub struct Nodes {
     pub leader: Option<usize>,
     /// Counts the announcements of `leader`; workers move when it changes.
     pub generation: u64,
+    /// Why a connection could not even be begun: this machine's limits, mostly.
+    pub last_error: Option<String>,
     /// Some worker waits longer than it should: ask the leader whether it is one.
     pub suspicion: bool,
     pub op_timeout_ns: u64,
@@ -355,7 +357,10 @@ impl Worker {
                     let until_ns = turn.now_ns + turn.nodes.op_timeout_ns;
                     self.state = State::Dialling { until_ns };
                 }
-                Err(_) => self.count_failure(None, turn),
+                Err(error) => {
+                    turn.nodes.last_error = Some(error.to_string());
+                    self.count_failure(None, turn);
+                }
             }
         }
     }
