@@ -42,6 +42,45 @@ fn scenarios_come_out_as_written() {
     assert!(failed.is_empty(), "{failed:?} came out otherwise; see UPDATE_SCENARIOS");
 }
 
+/// From any connectivity in which a node reaches a quorum, a leader that does serves within four
+/// election timeouts, at whatever moment of the heartbeat rounds the links are cut, and whichever node
+/// led before.
+#[test]
+fn partial_connectivity_costs_four_timeouts_at_most() {
+    // Links that are left, and a node that then reaches a quorum.
+    let left: [(&str, u16, &[&str], &str); 7] = [
+        ("chained", 3, &["1-2", "2-3"], "n2"),
+        ("quorum loss", 3, &["2-3"], "n2"),
+        ("quorum loss", 5, &["3-1", "3-2", "3-4", "3-5"], "n3"),
+        ("constrained", 5, &["3-2", "3-4", "3-5"], "n3"),
+        ("two hubs", 5, &["1-2", "1-3", "3-4", "4-5"], "n3"),
+        ("a ring", 5, &["1-2", "1-3", "4-3", "4-5", "2-5"], "n1"),
+        ("a majority", 5, &["1-2", "1-3", "2-3", "4-5"], "n2"),
+    ];
+    let mut too_slow = Vec::new();
+    for (name, nodes, links, at) in left {
+        let mut slowest: f64 = 0.0;
+        for leader in 1..=nodes {
+            for phase in 0..20 {
+                let mut play = Play::default();
+                let mut say = |line: &str| play.command(line).unwrap();
+                say(&format!("cluster {nodes} lead={leader}"));
+                say("run 300ms");
+                say(&format!("run {}ms", 5 * phase));
+                say(&format!("links {}", links.join(" ")));
+                let served = play.serves(id(at).unwrap(), "a", 10).unwrap();
+                let last = served.last().unwrap().split_whitespace().next().unwrap();
+                slowest = slowest.max(last.parse().unwrap());
+            }
+        }
+        println!("{name}, {nodes} nodes: {slowest} election timeouts at most");
+        if 4.0 < slowest {
+            too_slow.push((name, nodes, slowest));
+        }
+    }
+    assert!(too_slow.is_empty(), "{too_slow:?}");
+}
+
 /// Plays a file and returns it with what came of it.
 ///
 /// A file is a sequence of blocks between empty lines: comments, or commands with their outcome.
@@ -84,7 +123,7 @@ impl Play {
     /// The commands:
     ///
     /// - `cluster 3`, `cluster A A A L L R R` (roles of each node), with `phase2=2`, `window=4`,
-    ///   `timeout=2000ms` (of requests)
+    ///   `lead=2` (who ends its first round first), `timeout=2000ms` (of requests)
     /// - `run 250ms`: lets time pass
     /// - `write n1 x` or `write n1,n2 x`: one client sends command `x` to these replicas
     /// - `read n1`
@@ -184,6 +223,7 @@ impl Play {
             dial_us: (1000, 1000),
             learn_values_max: 100,
             random_start: false,
+            first_leader: 1,
         };
         let mut roles = Vec::new();
         for word in words {
@@ -193,6 +233,7 @@ impl Play {
                 (Some(("window", n)), _) => {
                     settings.window_slots = n.parse().map_err(|_| "a window")?;
                 }
+                (Some(("lead", node)), _) => settings.first_leader = id(node)?.0,
                 (Some(("timeout", time)), _) => settings.request_timeout_us = millis(time)?,
                 (None, "A") => roles.push(only(true, false, false)),
                 (None, "L") => roles.push(only(false, true, false)),
