@@ -2,7 +2,7 @@
 
 from dataclasses import asdict, dataclass, replace
 
-from faults import At, CutLink, HealLink, Kill, Pause, Restart, Resume
+from faults import At, CutLink, HealLink, Isolate, KeepOnly, Kill, Pause, Restart, Resume
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,11 +24,12 @@ class Experiment:
     segment_mib: int
     sync: bool
     node_traces: bool
-    # The load: connections and how many operations each has under way; `rate` operations a second
-    # over all of them (None: as fast as replies come), or one run of the load for each of `rates`,
-    # `repeats` times over.
+    # The load: connections, how many operations each has under way, and after how long without a
+    # reply it asks another node. `rate` operations a second over all of them (None: as fast as
+    # replies come), or one run of the load for each of `rates`, `repeats` times over.
     clients: int
     in_flight: int
+    op_timeout_ms: int
     rate: int | None
     rates: tuple[int, ...]
     repeats: int
@@ -79,6 +80,7 @@ FAILOVER = Experiment(
     node_traces=True,
     clients=16,
     in_flight=1,
+    op_timeout_ms=1000,
     rate=1000,
     rates=(),
     repeats=1,
@@ -100,6 +102,27 @@ FAILOVER = Experiment(
     ),
 )
 
+# The partitions of the Omni-Paxos paper that stop other protocols for as long as they last. Clients
+# reach all nodes throughout.
+PARTITIONS = replace(
+    FAILOVER,
+    name="partitions",
+    title="Five nodes, partial partitions: hub, leader alone, one way",
+    nodes=5,
+    duration_s=40,
+    schedule=(
+        # Quorum loss: the leader lives and is heard, but only another node reaches a quorum.
+        At(7, KeepOnly("follower")),
+        At(13, HealLink()),
+        # The leader alone: all others go on without it.
+        At(19, Isolate("leader")),
+        At(25, HealLink()),
+        # One way: the follower hears nothing from the leader, which hears the follower.
+        At(31, CutLink("leader", "follower", one_way=True)),
+        At(37, HealLink()),
+    ),
+)
+
 STEADY = replace(
     FAILOVER,
     name="steady",
@@ -109,9 +132,9 @@ STEADY = replace(
     clients=64,
     in_flight=16,
     rate=None,
-    rates=(1000, 5000, 10000, 20000, 40000, 60000, 80000, 100000, 120000, 140000, 160000),
-    repeats=3,
-    duration_s=5,
+    rates=(1000, 10000, 20000, 40000, 60000, 80000, 100000, 120000, 140000, 160000, 200000),
+    repeats=5,
+    duration_s=4,
     warmup_s=1,
     workload="put",
     check=False,
@@ -140,4 +163,6 @@ SAMPLE = replace(
     schedule=(At(1, Kill("leader")), At(2, Restart("killed"))),
 )
 
-EXPERIMENTS = {experiment.name: experiment for experiment in (FAILOVER, STEADY, SMOKE, SAMPLE)}
+EXPERIMENTS = {
+    experiment.name: experiment for experiment in (FAILOVER, PARTITIONS, STEADY, SMOKE, SAMPLE)
+}

@@ -200,6 +200,7 @@ def describe_machine(binary, run_dir):
             "cpu": cpu,
             "cores": os.cpu_count(),
             "memory_mib": memory,
+            "load_average": round(os.getloadavg()[0], 2),
             "kernel": platform.release(),
             "system": platform.freedesktop_os_release().get("PRETTY_NAME", "unknown"),
             "file_system": output(["stat", "-f", "-c", "%T", str(run_dir)]),

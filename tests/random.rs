@@ -128,14 +128,16 @@ impl Run {
             dial_us: (500, 30_000),
             learn_values_max: [1, 7, 100][dice.random_range(0..3)],
             random_start: true,
+            first_leader: 0,
         };
         let mut cluster = Cluster::new(settings, seed ^ 0x9e37_79b9_7f4a_7c15);
         cluster.trace.len_max = trace_len;
         cluster.trace.messages = 0 < trace_len;
         let on = dice.random_range(0.1..0.9);
         let faults = FAULTS.into_iter().filter(|_| dice.random_bool(on)).collect();
+        // Large commands, few enough: answers to scouts and learners then come in parts.
         let heavy = dice.random_range(0..8) == 0;
-        let clients = (0..dice.random_range(1..6)).map(|_| Client {
+        let clients = (0..if heavy { 6 } else { dice.random_range(1..6) }).map(|_| Client {
             seq: 0,
             payload: Vec::new(),
             doing: Doing::Nothing,
@@ -148,7 +150,11 @@ impl Run {
             fault_gap_us: dice.random_range(TIMEOUT_US / 4..TIMEOUT_US * 6),
             fault_length_us: dice.random_range(TIMEOUT_US / 4..TIMEOUT_US * 8),
             undos: Vec::new(),
-            think_us: [4_000, 20_000, 100_000][dice.random_range(0..3)],
+            think_us: if heavy {
+                100_000
+            } else {
+                [4_000, 20_000, 100_000][dice.random_range(0..3)]
+            },
             reads_percent: dice.random_range(0..60),
             heavy,
             reads: 0,
@@ -199,7 +205,7 @@ impl Run {
         match state.doing {
             Doing::Nothing if writes => {
                 state.seq += 1;
-                let size = if self.heavy && self.dice.random_bool(0.3) { 300_000 } else { 8 };
+                let size = if self.heavy && self.dice.random_bool(0.5) { 700_000 } else { 8 };
                 state.payload = vec![b'x'; size];
                 state.doing = Doing::Writing;
                 self.send(client);

@@ -42,6 +42,47 @@ fn scenarios_come_out_as_written() {
     assert!(failed.is_empty(), "{failed:?} came out otherwise; see UPDATE_SCENARIOS");
 }
 
+/// From any connectivity in which a node reaches a quorum, a leader that does serves within four
+/// election timeouts, at whatever moment of the heartbeat rounds the links are cut, and whichever node
+/// led before. A twentieth more is for the messages and syncs of the election itself.
+#[test]
+fn partial_connectivity_costs_four_timeouts_at_most() {
+    // Links that are left, and nodes that then reach a quorum: clients try all of them.
+    let left: [(&str, u16, &[&str], &str); 7] = [
+        ("chained", 3, &["1-2", "2-3"], "n2"),
+        ("quorum loss", 3, &["2-3"], "n2"),
+        ("quorum loss", 5, &["3-1", "3-2", "3-4", "3-5"], "n3"),
+        ("constrained", 5, &["3-2", "3-4", "3-5"], "n3"),
+        ("two hubs", 5, &["1-2", "1-3", "3-4", "4-5"], "n1,n3,n4"),
+        ("a ring", 5, &["1-2", "1-3", "4-3", "4-5", "2-5"], "n1,n2,n3,n4,n5"),
+        ("a majority", 5, &["1-2", "1-3", "2-3", "4-5"], "n2"),
+    ];
+    let mut too_slow = Vec::new();
+    for (name, nodes, links, at) in left {
+        let mut slowest: f64 = 0.0;
+        for leader in 1..=nodes {
+            for phase in 0..20 {
+                let mut play = Play::default();
+                let mut say = |line: &str| play.command(line).unwrap();
+                say(&format!("cluster {nodes} lead={leader}"));
+                say("run 300ms");
+                say(&format!("run {}ms", 5 * phase));
+                say(&format!("links {}", links.join(" ")));
+                let served = play.serves(at, "a", 10).unwrap();
+                assert!(served.last().unwrap().contains("after the cut"));
+                let cluster = play.cluster.as_ref().unwrap();
+                let took_us = cluster.now_us - play.cut_at_us;
+                slowest = slowest.max(took_us as f64 / TIMEOUT_US as f64);
+            }
+        }
+        println!("{name}, {nodes} nodes: {slowest:.2} election timeouts at most");
+        if 4.05 < slowest {
+            too_slow.push((name, nodes, slowest));
+        }
+    }
+    assert!(too_slow.is_empty(), "{too_slow:?}");
+}
+
 /// Plays a file and returns it with what came of it.
 ///
 /// A file is a sequence of blocks between empty lines: comments, or commands with their outcome.
@@ -84,7 +125,7 @@ impl Play {
     /// The commands:
     ///
     /// - `cluster 3`, `cluster A A A L L R R` (roles of each node), with `phase2=2`, `window=4`,
-    ///   `timeout=2000ms` (of requests)
+    ///   `lead=2` (who ends its first round first), `timeout=2000ms` (of requests)
     /// - `run 250ms`: lets time pass
     /// - `write n1 x` or `write n1,n2 x`: one client sends command `x` to these replicas
     /// - `read n1`
@@ -161,7 +202,7 @@ impl Play {
             ("hand-over", [node]) => cluster.hand_over(id(node)?),
             ("serves", [node, text, "within", timeouts]) => {
                 let timeouts: u64 = timeouts.parse().map_err(|_| "a number of timeouts")?;
-                return self.serves(id(node)?, text, timeouts);
+                return self.serves(node, text, timeouts);
             }
             ("state", []) => return Ok(self.state()),
             ("log", []) => return Ok(self.log()),
@@ -184,6 +225,7 @@ impl Play {
             dial_us: (1000, 1000),
             learn_values_max: 100,
             random_start: false,
+            first_leader: 1,
         };
         let mut roles = Vec::new();
         for word in words {
@@ -193,6 +235,7 @@ impl Play {
                 (Some(("window", n)), _) => {
                     settings.window_slots = n.parse().map_err(|_| "a window")?;
                 }
+                (Some(("lead", node)), _) => settings.first_leader = id(node)?.0,
                 (Some(("timeout", time)), _) => settings.request_timeout_us = millis(time)?,
                 (None, "A") => roles.push(only(true, false, false)),
                 (None, "L") => roles.push(only(false, true, false)),
@@ -210,14 +253,16 @@ impl Play {
         Ok(cluster)
     }
 
-    /// A client at `node` that does not give up until the time is over.
-    fn serves(&mut self, node: NodeId, text: &str, timeouts: u64) -> Outcome {
+    /// A client at these nodes that does not give up until the time is over.
+    fn serves(&mut self, nodes: &str, text: &str, timeouts: u64) -> Outcome {
         let deadline_us = self.cut_at_us + timeouts * TIMEOUT_US;
         let session = self.sessions.len() as u64 + 1;
         self.sessions.insert(text.to_owned(), session);
         let cluster = self.cluster.as_mut().expect("built");
-        let command = cluster::command(session, 1, text.as_bytes());
-        cluster.command(node, command, session);
+        for node in nodes.split(',') {
+            let command = cluster::command(session, 1, text.as_bytes());
+            cluster.command(id(node)?, command, session);
+        }
         let done = |reply: &Reply| matches!(reply, Reply::Done { id, .. } if id.session == SessionId(session));
         while !cluster.replies.iter().any(done) {
             cluster.step(deadline_us);

@@ -209,6 +209,7 @@ class Loggos:
                 "--nodes", ",".join(f"{node_address(n)}:{CLIENT_PORT}" for n in nodes),
                 "--clients", str(experiment.clients),
                 "--in-flight", str(experiment.in_flight),
+                "--op-timeout", f"{experiment.op_timeout_ms}ms",
                 "--duration", f"{experiment.duration_s}s",
                 "--warmup", f"{experiment.warmup_s}s",
                 "--keys", str(experiment.keys),

@@ -20,18 +20,24 @@ KEEPS_UP = 0.95
 
 
 def steady_points(run: Run) -> tuple[pd.DataFrame, pd.Series | None]:
-    """A row for each offered rate with the mean over its repeats and its half-width; and the knee.
+    """A row for each offered rate: median and range of its repeats; and the knee.
 
+    The median, because one repeat that the machine disturbed would move a mean of few by itself.
+    `achieved_half` is half the 95 % t interval of the mean, for who wants to test a difference.
     The knee is the highest achieved throughput at which the system still keeps up with the load.
     """
     rows = pd.DataFrame([_bench_row(bench) for bench in run.benches])
+    # Generators on several hosts share one load: they add up, and the slowest one speaks for all.
+    how = {"offered": "sum", "achieved": "sum", "p50_ms": "max", "p99_ms": "max"}
+    rows = rows.groupby("load").agg(how)
     points = []
     for offered, repeats in rows.groupby("offered"):
         point = {"offered": offered, "repeats": len(repeats)}
-        for name, unit in [("achieved", ""), ("p50", "_ms"), ("p99", "_ms")]:
-            interval = stats.t_interval(repeats[name + unit])
-            point[name + unit] = interval["mean"]
-            point[f"{name}_half{unit}"] = interval["half"]
+        for name in ("achieved", "p50_ms", "p99_ms"):
+            point[name] = repeats[name].median()
+            point[f"{name}_low"] = repeats[name].min()
+            point[f"{name}_high"] = repeats[name].max()
+        point["achieved_half"] = stats.t_interval(repeats["achieved"])["half"]
         points.append(point)
     frame = pd.DataFrame(points)
     kept = frame[frame["achieved"] >= KEEPS_UP * frame["offered"]]
@@ -44,6 +50,7 @@ def _bench_row(bench: dict) -> dict:
     # What writes take is what the log costs; a load of reads alone has only these.
     latency = bench["writes" if bench["writes"]["ok"] else "reads"]["latency_us"]
     return {
+        "load": bench["file"].rpartition("-")[0],
         "offered": bench["parameters"]["rate"],
         "achieved": bench["throughput"],
         "p50_ms": latency["p50"] / 1e3,
@@ -86,7 +93,8 @@ def conditions(run: Run) -> str:
         f"{'yes' if experiment['sync'] else 'no'}",
         f"- all hosts share one machine: {machine.get('cores', '?')} cores "
         f"({machine.get('cpu', 'unknown')}), kernel {machine.get('kernel', '?')}; "
-        f"links by {run.environment.get('links', '?')}",
+        f"links by {run.environment.get('links', '?')}; "
+        f"load average before the run: {machine.get('load_average', '?')}",
         f"- commit {run.environment.get('commit', '?')}, run {run.path.name}",
     ]
     return "\n".join(lines)
@@ -134,8 +142,9 @@ def analyse(run: Run) -> bool:
         parts += [
             "![Latency against throughput](figures/latency-throughput.svg)",
             markdown(table, 2),
-            f"Mean of the repeats; `half`: half-width of the 95 % t interval. Knee (achieves "
-            f"{KEEPS_UP:.0%} of the offered load): "
+            "Median of the repeats, with the lowest and the highest; `achieved_half`: half-width "
+            "of the 95 % t interval of the mean. Knee (achieves "
+            + f"{KEEPS_UP:.0%} of the offered load): "
             + (f"{knee['achieved']:,.0f} operations/s." if knee is not None else "none."),
         ]
     else:

@@ -50,6 +50,8 @@ pub struct Node {
     log: Log,
     learner: Learner,
     election: Election,
+    /// Over whom commands and reads went to the leader in the last round.
+    route: NodeId,
     acceptor: Option<Acceptor>,
     leader: Option<Leader>,
     replica: Option<Replica>,
@@ -102,6 +104,7 @@ impl Node {
             log,
             learner: Learner::new(2 * TICKS_PER_ROUND as u32),
             election,
+            route: me,
         }
     }
 
@@ -362,6 +365,14 @@ impl Node {
         if before != self.election.leader() {
             self.on_new_leader(fx);
         }
+        // What went the old way may be stuck there, in a connection that is cut and not closed yet.
+        let route = self.route();
+        if route != self.route {
+            self.route = route;
+            if let Some(replica) = &mut self.replica {
+                replica.resend_all();
+            }
+        }
         outcome
     }
 
@@ -446,19 +457,22 @@ impl Node {
 
     /// Sends to the leader, over a node that hears it if we do not.
     fn send_to_leader(&self, message: Message, fx: &mut Effects) {
-        let leader = self.election.leader();
+        let (from, to, over) = (self.me, self.election.leader().node, self.route());
+        if over == to {
+            fx.send(to, message);
+        } else {
+            fx.send(over, Message::Relay { from, to, message: Box::new(message) });
+        }
+    }
+
+    /// The leader itself, or the node over which we reach it.
+    fn route(&self) -> NodeId {
+        let leader = self.election.leader().node;
         let heard = self.election.heard();
-        if leader.node == self.me || heard.is_empty() || heard.contains_key(&leader.node) {
-            fx.send(leader.node, message);
-            return;
+        if heard.is_empty() || heard.contains_key(&leader) {
+            return leader;
         }
-        match self.relay() {
-            Some(over) => {
-                let (from, to) = (self.me, leader.node);
-                fx.send(over, Message::Relay { from, to, message: Box::new(message) });
-            }
-            None => fx.send(leader.node, message),
-        }
+        self.relay().unwrap_or(leader)
     }
 
     /// A node that hears the leader, for one that does not.

@@ -44,8 +44,10 @@ pub struct Settings {
     pub dial_us: (u64, u64),
     /// Values in one answer to a `LearnRequest`.
     pub learn_values_max: usize,
-    /// Draw a seed for each node's first heartbeat round; otherwise lower ids end theirs first.
+    /// Draw a seed for each node's first heartbeat round; otherwise `first_leader` ends its first one
+    /// first, then the others by their ids.
     pub random_start: bool,
+    pub first_leader: u16,
 }
 
 /// One input of a node.
@@ -222,6 +224,7 @@ impl Cluster {
     pub fn start(&mut self, id: NodeId) {
         let seed = match self.settings.random_start {
             true => self.dice.next_u64(),
+            false if id.0 == self.settings.first_leader => 0,
             false => u64::from(id.0) * self.settings.election_timeout_us / 20,
         };
         // Each life has its own origin of the monotonic clock.
