@@ -3,6 +3,9 @@
 //! `ARCHITECTURE.md` is the map. In one line: client bytes -> `driver` -> `wire` -> `paxos::Node`
 //! -> effects -> `driver` carries them out with `wal` and `store`.
 
+// In the library alone: a test that unwraps is a test that fails, as it should.
+#![warn(clippy::unwrap_used)]
+
 pub mod bench;
 pub mod cli;
 pub mod client;

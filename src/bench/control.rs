@@ -14,6 +14,10 @@ use super::worker::Nodes;
 /// Between two questions while the leader is known, and while it is not.
 const CALM_NS: u64 = 500_000_000;
 const SEARCH_NS: u64 = 20_000_000;
+/// A node that takes longer to say what it is does not lead, for all that matters to us.
+const PATIENCE_NS: u64 = 100_000_000;
+/// A node that did not answer is asked again after so long, even if others still follow it.
+const DISTRUST_NS: u64 = 1_000_000_000;
 /// A known leader is announced again after so long, for workers that had to leave it meanwhile.
 const ANNOUNCE_NS: u64 = 2_000_000_000;
 
@@ -26,7 +30,10 @@ pub struct Control {
     /// The question that waits for its answer, and when that is too late.
     waiting_until_ns: Option<u64>,
     next_ns: u64,
+    asked_ns: u64,
     announced_ns: u64,
+    /// Who did not answer, and until when we do not go there on hearsay.
+    distrusted: Option<(usize, u64)>,
 }
 
 impl Control {
@@ -38,12 +45,18 @@ impl Control {
             at,
             waiting_until_ns: None,
             next_ns: 0,
+            asked_ns: 0,
+            distrusted: None,
             announced_ns: 0,
         }
     }
 
     /// Asks if it is time to.
     pub fn tick(&mut self, now_ns: u64, registry: &Registry, nodes: &mut Nodes) {
+        // Not more often than this, or a cluster that is merely slow would be asked all the time.
+        if std::mem::take(&mut nodes.suspicion) && self.asked_ns + PATIENCE_NS <= now_ns {
+            self.next_ns = now_ns;
+        }
         match self.waiting_until_ns {
             Some(until_ns) if until_ns <= now_ns => self.fail(now_ns, nodes),
             None if self.next_ns <= now_ns => self.ask(now_ns, registry, nodes),
@@ -52,7 +65,8 @@ impl Control {
     }
 
     fn ask(&mut self, now_ns: u64, registry: &Registry, nodes: &mut Nodes) {
-        self.waiting_until_ns = Some(now_ns + nodes.op_timeout_ns);
+        self.asked_ns = now_ns;
+        self.waiting_until_ns = Some(now_ns + nodes.op_timeout_ns.min(PATIENCE_NS));
         if let Some(link) = &mut self.link {
             link.queue(&Request::Status { id: 0 }, &[]);
             if link.flush().is_err() {
@@ -98,13 +112,17 @@ impl Control {
             }
             Some(Answer::Follows(leader)) => {
                 nodes.leader = None;
-                self.leave(leader, now_ns, nodes);
+                let trusted = |&at: &usize| {
+                    self.distrusted.is_none_or(|(who, until_ns)| who != at || until_ns <= now_ns)
+                };
+                self.leave(leader.filter(trusted), now_ns, nodes);
             }
         }
     }
 
     fn fail(&mut self, now_ns: u64, nodes: &mut Nodes) {
         nodes.leader = None;
+        self.distrusted = Some((self.at, now_ns + DISTRUST_NS));
         self.leave(None, now_ns, nodes);
     }
 

@@ -151,10 +151,12 @@ impl<'a> Load<'a> {
                     if ready == self.workers.len() {
                         self.enter(Phase::Preload, now_ns);
                     } else if connect_until_ns <= now_ns {
+                        let why = self.nodes.last_error.take();
                         return Err(format!(
-                            "only {ready} of {} connections got a session within {:?}",
+                            "only {ready} of {} connections got a session within {:?}{}",
                             self.workers.len(),
-                            self.options.give_up
+                            self.options.give_up,
+                            why.map_or_else(String::new, |why| format!(" ({why})"))
                         ));
                     }
                 }

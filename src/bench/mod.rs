@@ -123,6 +123,8 @@ fn find_nodes(options: &Options, addresses: &[SocketAddr]) -> Result<Nodes, Erro
         ids: vec![None; addresses.len()],
         leader: None,
         generation: 0,
+        last_error: None,
+        suspicion: false,
         op_timeout_ns: nanos(options.op_timeout),
         give_up_ns: nanos(options.give_up),
         consistency: match options.consistency {

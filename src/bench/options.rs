@@ -69,14 +69,14 @@ pub struct Options {
     /// Seed of keys and arrivals [default: random, and reported in the JSON]
     #[arg(long)]
     pub seed: Option<u64>,
-    /// Between two lines of progress (5s at least, if on no terminal)
+    /// Between two lines of progress (to a file: 5s or more)
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = duration::parse_positive)]
     pub interval: Duration,
     /// Read everything back in the end and count what was lost or done twice
     /// (then the exit code is 5); with put, connections share no keys
     #[arg(long, verbatim_doc_comment)]
     pub check: bool,
-    /// Write all results as JSON; `-` is standard output, in place of the table
+    /// Write all results as JSON; `-`: to standard output, without the table
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
     /// Write one trace record for every operation that ended

@@ -181,6 +181,22 @@ fn the_leader_is_followed() {
     assert!(nodes.len() as u64 >= json["ok_in_time"].as_u64().unwrap());
 }
 
+/// The leader falls silent and another node leads: that is found out before any operation is late.
+#[test]
+fn a_silent_leader_is_left() {
+    let mut commands = 0;
+    let fake = Fake::start(3, move |node, request| {
+        commands += u64::from(matches!(request, Request::Command { .. }));
+        if 100 < commands && node == NodeId(1) { Fault::Depose(NodeId(2)) } else { Fault::None }
+    });
+    let line = "--workload incr --check --clients 4 --in-flight 2 --duration 2s --op-timeout 1m";
+    let (json, is_well) = bench(&fake, line);
+    assert!(is_well, "{}", json["check"]);
+    assert_eq!(json["writes"]["unknown"], 0);
+    let gap_ms = json["longest_gap_ms"].as_f64().unwrap();
+    assert!((100.0..1500.0).contains(&gap_ms), "{gap_ms}");
+}
+
 #[test]
 fn nobody_there() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();

@@ -25,6 +25,9 @@ use super::link::Link;
 /// Back-off once every node has failed: doubled from the first to the last.
 const BACK_OFF_MIN_NS: u64 = 5_000_000;
 const BACK_OFF_MAX_NS: u64 = 50_000_000;
+/// An operation in flight for longer raises the suspicion that the leader is gone; once another node
+/// is known to lead, it is not waited for.
+const STUCK_NS: u64 = 50_000_000;
 /// Pause before an operation goes again to a node that was busy.
 const BUSY_PAUSE_NS: u64 = 10_000_000;
 
@@ -36,6 +39,10 @@ pub struct Nodes {
     pub leader: Option<usize>,
     /// Counts the announcements of `leader`; workers move when it changes.
     pub generation: u64,
+    /// Why a connection could not even be begun: this machine's limits, mostly.
+    pub last_error: Option<String>,
+    /// Some worker waits longer than it should: ask the leader whether it is one.
+    pub suspicion: bool,
     pub op_timeout_ns: u64,
     pub give_up_ns: u64,
     pub consistency: Consistency,
@@ -115,7 +122,7 @@ pub struct Worker {
     ops: Vec<Op>,
     /// Starts nothing more in this session; a new one once `ops` is empty.
     leaving_session: bool,
-    /// Starts nothing more on this connection; goes to the leader once `ops` is empty.
+    /// Starts nothing more on this connection; goes to the leader once nothing young is in flight.
     moving: bool,
     generation: u64,
     /// What the frames of one event ask to be done when the link is free again.
@@ -273,6 +280,14 @@ impl Worker {
     fn tick_ready(&mut self, turn: &mut Turn<'_>) {
         let timeout_ns = turn.nodes.op_timeout_ns;
         let late = |op: &Op| op.outstanding && op.sent_ns + timeout_ns <= turn.now_ns;
+        let stuck = |op: &Op| op.outstanding && op.sent_ns + STUCK_NS <= turn.now_ns;
+        if self.ops.iter().any(stuck) {
+            turn.nodes.suspicion = true;
+            if self.moving {
+                // The node that led is silent: what it has of ours goes to the new leader as well.
+                return self.move_to_leader(turn);
+            }
+        }
         if self.registering_until_ns.is_some_and(|until_ns| until_ns <= turn.now_ns)
             || self.ops.iter().any(late)
         {
@@ -311,12 +326,16 @@ impl Worker {
             self.resume(turn);
         }
         if self.moving {
-            self.moving = false;
-            if let Some(leader) = turn.nodes.leader.filter(|&leader| leader != self.at) {
-                self.at = leader;
-                self.hang_up(turn.now_ns);
-                self.dial(turn);
-            }
+            self.move_to_leader(turn);
+        }
+    }
+
+    fn move_to_leader(&mut self, turn: &mut Turn<'_>) {
+        self.moving = false;
+        if let Some(leader) = turn.nodes.leader.filter(|&leader| leader != self.at) {
+            self.at = leader;
+            self.hang_up(turn.now_ns);
+            self.dial(turn);
         }
     }
 
@@ -338,7 +357,10 @@ impl Worker {
                     let until_ns = turn.now_ns + turn.nodes.op_timeout_ns;
                     self.state = State::Dialling { until_ns };
                 }
-                Err(_) => self.count_failure(None, turn),
+                Err(error) => {
+                    turn.nodes.last_error = Some(error.to_string());
+                    self.count_failure(None, turn);
+                }
             }
         }
     }

@@ -135,10 +135,10 @@ pub struct ConnectArgs {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Cluster")]
 pub struct NodesArgs {
-    /// Addresses [default: $LOGGOS_NODES or 127.0.0.1:7401]
-    #[arg(long, value_name = "HOST:PORT,…")]
+    /// As HOST:PORT [default: $LOGGOS_NODES or 127.0.0.1:7401]
+    #[arg(long, value_name = "ADDR,…")]
     pub nodes: Option<String>,
-    /// Take that from the cluster's configuration
+    /// Take them from the cluster's configuration
     #[arg(long, value_name = "FILE", conflicts_with = "nodes")]
     pub config: Option<PathBuf>,
 }
@@ -176,7 +176,7 @@ pub struct ServeArgs {
 pub struct GetArgs {
     #[arg(help = "The key")]
     pub key: OsString,
-    /// Take what the node has applied, at once; it may be out of date
+    /// Take what the node has applied so far; may be out of date
     #[arg(long)]
     pub stale: bool,
     /// Print the bytes of the value as they are, without a newline
@@ -246,7 +246,7 @@ pub struct ScanArgs {
     /// Print keys only
     #[arg(long, short)]
     pub keys: bool,
-    /// Take what the node has applied, at once; it may be out of date
+    /// Take what the node has applied so far; may be out of date
     #[arg(long)]
     pub stale: bool,
     #[command(flatten)]

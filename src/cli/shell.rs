@@ -155,7 +155,11 @@ fn help(command: Option<&str>) -> Result<String, Failure> {
         Some(name) => all.find_subcommand_mut(name).map(clap::Command::render_help),
     };
     match (help, command) {
-        (Some(help), _) => Ok(format!("{}\n", help.to_string().trim_end())),
+        (Some(help), _) => {
+            // The program has no name here, and clap leaves a blank for it.
+            let text = help.to_string().replace("Usage:  ", "Usage: ");
+            Ok(format!("{}\n", text.trim_end()))
+        }
         (None, name) => Err(Failure::usage(format!(
             "there is no command {:?}; try `help`",
             name.unwrap_or_default()

@@ -30,6 +30,8 @@ pub enum Fault {
     /// Says that it did it.
     Pretend,
     Error(ErrorReply),
+    /// Never answers, and that node leads from now on.
+    Depose(NodeId),
 }
 
 type Plan = Box<dyn FnMut(NodeId, &Request) -> Fault + Send>;
@@ -119,6 +121,10 @@ fn handle(
     match &fault {
         Fault::LoseRequest => return Err(()),
         Fault::Silence => return Ok(()),
+        Fault::Depose(next) => {
+            store.leader = *next;
+            return Ok(());
+        }
         Fault::Error(error) => {
             let response = Response::Error { key: key_of(request), error: error.clone() };
             frame::write(&response, &[], out);

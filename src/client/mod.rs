@@ -28,9 +28,11 @@ pub use session::nonce;
 const BACK_OFF_MIN: Duration = Duration::from_millis(5);
 const BACK_OFF_MAX: Duration = Duration::from_millis(200);
 
-/// Part of the whole timeout after which one silent node is given up for the next.
+/// A silent node is given up for the next after this part of the whole timeout, within these bounds;
+/// doubled with each round, or what takes long everywhere would never be done.
 const ATTEMPTS_PER_TIMEOUT: u32 = 4;
 const ATTEMPT_MIN: Duration = Duration::from_millis(50);
+const ATTEMPT_MAX: Duration = Duration::from_secs(1);
 
 pub struct Client {
     nodes: Vec<Node>,
@@ -171,9 +173,11 @@ impl Client {
         let mut maybe = false;
         let mut failures = 0usize;
         let mut back_off = BACK_OFF_MIN;
+        let mut patience = self.first_patience();
         loop {
             let address = self.nodes[self.at].address;
-            let why = match self.attempt(request, bulk, deadline_ns) {
+            let attempt_ns = deadline_ns.min(monotonic_ns() + patience.as_nanos() as u64);
+            let why = match self.attempt(request, bulk, attempt_ns) {
                 Attempt::Done(response, bulk, node) => return Ok((response, bulk, node)),
                 Attempt::NotSent(why) => {
                     self.next_node(None);
@@ -207,6 +211,7 @@ impl Client {
                 let left = Duration::from_nanos(deadline_ns.saturating_sub(monotonic_ns()));
                 std::thread::sleep(back_off.min(left));
                 back_off = (back_off * 2).min(BACK_OFF_MAX);
+                patience = (patience * 2).min(self.timeout);
             }
             if deadline_ns <= monotonic_ns() {
                 let why = if maybe || self.nodes.len() == 1 {
@@ -219,9 +224,7 @@ impl Client {
         }
     }
 
-    fn attempt(&mut self, request: &Request, bulk: &[u8], deadline_ns: u64) -> Attempt {
-        let patience = (self.timeout / ATTEMPTS_PER_TIMEOUT).max(ATTEMPT_MIN);
-        let attempt_ns = deadline_ns.min(monotonic_ns() + patience.as_nanos() as u64);
+    fn attempt(&mut self, request: &Request, bulk: &[u8], attempt_ns: u64) -> Attempt {
         if self.connection.is_none() {
             match Connection::open(self.nodes[self.at].address, None, attempt_ns) {
                 Ok(connection) => {
@@ -257,6 +260,10 @@ impl Client {
         self.connection = None;
         let asked = ask.and_then(|ask| self.nodes.iter().position(|node| node.id == Some(ask)));
         self.at = asked.unwrap_or((self.at + 1) % self.nodes.len());
+    }
+
+    fn first_patience(&self) -> Duration {
+        (self.timeout / ATTEMPTS_PER_TIMEOUT).clamp(ATTEMPT_MIN, ATTEMPT_MAX)
     }
 
     fn take_id(&mut self) -> u64 {

@@ -133,10 +133,17 @@ impl Acceptor {
     }
 
     /// A leader asks whether it may still answer reads: only if we promised nothing above its ballot.
-    pub fn on_confirm(&self, from: NodeId, ballot: Ballot, round: u64, fx: &mut Effects) {
+    ///
+    /// If we promised less, we promise it now. We were away in its phase 1, and until it proposes
+    /// something nothing else brings us to its ballot: reads would wait for a write.
+    pub fn on_confirm(&mut self, from: NodeId, ballot: Ballot, round: u64, fx: &mut Effects) {
+        if self.promised < ballot {
+            self.promised = ballot;
+            fx.persist(Record::Promised(ballot));
+        }
         if self.promised == ballot {
             fx.send_after_sync(from, Message::ConfirmAck { ballot, round });
-        } else if ballot < self.promised {
+        } else {
             let promised = self.promised;
             let p2b = P2b { ballot, promised, accepted_end: Slot(0), resend: false };
             fx.send_after_sync(from, Message::P2b(p2b));
@@ -302,5 +309,17 @@ mod tests {
         assert_eq!(f.fx.sends_after_sync.pop(), Some((LEADER, ack)));
         f.acceptor.on_confirm(LEADER, ballot(1), 6, &mut f.fx);
         assert!(matches!(f.fx.sends_after_sync.pop(), Some((_, Message::P2b(_)))));
+    }
+
+    /// An acceptor that was away in phase 1 confirms too, and keeps what it thereby promised:
+    /// otherwise reads of an idle cluster could wait for ever for a quorum.
+    #[test]
+    fn confirming_promises() {
+        let mut f = Fixture::new();
+        f.acceptor.on_confirm(LEADER, ballot(2), 5, &mut f.fx);
+        assert_eq!(f.fx.records, [Record::Promised(ballot(2))]);
+        let ack = Message::ConfirmAck { ballot: ballot(2), round: 5 };
+        assert_eq!(f.fx.sends_after_sync.pop(), Some((LEADER, ack)));
+        assert_eq!(f.p2a(1, 1, 1, &[7]).promised, ballot(2));
     }
 }

@@ -165,7 +165,9 @@ impl Election {
         fx: &mut Effects,
     ) {
         self.answers.remove(&peer);
-        if self.leader.node != peer || self.leader.is_none() {
+        // Once only: a leader's process that dies again and again would put the judgement off each
+        // time.
+        if self.leader.node != peer || self.leader.is_none() || !self.happy {
             return;
         }
         self.happy = false;
@@ -345,6 +347,9 @@ mod tests {
         let now = e.deadline_us - 90;
         e.on_peer_down(NodeId(3), now, &m, &mut fx);
         assert!(e.deadline_us <= now + 100 / 8);
+        let soon = e.deadline_us;
+        e.on_peer_down(NodeId(3), now + 5, &m, &mut fx);
+        assert_eq!(e.deadline_us, soon, "a connection that flaps must not put the judgement off");
         let silent = [(2, standing(ballot(0, 0), OLD, false))];
         assert_eq!(end_round(&mut e, &m, &silent), RoundOutcome::Compete(ballot(4, 1)));
     }

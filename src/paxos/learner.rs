@@ -43,7 +43,10 @@ impl Learner {
         self.peers.get(&peer).copied()
     }
 
+    /// What the peer knew, it may have forgotten when it is back (how far its log is chosen is only a
+    /// hint there). It tells anew.
     pub fn on_peer_down(&mut self, peer: NodeId) {
+        self.peers.remove(&peer);
         self.asked.take_if(|asked| asked.peer == peer);
     }
 
@@ -138,6 +141,20 @@ mod tests {
         learner.on_answer(NodeId(2), Slot(10), &mut fx);
         assert_eq!(asked(&fx), [(2, 1), (2, 6)]);
         assert!(learner.asked.is_none());
+    }
+
+    /// Two peers knew most, restarted, and know less now; a third knows enough. Asked for what they
+    /// forgot, those two do not answer: asking them in turns would go on for ever.
+    #[test]
+    fn what_a_restarted_peer_knew_counts_no_more() {
+        let (mut learner, mut fx) = (Learner::new(1), Effects::new(NodeId(1)));
+        for (peer, known, now_known) in [(2, 20, 5), (3, 20, 5), (4, 10, 10)] {
+            learner.on_peer_knows(NodeId(peer), Slot(known));
+            learner.on_peer_down(NodeId(peer));
+            learner.on_peer_knows(NodeId(peer), Slot(now_known));
+        }
+        learner.on_gap(Slot(7), &mut fx);
+        assert_eq!(asked(&fx), [(4, 7)]);
     }
 
     /// A peer that does not answer is not asked for ever.

@@ -103,18 +103,22 @@ impl Log {
         }
         self.commit_ballot = ballot;
         self.commit_end = self.commit_end.max(end);
-        self.advance(fx);
+        self.advance_from(self.first_unchosen, fx);
     }
 
     /// Learns chosen values. Those that would leave a gap are of no use and dropped.
     pub fn learn(&mut self, first_slot: Slot, values: Vec<(Ballot, Value)>, fx: &mut Effects) {
-        let known = self.first_unchosen.since(first_slot);
-        if self.first_unchosen < first_slot {
+        let before = self.first_unchosen;
+        if before < first_slot {
             return;
         }
+        let known = before.since(first_slot);
         for (ballot, value) in values.into_iter().skip(known) {
-            // One ballot proposes one value a slot: if we accepted it in this ballot, the log has it.
-            let have = matches!(self.tail.front(), Some(Some(entry)) if entry.ballot == ballot);
+            // If we accepted this value, in whichever ballot, the log has it. Its record must stay the
+            // last one: `ballot` may be lower than the one in which our vote chose the value, and
+            // after a restart a scout would be told of the lower one. A value that lost, in a ballot
+            // between the two, could then win.
+            let have = matches!(self.tail.front(), Some(Some(entry)) if entry.value == value);
             if !have {
                 let slot = self.first_unchosen;
                 fx.persist(Record::Chosen { ballot, slot, value: value.clone() });
@@ -122,7 +126,7 @@ impl Log {
             self.pop_front();
             self.hand_out(ballot, value, fx);
         }
-        self.advance(fx);
+        self.advance_from(before, fx);
     }
 
     /// Whether slots are known to be chosen that cannot be handed out yet.
@@ -139,12 +143,11 @@ impl Log {
         }
     }
 
-    /// Hands out what the leader's word covers.
+    /// Hands out what the leader's word covers, and tells of all that is chosen since `before`.
     ///
     /// A slot accepted in another ballot than the word's is not covered: its value may have lost to
     /// one that we never saw, and must be learned.
-    fn advance(&mut self, fx: &mut Effects) {
-        let before = self.first_unchosen;
+    fn advance_from(&mut self, before: Slot, fx: &mut Effects) {
         while self.first_unchosen < self.commit_end {
             match self.tail.front() {
                 Some(Some(entry)) if entry.ballot == self.commit_ballot => {}
@@ -233,7 +236,7 @@ mod tests {
         assert_eq!(fx.records.len(), 3);
     }
 
-    /// What was accepted in the very ballot that chose it need not be written again.
+    /// What was accepted need not be written again when it is chosen, and in no lower ballot.
     #[test]
     fn learning_what_was_accepted_writes_nothing() {
         let (mut log, mut fx) = empty();
@@ -243,6 +246,9 @@ mod tests {
         log.accept(Slot(2), ballot(1), value(2), &mut fx);
         log.learn(Slot(2), vec![(ballot(3), value(7))], &mut fx);
         assert_eq!(fx.records.len(), 3);
+        log.accept(Slot(3), ballot(3), value(3), &mut fx);
+        log.learn(Slot(3), vec![(ballot(1), value(3))], &mut fx);
+        assert_eq!(fx.records.len(), 4);
     }
 
     #[test]

@@ -50,6 +50,8 @@ pub struct Node {
     log: Log,
     learner: Learner,
     election: Election,
+    /// Over whom commands and reads went to the leader in the last round.
+    route: NodeId,
     acceptor: Option<Acceptor>,
     leader: Option<Leader>,
     replica: Option<Replica>,
@@ -71,8 +73,8 @@ pub struct View {
 const TICKS_PER_ROUND: u64 = 4;
 
 impl Node {
-    /// A node as it stands after recovery. `seed` only sets when its first heartbeat round ends. The
-    /// caller must apply `fx.chosen` at once, after all slots below `recovered.first_unchosen`.
+    /// A node as it stands after recovery. `seed`, another in each life of the process, sets when its
+    /// first heartbeat round ends and the ids of its read requests. The caller must apply `fx.chosen` at once, after all slots below `recovered.first_unchosen`.
     pub fn new(
         config: NodeConfig,
         recovered: &Recovered,
@@ -95,13 +97,14 @@ impl Node {
             roles,
             acceptor: roles.acceptor.then(|| Acceptor::new(recovered, &log)),
             leader: roles.leader.then(|| Leader::new(config.window_slots)),
-            replica: roles.replica.then(|| Replica::new(config.request_timeout_us)),
+            replica: roles.replica.then(|| Replica::new(config.request_timeout_us, seed)),
             membership: config.membership,
             tick_us,
             next_tick_us: now.mono_us + tick_us,
             log,
             learner: Learner::new(2 * TICKS_PER_ROUND as u32),
             election,
+            route: me,
         }
     }
 
@@ -270,6 +273,10 @@ impl Node {
                 self.observe(ballot, fx);
                 if let Some(acceptor) = &mut self.acceptor {
                     acceptor.on_p1a(from, ballot, first_slot, &self.log, fx);
+                    // The answer says below which slot all is chosen, and its leader begins there.
+                    // Forgotten after a restart, slots below could be nobody's: not proposed by this
+                    // leader, and known to be chosen by none who is alive.
+                    self.log.record_progress(fx);
                 }
             }
             Message::P1b(p1b) => {
@@ -312,12 +319,8 @@ impl Node {
             Message::Chosen { first_slot, values, first_unchosen } => {
                 self.note_peer(from, first_unchosen);
                 if self.roles.learns() {
-                    let before = self.log.first_unchosen();
                     self.log.learn(first_slot, values, fx);
                     let now_at = self.log.first_unchosen();
-                    if before < now_at {
-                        fx.event(Event::Chosen { before, first_unchosen: now_at });
-                    }
                     self.learner.on_answer(from, now_at, fx);
                     if now_at < first_slot {
                         self.learner.on_gap(now_at, fx);
@@ -336,7 +339,7 @@ impl Node {
                 }
             }
             Message::Confirm { ballot, round } => {
-                if let Some(acceptor) = &self.acceptor {
+                if let Some(acceptor) = &mut self.acceptor {
                     acceptor.on_confirm(from, ballot, round, fx);
                 }
             }
@@ -361,6 +364,14 @@ impl Node {
         let outcome = self.election.end_round(now.mono_us, &self.membership, fx);
         if before != self.election.leader() {
             self.on_new_leader(fx);
+        }
+        // What went the old way may be stuck there, in a connection that is cut and not closed yet.
+        let route = self.route();
+        if route != self.route {
+            self.route = route;
+            if let Some(replica) = &mut self.replica {
+                replica.resend_all();
+            }
         }
         outcome
     }
@@ -427,11 +438,12 @@ impl Node {
     }
 
     fn hand_to_leader(&mut self, now: Now, fx: &mut Effects) {
-        let Some(replica) = &mut self.replica else { return };
         let ballot = self.election.leader();
-        if ballot.is_none() || !self.election.is_happy() {
+        // A node that cannot hear the leader is not happy, but somebody whom it hears may be.
+        if ballot.is_none() || !(self.election.is_happy() || self.relay().is_some()) {
             return;
         }
+        let Some(replica) = &mut self.replica else { return };
         let commands = replica.commands_to_send(ballot, now.mono_us);
         let read_request = replica.read_request(now.mono_us);
         for commands in split(commands) {
@@ -445,20 +457,32 @@ impl Node {
 
     /// Sends to the leader, over a node that hears it if we do not.
     fn send_to_leader(&self, message: Message, fx: &mut Effects) {
-        let leader = self.election.leader();
+        let (from, to, over) = (self.me, self.election.leader().node, self.route());
+        if over == to {
+            fx.send(to, message);
+        } else {
+            fx.send(over, Message::Relay { from, to, message: Box::new(message) });
+        }
+    }
+
+    /// The leader itself, or the node over which we reach it.
+    fn route(&self) -> NodeId {
+        let leader = self.election.leader().node;
         let heard = self.election.heard();
-        if leader.node == self.me || heard.is_empty() || heard.contains_key(&leader.node) {
-            fx.send(leader.node, message);
-            return;
+        if heard.is_empty() || heard.contains_key(&leader) {
+            return leader;
         }
-        let relay = heard.iter().find(|(_, s)| s.happy && s.leader == leader);
-        match relay {
-            Some((&over, _)) => {
-                let (from, to) = (self.me, leader.node);
-                fx.send(over, Message::Relay { from, to, message: Box::new(message) });
-            }
-            None => fx.send(leader.node, message),
+        self.relay().unwrap_or(leader)
+    }
+
+    /// A node that hears the leader, for one that does not.
+    fn relay(&self) -> Option<NodeId> {
+        let leader = self.election.leader();
+        if leader.node == self.me {
+            return None;
         }
+        let relay = self.election.heard().iter().find(|(_, s)| s.happy && s.leader == leader);
+        relay.map(|(&node, _)| node)
     }
 
     fn on_relay(
@@ -511,4 +535,50 @@ fn split(commands: Vec<Command>) -> Vec<Vec<Command>> {
         parts.last_mut().expect("just pushed").push(command);
     }
     parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::ids::Value;
+    use super::super::quorum::Member;
+    use super::*;
+
+    /// Node 2 of three, as it starts.
+    fn node() -> Node {
+        let members = (1..=3).map(|id| Member { node: NodeId(id), roles: Roles::ALL }).collect();
+        let config = NodeConfig {
+            node: NodeId(2),
+            membership: Membership::new(members, None, None).unwrap(),
+            election_timeout_us: 100,
+            request_timeout_us: 1000,
+            window_slots: 4,
+        };
+        let mut fx = Effects::new(NodeId(2));
+        Node::new(config, &Recovered::default(), 1, Now::default(), &mut fx)
+    }
+
+    fn hear(node: &mut Node, from: u16, message: Message) -> Effects {
+        let mut fx = Effects::new(node.id());
+        node.on_message(Now::default(), NodeId(from), message, &mut fx);
+        node.end_turn(Now::default(), &mut fx);
+        fx
+    }
+
+    /// An answer to a scout rests on durable records only, how far the log is chosen included: here
+    /// the scout's question comes a second time, when nothing else is there to be recorded.
+    #[test]
+    fn a_p1b_is_durable_in_all_that_it_says() {
+        let mut node = node();
+        let old = Ballot { round: 1, node: NodeId(1) };
+        let values = vec![Value::noop()];
+        let (first_slot, first_unchosen) = (Slot(1), Slot(1));
+        hear(&mut node, 1, Message::P2a { ballot: old, first_slot, first_unchosen, values });
+        let p1a = Message::P1a { ballot: Ballot { round: 2, node: NodeId(3) }, first_slot };
+        hear(&mut node, 3, p1a.clone());
+        hear(&mut node, 1, Message::Commit { ballot: old, first_unchosen: Slot(2) });
+        let fx = hear(&mut node, 3, p1a);
+        assert!(matches!(&fx.sends_after_sync[..], [(NodeId(3), Message::P1b(p1b))]
+            if p1b.first_unchosen == Slot(2)));
+        assert_eq!(fx.records, [Record::FirstUnchosen(Slot(2))]);
+    }
 }

@@ -16,8 +16,8 @@ pub enum Record {
     OwnBallot(Ballot),
     /// The acceptor accepted this pvalue (and so promised its ballot).
     Accepted { ballot: Ballot, slot: Slot, value: Value },
-    /// This node learned that the value is chosen, without having accepted it in the ballot that
-    /// chose it. `ballot` is one in which it was chosen.
+    /// This node learned that the value is chosen, without having accepted it. `ballot` is one in
+    /// which it was proposed; it may be lower or higher than the one that chose it.
     Chosen { ballot: Ballot, slot: Slot, value: Value },
     /// Every slot below is chosen, and the last `Accepted` or `Chosen` record of each holds the
     /// chosen value. A hint that is written along with other records: it may lag, never lead.

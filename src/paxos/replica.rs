@@ -27,7 +27,8 @@ pub struct Replica {
     reads_new: Vec<WaitingRead>,
     /// Reads of the request in flight.
     reads_asked: Vec<WaitingRead>,
-    /// Id of the read request in flight, or of the last one.
+    /// Id of the read request in flight, or of the last one. It begins at random: an answer that is
+    /// still on its way, over a relay, to an earlier life of this process must not fit.
     read_request: u64,
     read_asked_us: u64,
     /// Confirmed reads that wait until all slots below are applied here.
@@ -40,6 +41,8 @@ struct Waiting {
     client: u64,
     arrived_us: u64,
     sent_us: u64,
+    /// Whether its id is in `unsent`.
+    unsent: bool,
     /// The leader that it was handed to last; none yet: it certainly has not happened.
     sent_to: Ballot,
 }
@@ -51,7 +54,8 @@ struct WaitingRead {
 }
 
 impl Replica {
-    pub fn new(timeout_us: u64) -> Replica {
+    /// `first_read_request`: any number that no other life of this process begins at.
+    pub fn new(timeout_us: u64, first_read_request: u64) -> Replica {
         Replica {
             timeout_us,
             commands: BTreeMap::new(),
@@ -59,7 +63,7 @@ impl Replica {
             unsent: Vec::new(),
             reads_new: Vec::new(),
             reads_asked: Vec::new(),
-            read_request: 0,
+            read_request: first_read_request,
             read_asked_us: 0,
             reads_confirmed: Vec::new(),
         }
@@ -67,9 +71,10 @@ impl Replica {
 
     /// Whether clients must wait before they send more.
     pub fn is_full(&self) -> bool {
+        let reads = self.reads_new.len() + self.reads_asked.len() + self.reads_confirmed.len();
         limits::PENDING_COMMANDS_MAX <= self.commands.len()
             || limits::PENDING_SIZE_MAX <= self.commands_size
-            || limits::PENDING_READS_MAX <= self.reads_new.len() + self.reads_asked.len()
+            || limits::PENDING_READS_MAX <= reads
     }
 
     /// Whether no command and no read waits.
@@ -91,7 +96,8 @@ impl Replica {
         self.commands_size += command.size();
         self.unsent.push(command.id);
         let (id, sent_to) = (command.id, Ballot::NONE);
-        let waiting = Waiting { command, client, arrived_us: now_us, sent_us: 0, sent_to };
+        let waiting =
+            Waiting { command, client, arrived_us: now_us, sent_us: 0, unsent: true, sent_to };
         self.commands.insert(id, waiting);
     }
 
@@ -112,6 +118,7 @@ impl Replica {
     /// The leader changed, or a connection to it is new: hand over everything again.
     pub fn resend_all(&mut self) {
         self.unsent = self.commands.keys().copied().collect();
+        self.commands.values_mut().for_each(|waiting| waiting.unsent = true);
         self.reads_new.append(&mut self.reads_asked);
     }
 
@@ -119,7 +126,11 @@ impl Replica {
     pub fn commands_to_send(&mut self, ballot: Ballot, now_us: u64) -> Vec<Command> {
         let mut commands = Vec::with_capacity(self.unsent.len());
         for id in self.unsent.drain(..) {
-            let Some(waiting) = self.commands.get_mut(&id) else { continue };
+            // Finished meanwhile; or finished, come anew and listed twice.
+            let Some(waiting) = self.commands.get_mut(&id).filter(|waiting| waiting.unsent) else {
+                continue;
+            };
+            waiting.unsent = false;
             waiting.sent_to = ballot;
             waiting.sent_us = now_us;
             commands.push(waiting.command.clone());
@@ -133,7 +144,7 @@ impl Replica {
             return None;
         }
         self.reads_asked = std::mem::take(&mut self.reads_new);
-        self.read_request += 1;
+        self.read_request = self.read_request.wrapping_add(1);
         self.read_asked_us = now_us;
         Some(self.read_request)
     }
@@ -164,10 +175,11 @@ impl Replica {
 
         let retry_us = timeout_us / 4;
         let mut expired = Vec::new();
-        for (id, waiting) in &self.commands {
+        for (id, waiting) in &mut self.commands {
             if old(waiting.arrived_us, timeout_us) {
                 expired.push(*id);
-            } else if !waiting.sent_to.is_none() && old(waiting.sent_us, retry_us) {
+            } else if !waiting.unsent && old(waiting.sent_us, retry_us) {
+                waiting.unsent = true;
                 self.unsent.push(*id);
             }
         }
@@ -215,7 +227,7 @@ mod tests {
     /// Each command goes to a leader once; after a change of leader those that still wait go again.
     #[test]
     fn commands_are_resent_only_after_a_change() {
-        let mut replica = Replica::new(1000);
+        let mut replica = Replica::new(1000, 0);
         for seq in 1..=3 {
             replica.on_command(command(seq), 10 + seq, 0);
         }
@@ -227,11 +239,29 @@ mod tests {
         assert_eq!(seqs(&replica.commands_to_send(LEADER, 0)), [1, 3]);
     }
 
+    /// While there is no leader, ticks go by. They must not pile up retries, all of which the next
+    /// leader would get.
+    #[test]
+    fn retries_do_not_pile_up_without_a_leader() {
+        let mut replica = Replica::new(1000, 0);
+        replica.on_command(command(1), 11, 0);
+        replica.commands_to_send(LEADER, 0);
+        for now_us in 250..260 {
+            replica.on_tick(now_us, &mut Effects::new(NodeId(1)));
+        }
+        assert_eq!(seqs(&replica.commands_to_send(LEADER, 260)), [1]);
+        // Finished while listed, and sent again by its client: one copy too.
+        replica.resend_all();
+        replica.finish(command(1).id);
+        replica.on_command(command(1), 11, 300);
+        assert_eq!(seqs(&replica.commands_to_send(LEADER, 300)), [1]);
+    }
+
     /// A client that asks again over a new connection is answered there, and the command is not
     /// handed over twice.
     #[test]
     fn a_second_attempt_moves_the_answer() {
-        let mut replica = Replica::new(1000);
+        let mut replica = Replica::new(1000, 0);
         replica.on_command(command(1), 11, 0);
         replica.on_command(command(1), 12, 5);
         assert_eq!(replica.commands_to_send(LEADER, 5).len(), 1);
@@ -241,7 +271,7 @@ mod tests {
     /// What was never handed to a leader certainly did not happen; the rest may have.
     #[test]
     fn expiry_tells_definite_from_indefinite() {
-        let (mut replica, mut fx) = (Replica::new(1000), Effects::new(NodeId(1)));
+        let (mut replica, mut fx) = (Replica::new(1000, 0), Effects::new(NodeId(1)));
         replica.on_command(command(1), 11, 0);
         replica.commands_to_send(LEADER, 0);
         replica.on_command(command(2), 12, 0);
@@ -256,10 +286,25 @@ mod tests {
         assert!(!replica.is_full());
     }
 
+    /// An answer to a request of before a restart, delayed at a relay, must not serve a read of now:
+    /// writes were acknowledged in between.
+    #[test]
+    fn an_answer_to_an_earlier_life_serves_nothing() {
+        let (mut replica, mut fx) = (Replica::new(1000, 77), Effects::new(NodeId(1)));
+        replica.on_read(1, 0);
+        let earlier = replica.read_request(0).unwrap();
+        let mut replica = Replica::new(1000, 123_456);
+        replica.on_read(2, 0);
+        replica.read_request(0).unwrap();
+        replica.on_read_index(earlier, Slot(1));
+        replica.serve_reads(Slot(1), &mut fx);
+        assert!(fx.reads_ready.is_empty());
+    }
+
     /// Reads wait for the leader's answer to their own request and until its slot is applied here.
     #[test]
     fn reads_wait_for_their_slot() {
-        let (mut replica, mut fx) = (Replica::new(1000), Effects::new(NodeId(1)));
+        let (mut replica, mut fx) = (Replica::new(1000, 0), Effects::new(NodeId(1)));
         replica.on_read(1, 0);
         let first = replica.read_request(0).unwrap();
         replica.on_read(2, 0);

@@ -82,6 +82,10 @@ impl Scout {
         if answer.complete || answer.covered < p1b.first_slot || p1b.end < answer.covered {
             return ScoutOutcome::Waiting;
         }
+        // A part that we have: asking on behind each copy of it would double all that follows.
+        if p1b.end == answer.covered && !p1b.no_more_accepted {
+            return ScoutOutcome::Waiting;
+        }
         answer.covered = p1b.end;
         answer.complete = p1b.no_more_accepted;
         let complete = answer.complete;
@@ -198,6 +202,17 @@ mod tests {
         assert_eq!(scout.on_p1b(NodeId(1), first), ScoutOutcome::AskMore(Slot(3)));
         assert_eq!(scout.ask_from(NodeId(1)), Slot(3));
         assert_eq!(adopted(scout.on_p1b(NodeId(1), late)), (1, vec![vec![1], vec![2], vec![3]]));
+    }
+
+    /// A tick asks again for what is on its way: the second copy of a part must not be answered by a
+    /// second question, or each tick of a long phase 1 would add another stream of parts.
+    #[test]
+    fn a_repeated_part_asks_for_nothing() {
+        let mut scout = Scout::new(MINE, Slot(1), 1);
+        let mut part = whole(1, vec![pvalue(1, 1, 1), pvalue(1, 2, 2)]);
+        part.no_more_accepted = false;
+        assert_eq!(scout.on_p1b(NodeId(1), part.clone()), ScoutOutcome::AskMore(Slot(3)));
+        assert_eq!(scout.on_p1b(NodeId(1), part), ScoutOutcome::Waiting);
     }
 
     /// A refusal names the ballot to beat; an answer to another ballot of ours counts for nothing.

@@ -1,0 +1,199 @@
+//! The omniscient observer: sees every durable record and every message as it leaves, and stops the
+//! run at the first step that breaks a safety rule.
+//!
+//! A slot is chosen here when a phase-2 quorum of write-ahead logs durably holds it in one ballot,
+//! whether or not any node knows. So a second choice is seen when it happens, not when it is told.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use loggos::paxos::{Ballot, CommandId, Membership, Message, NodeId, Record, Slot, Value};
+
+use super::wal::Wal;
+
+pub struct Checker {
+    membership: Membership,
+    votes: BTreeMap<(Slot, Ballot), BTreeSet<NodeId>>,
+    chosen: BTreeMap<Slot, (Ballot, Value)>,
+    /// Each value that was proposed: one a ballot and slot, over all lives of its leader.
+    proposed: BTreeMap<(Ballot, Slot), Value>,
+    /// The highest promise that each node let others know of.
+    told: BTreeMap<NodeId, Ballot>,
+    /// How far each node's P2b in a ballot were checked.
+    checked: BTreeMap<NodeId, (Ballot, Slot)>,
+    /// Where each command was executed: at every node the same slot.
+    executed: BTreeMap<CommandId, Slot>,
+    /// Commands whose clients were told, and the slot.
+    acked: BTreeMap<CommandId, Slot>,
+    /// A read that begins now must see all slots below.
+    seen_end: Slot,
+}
+
+impl Checker {
+    pub fn new(membership: Membership) -> Checker {
+        Checker {
+            membership,
+            votes: BTreeMap::new(),
+            chosen: BTreeMap::new(),
+            proposed: BTreeMap::new(),
+            told: BTreeMap::new(),
+            checked: BTreeMap::new(),
+            executed: BTreeMap::new(),
+            acked: BTreeMap::new(),
+            seen_end: Slot::FIRST,
+        }
+    }
+
+    pub fn acked(&self) -> &BTreeMap<CommandId, Slot> {
+        &self.acked
+    }
+
+    pub fn seen_end(&self) -> Slot {
+        self.seen_end
+    }
+
+    /// The slots of this run that are chosen.
+    pub fn chosen_len(&self) -> usize {
+        self.chosen.len()
+    }
+
+    /// A record became durable at `node`: an accepted pvalue is a vote from now on.
+    pub fn on_durable(&mut self, node: NodeId, record: &Record) {
+        let Record::Accepted { ballot, slot, value } = record else { return };
+        self.on_proposed(*ballot, *slot, value);
+        let votes = self.votes.entry((*slot, *ballot)).or_default();
+        votes.insert(node);
+        if votes.len() < self.membership.phase2() {
+            return;
+        }
+        match self.chosen.get(slot) {
+            Some((first, chosen)) => assert!(
+                chosen == value,
+                "slot {slot}: two values chosen, {chosen:?} in {first} and {value:?} in {ballot}"
+            ),
+            None => {
+                self.chosen.insert(*slot, (*ballot, value.clone()));
+            }
+        }
+    }
+
+    fn on_proposed(&mut self, ballot: Ballot, slot: Slot, value: &Value) {
+        let proposed = self.proposed.entry((ballot, slot)).or_insert_with(|| value.clone());
+        assert!(proposed == value, "slot {slot}: two values proposed in {ballot}");
+    }
+
+    /// A node hands out a slot as chosen.
+    pub fn on_handed_out(&self, node: NodeId, slot: Slot, value: &Value) {
+        match self.chosen.get(&slot) {
+            Some((_, chosen)) => {
+                assert!(chosen == value, "{node} hands out another value of slot {slot}");
+            }
+            None => panic!("{node} hands out slot {slot}, which is not chosen"),
+        }
+    }
+
+    /// A node restarts with a write-ahead log that says all slots below `first_unchosen` are chosen.
+    pub fn on_recovered(&self, node: NodeId, wal: &Wal, first_unchosen: Slot) {
+        if let Some(&told) = self.told.get(&node) {
+            assert!(told <= wal.durable_promised, "{node} forgot its promise {told}");
+        }
+        for slot in (1..first_unchosen.0).map(Slot) {
+            let (_, value) = wal.value(slot).unwrap_or_else(|| panic!("{node} lost slot {slot}"));
+            self.on_handed_out(node, slot, value);
+        }
+    }
+
+    /// A message leaves `from`, or is handed to itself: whatever it reveals must be durable.
+    pub fn on_message(&mut self, from: NodeId, wal: &Wal, message: &Message) {
+        match message {
+            Message::P1a { ballot, .. } => {
+                assert!(*ballot <= wal.durable_own_ballot, "{from} uses {ballot} before its sync");
+            }
+            Message::P1b(p1b) => {
+                self.on_promise(from, wal, p1b.promised);
+                if p1b.promised != p1b.ballot {
+                    return;
+                }
+                for pvalue in &p1b.accepted {
+                    // Of a chosen slot the chosen value alone may have been learned since.
+                    let durable = wal.durable_slots.get(&pvalue.slot).copied();
+                    let learned = durable.is_some() && self.chosen.contains_key(&pvalue.slot);
+                    assert!(
+                        learned || durable.is_some_and(|ballot| pvalue.ballot <= ballot),
+                        "{from} tells of {pvalue:?} before its sync"
+                    );
+                }
+                self.check_chosen_below(from, p1b.first_unchosen);
+            }
+            Message::P2a { ballot, first_slot, first_unchosen, values } => {
+                assert!(*ballot <= wal.durable_own_ballot, "{from} uses {ballot} before its sync");
+                for (i, value) in values.iter().enumerate() {
+                    self.on_proposed(*ballot, first_slot.plus(i), value);
+                }
+                self.check_chosen_below(from, *first_unchosen);
+            }
+            Message::Commit { first_unchosen, .. } => {
+                self.check_chosen_below(from, *first_unchosen);
+            }
+            Message::P2b(p2b) => {
+                self.on_promise(from, wal, p2b.promised);
+                if p2b.promised == p2b.ballot {
+                    self.check_accepted(from, wal, p2b.ballot, p2b.accepted_end);
+                }
+            }
+            Message::ConfirmAck { ballot, .. } => self.on_promise(from, wal, *ballot),
+            Message::Chosen { first_slot, values, .. } => {
+                for (i, (_, value)) in values.iter().enumerate() {
+                    self.on_handed_out(from, first_slot.plus(i), value);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn on_promise(&mut self, from: NodeId, wal: &Wal, promised: Ballot) {
+        assert!(promised <= wal.durable_promised, "{from} promises {promised} before its sync");
+        let told = self.told.entry(from).or_default();
+        *told = promised.max(*told);
+    }
+
+    /// Slots below are chosen. Only the last one is looked up: those below it were, when they were
+    /// last.
+    fn check_chosen_below(&self, from: NodeId, first_unchosen: Slot) {
+        if Slot::FIRST < first_unchosen {
+            let last = Slot(first_unchosen.0 - 1);
+            assert!(self.chosen.contains_key(&last), "{from} calls slot {last} chosen, it is not");
+        }
+    }
+
+    fn check_accepted(&mut self, from: NodeId, wal: &Wal, ballot: Ballot, end: Slot) {
+        let checked = self.checked.entry(from).or_insert((ballot, Slot::FIRST));
+        if checked.0 != ballot {
+            *checked = (ballot, Slot::FIRST);
+        }
+        for slot in (checked.1.0..end.0).map(Slot) {
+            let durable = wal.durable_slots.get(&slot).copied();
+            assert!(
+                self.chosen.contains_key(&slot) || durable.is_some_and(|held| ballot <= held),
+                "{from} says that it accepted slot {slot} in {ballot}, durable is {durable:?}"
+            );
+        }
+        checked.1 = checked.1.max(end);
+    }
+
+    pub fn on_executed(&mut self, node: NodeId, id: CommandId, slot: Slot) {
+        let first = *self.executed.entry(id).or_insert(slot);
+        assert_eq!(first, slot, "{node} executes {id:?} in another slot than the others");
+    }
+
+    /// A client is told that its command is done, by a node that applied all slots below `end`.
+    pub fn on_acked(&mut self, id: CommandId, slot: Slot, end: Slot) {
+        self.acked.insert(id, slot);
+        self.seen_end = self.seen_end.max(end);
+    }
+
+    /// A read that began when `floor` was `seen_end` is answered from the slots below `end`.
+    pub fn on_read(&mut self, node: NodeId, floor: Slot, end: Slot) {
+        assert!(floor <= end, "{node} answers a read up to {end} that must see up to {floor}");
+        self.seen_end = self.seen_end.max(end);
+    }
+}

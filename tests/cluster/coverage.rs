@@ -1,0 +1,102 @@
+//! How often the runs came to the places that matter: a test that never gets there proves nothing.
+
+use std::collections::BTreeMap;
+
+use loggos::paxos::{Ballot, Event, Message, NodeId, Record, Slot};
+
+use super::Input;
+use super::wal::Wal;
+
+#[derive(Clone, Debug, Default)]
+pub struct Coverage {
+    pub elections: u64,
+    pub preemptions: u64,
+    /// Answers of chosen values that were taken.
+    pub catch_ups: u64,
+    /// Acceptors that began above slots which they only learn.
+    pub jumps: u64,
+    pub resends: u64,
+    /// P1b in more than one part.
+    pub parts: u64,
+    pub refusals: u64,
+    pub restarts: u64,
+    pub reads: u64,
+    pub relays: u64,
+    pub take_overs: u64,
+    /// Commands decided more than once and executed once.
+    pub duplicates: u64,
+    /// Where each stream of P2a ends.
+    sent: BTreeMap<NodeId, (Ballot, Slot)>,
+}
+
+impl Coverage {
+    pub fn on_event(&mut self, event: &Event) {
+        match event {
+            Event::Adopted { .. } => self.elections += 1,
+            Event::Preempted { .. } => self.preemptions += 1,
+            _ => {}
+        }
+    }
+
+    pub fn on_input(&mut self, input: &Input) {
+        match input {
+            Input::Message(_, Message::Chosen { .. }) => self.catch_ups += 1,
+            Input::Message(_, Message::Relay { .. }) => self.relays += 1,
+            Input::Message(_, Message::TakeOver { .. }) => self.take_overs += 1,
+            _ => {}
+        }
+    }
+
+    pub fn on_record(&mut self, wal: &Wal, record: &Record) {
+        if let Record::Accepted { slot, .. } = record {
+            if Slot::FIRST < *slot && wal.value(Slot(slot.0 - 1)).is_none() {
+                self.jumps += 1;
+            }
+        }
+    }
+
+    pub fn on_send(&mut self, to: NodeId, message: &Message) {
+        match message {
+            Message::P2a { ballot, first_slot, values, .. } => {
+                let sent = self.sent.entry(to).or_default();
+                if sent.0 == *ballot && *first_slot < sent.1 {
+                    self.resends += 1;
+                }
+                *sent = (*ballot, first_slot.plus(values.len()));
+            }
+            Message::P1b(p1b) if p1b.promised == p1b.ballot && !p1b.no_more_accepted => {
+                self.parts += 1;
+            }
+            Message::P1b(p1b) if p1b.promised != p1b.ballot => self.refusals += 1,
+            Message::P2b(p2b) if p2b.promised != p2b.ballot => self.refusals += 1,
+            _ => {}
+        }
+    }
+
+    pub fn add(&mut self, other: &Coverage) {
+        for ((_, mine), (_, theirs)) in self.counts_mut().into_iter().zip(other.counts()) {
+            *mine += theirs;
+        }
+    }
+
+    pub fn counts(&self) -> Vec<(&'static str, u64)> {
+        self.clone().counts_mut().into_iter().map(|(name, count)| (name, *count)).collect()
+    }
+
+    fn counts_mut(&mut self) -> Vec<(&'static str, &mut u64)> {
+        vec![
+            ("elections", &mut self.elections),
+            ("preemptions", &mut self.preemptions),
+            ("catch-ups", &mut self.catch_ups),
+            ("jumps", &mut self.jumps),
+            ("resends", &mut self.resends),
+            ("parts", &mut self.parts),
+            ("refusals", &mut self.refusals),
+            ("restarts", &mut self.restarts),
+            ("reads", &mut self.reads),
+            ("relays", &mut self.relays),
+            ("take-overs", &mut self.take_overs),
+            ("duplicates", &mut self.duplicates),
+        ]
+    }
+}

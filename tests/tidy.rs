@@ -1,0 +1,163 @@
+//! The arrows between modules, read from the source text: what `ARCHITECTURE.md` promises and the
+//! compiler does not check.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// All files below `dir` with this extension, as (path from the root, text). None if there is no such
+/// directory.
+fn files(dir: &str, extension: &str) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    let mut dirs = vec![root().join(dir)];
+    while let Some(dir) = dirs.pop() {
+        let Ok(entries) = fs::read_dir(&dir) else { continue };
+        for entry in entries {
+            let path: PathBuf = entry.unwrap().path();
+            if path.is_dir() {
+                dirs.push(path);
+            } else if path.extension().is_some_and(|it| it == extension) {
+                let name = path.strip_prefix(root()).unwrap().to_string_lossy().into_owned();
+                found.push((name, fs::read_to_string(&path).unwrap()));
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+/// Lines of code, without comments, with their numbers.
+fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let lines = text.lines().enumerate().map(|(i, line)| (i + 1, line));
+    lines.map(|(n, line)| (n, line.split("//").next().unwrap_or(""))).filter(|(_, l)| !l.is_empty())
+}
+
+/// Where any of `words` occurs in the code of the files for which `of` holds.
+fn occurrences(
+    words: &[&str],
+    files: &[(String, String)],
+    of: impl Fn(&str) -> bool,
+) -> Vec<String> {
+    let mut found = Vec::new();
+    for (name, text) in files.iter().filter(|(name, _)| of(name)) {
+        for (n, line) in code(text) {
+            for word in words.iter().filter(|word| has_word(line, word)) {
+                found.push(format!("{name}:{n}: {word}"));
+            }
+        }
+    }
+    found
+}
+
+/// Whether `line` has `word`, not as part of a longer name.
+fn has_word(line: &str, word: &str) -> bool {
+    let is_name = |c: char| c.is_alphanumeric() || c == '_';
+    line.match_indices(word).any(|(at, _)| {
+        !line[..at].ends_with(is_name) && !line[at + word.len()..].starts_with(is_name)
+    })
+}
+
+#[test]
+fn words_are_found_whole() {
+    assert!(has_word("use std::net::TcpStream;", "std::net"));
+    assert!(!has_word("use std::network;", "std::net"));
+    assert!(has_word("unsafe { f() }", "unsafe"));
+    assert!(!has_word("#![forbid(unsafe_code)]", "unsafe"));
+}
+
+/// The core knows nothing of what is around it: it runs in tests and in the server alike.
+#[test]
+fn the_core_is_pure() {
+    let outside = ["driver", "wal", "wire", "store", "cli", "client", "bench", "sim", "config"];
+    let mut words: Vec<String> = outside
+        .iter()
+        .flat_map(|it| [format!("crate::{it}"), format!("super::super::{it}")])
+        .collect();
+    for it in
+        ["std::net", "std::fs", "std::time", "std::thread", "std::env", "rand", "mio", "log::"]
+    {
+        words.push(it.into());
+    }
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let found = occurrences(&words, &files("src", "rs"), |name| name.starts_with("src/paxos/"));
+    // `super::log` is the core's own log.
+    let found: Vec<_> = found.into_iter().filter(|it| !it.ends_with("log::")).collect();
+    assert_eq!(found, [""; 0]);
+}
+
+/// What is replicated does not know how.
+#[test]
+fn the_store_knows_no_peers() {
+    let words = ["crate::driver", "crate::wal", "crate::cli", "std::net", "std::time", "rand"];
+    let found = occurrences(&words, &files("src", "rs"), |name| name.starts_with("src/store/"));
+    assert_eq!(found, [""; 0]);
+}
+
+/// The codec is behind the two places that speak of bytes, so that it can be replaced there.
+#[test]
+fn bincode_is_used_in_two_places() {
+    let found = occurrences(&["bincode"], &files("src", "rs"), |name| {
+        !name.starts_with("src/wire/") && name != "src/wal/record.rs"
+    });
+    assert_eq!(found, [""; 0]);
+}
+
+#[test]
+fn unsafe_is_used_in_two_files() {
+    let found = occurrences(&["unsafe"], &files("src", "rs"), |name| {
+        name != "src/wal/map.rs" && name != "src/trace.rs"
+    });
+    assert_eq!(found, [""; 0]);
+    let found = occurrences(&["unsafe"], &files("tests", "rs"), |name| name != "tests/tidy.rs");
+    assert_eq!(found, [""; 0]);
+}
+
+#[test]
+fn nothing_is_left_to_do() {
+    let words = ["todo!", "unimplemented!", "dbg!"];
+    let found = occurrences(&words, &files("src", "rs"), |_| true);
+    assert_eq!(found, [""; 0]);
+}
+
+/// Tests wait for what they wait for, not for time to pass. Where something can only be polled, a
+/// comment that begins with `sleep:` in the line or the one above says why.
+#[test]
+fn nothing_sleeps() {
+    let mut found = Vec::new();
+    for dir in ["src", "tests", "benches"] {
+        for (name, text) in files(dir, "rs").iter().filter(|(name, _)| name != "tests/tidy.rs") {
+            let lines: Vec<&str> = text.lines().collect();
+            for (n, line) in code(text).filter(|(_, line)| line.contains("thread::sleep")) {
+                let above = if 1 < n { lines[n - 2] } else { "" };
+                if !lines[n - 1].contains("// sleep:") && !above.contains("// sleep:") {
+                    found.push(format!("{name}:{n}: {}", line.trim()));
+                }
+            }
+        }
+    }
+    assert_eq!(found, [""; 0]);
+}
+
+/// A map that lacks a place is worse than none.
+#[test]
+fn the_map_names_every_directory() {
+    let Ok(map) = fs::read_to_string(root().join("ARCHITECTURE.md")) else { return };
+    for entry in fs::read_dir(root().join("src")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            let name = format!("src/{}", path.file_name().unwrap().to_string_lossy());
+            assert!(map.contains(&name), "ARCHITECTURE.md does not name {name}");
+        }
+    }
+}
+
+/// An `__init__.py` in `mininet/` would hide the installed package of that name.
+#[test]
+fn mininet_stays_no_package() {
+    let found: Vec<String> = files("mininet", "py").into_iter().map(|(name, _)| name).collect();
+    let found: Vec<_> = found.iter().filter(|name| name.ends_with("__init__.py")).collect();
+    assert!(found.is_empty(), "{found:?}");
+}
