@@ -65,8 +65,10 @@ def leaders(run: Run) -> pd.DataFrame:
         ]
     ).sort_values("time_ns", kind="stable")
     signs = signs[signs["node"] != 0]
-    # Nodes hear of a ballot at different times; only the first to show a higher round counts.
-    above = signs["a"] > signs["a"].cummax().shift(fill_value=-1)
+    # Nodes hear of a ballot at different times; only the first to show a higher one counts. Of two
+    # ballots of one round, the one of the node with the higher id is higher.
+    ballot = signs["a"] * 65536 + signs["node"]
+    above = ballot > ballot.cummax().shift(fill_value=-1)
     signs = signs[above]
     ends = np.append(signs["time_ns"].to_numpy()[1:], run.load_ns[1])
     frame = pd.DataFrame(

@@ -382,7 +382,8 @@ def _leader_strip(axes: Axes, run: Run) -> None:
         axes.broken_barh(
             [(0, (end - start) / 1e9)], (node - height / 2, height), color=COLORS["follower"]
         )
-    for lead in faults.leaders(run).itertuples():
+    leads = faults.leaders(run)
+    for lead in leads[leads["end_ns"] > start].itertuples():
         first = max(lead.start_ns, start)
         axes.broken_barh(
             [((first - start) / 1e9, max(lead.end_ns - first, 0) / 1e9)],

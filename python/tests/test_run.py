@@ -51,6 +51,15 @@ def test_leaders_and_elections(run):
     assert elections["time_ns"].tolist() == [killed_ns + 150_000_000]
 
 
+def test_two_ballots_of_one_round_are_ordered_by_their_node(run):
+    # At the start two nodes may compete at the same moment; the loser must not seem to lead.
+    first = run.events[run.events["kind"] == 3].iloc[[0]]
+    rival = first.assign(node=3, time_ns=first["time_ns"] + 1000, writer=3)
+    both = runs.Run(run.path, run.experiment)
+    both.__dict__["events"] = pd.concat([run.events, rival]).sort_values("time_ns", kind="stable")
+    assert faults.leaders(both)["node"].tolist() == [1, 3, 2]
+
+
 def test_a_leader_whose_own_records_died_is_known_from_its_followers(run):
     events = run.events
     mine = events["writer"].eq(2) & events["kind"].eq(5)
