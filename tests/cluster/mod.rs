@@ -562,7 +562,13 @@ impl Cluster {
             }
         }
         for expired in fx.expired {
-            self.note(|| format!("{id}: {expired:?}"));
+            self.note(|| match expired {
+                Expired::Command { client, definite, .. } => {
+                    let sure = if definite { "certainly not done" } else { "perhaps done" };
+                    format!("{id} tells client {client}: too late, {sure}")
+                }
+                Expired::Read { read } => format!("{id} gives up read {read}"),
+            });
             self.replies.push(match expired {
                 Expired::Command { id, client, definite } => {
                     Reply::Expired { client, id, definite }
