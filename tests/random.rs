@@ -43,13 +43,18 @@ enum Fault {
     Isolate,
     /// Each pair is cut or healed by the toss of a coin.
     Partial,
+    /// Two sides that do not hear each other, the leader mostly on the smaller one: it leaves values
+    /// that a minority accepted, and the next split leaves others.
+    Split,
     Reset,
     SlowLink,
     SlowDisk,
     HandOver,
+    /// Old messages arrive again.
+    Replay,
 }
 
-const FAULTS: [Fault; 12] = [
+const FAULTS: [Fault; 14] = [
     Fault::Crash,
     Fault::PowerLoss,
     Fault::CrashAll,
@@ -58,10 +63,12 @@ const FAULTS: [Fault; 12] = [
     Fault::CutOneWay,
     Fault::Isolate,
     Fault::Partial,
+    Fault::Split,
     Fault::Reset,
     Fault::SlowLink,
     Fault::SlowDisk,
     Fault::HandOver,
+    Fault::Replay,
 ];
 
 #[derive(Clone, Copy)]
@@ -134,7 +141,13 @@ impl Run {
         cluster.trace.len_max = trace_len;
         cluster.trace.messages = 0 < trace_len;
         let on = dice.random_range(0.1..0.9);
-        let faults = FAULTS.into_iter().filter(|_| dice.random_bool(on)).collect();
+        let mut faults: Vec<Fault> = FAULTS.into_iter().filter(|_| dice.random_bool(on)).collect();
+        // Splits alone, one behind the other, are the hardest on phase 1.
+        if dice.random_range(0..6) == 0 {
+            faults = vec![Fault::Split];
+        }
+        cluster.sent_len_max =
+            if faults.iter().any(|it| matches!(it, Fault::Replay)) { 300 } else { 0 };
         // Large commands, few enough: answers to scouts and learners then come in parts.
         let heavy = dice.random_range(0..8) == 0;
         let clients = (0..if heavy { 6 } else { dice.random_range(1..6) }).map(|_| Client {
@@ -301,6 +314,7 @@ impl Run {
                 self.later(Undo::Resume(a));
             }
             Fault::HandOver => self.cluster.hand_over(a),
+            Fault::Replay => self.cluster.replay(20),
             Fault::SlowDisk => {
                 self.cluster.slow_disk(a, (TIMEOUT_US / 10, TIMEOUT_US * 2));
                 self.later(Undo::Disk(a));
@@ -327,6 +341,20 @@ impl Run {
                             self.cluster.cut_both(a, b);
                         } else {
                             self.cluster.heal(a, b);
+                        }
+                    }
+                }
+                self.later(Undo::HealAll);
+            }
+            Fault::Split => {
+                let side: Vec<bool> =
+                    nodes.iter().map(|node| *node == a || self.dice.random_bool(0.35)).collect();
+                for i in 0..nodes.len() {
+                    for j in i + 1..nodes.len() {
+                        if side[i] == side[j] {
+                            self.cluster.heal(nodes[i], nodes[j]);
+                        } else {
+                            self.cluster.cut_both(nodes[i], nodes[j]);
                         }
                     }
                 }

@@ -102,7 +102,7 @@ fn play(name: &str, text: &str) -> String {
                 panic!("{name}: {command}: {wrong}\n{}", play.transcript().join("\n"))
             });
             for line in came {
-                writeln!(block, "{line}").unwrap();
+                writeln!(block, "{line}").expect("a string takes all");
             }
         }
         out.push(block.trim_end().to_owned());

@@ -16,12 +16,16 @@ fn files(dir: &str, extension: &str) -> Vec<(String, String)> {
     while let Some(dir) = dirs.pop() {
         let Ok(entries) = fs::read_dir(&dir) else { continue };
         for entry in entries {
-            let path: PathBuf = entry.unwrap().path();
+            let path: PathBuf = entry.expect("a directory entry").path();
             if path.is_dir() {
                 dirs.push(path);
             } else if path.extension().is_some_and(|it| it == extension) {
-                let name = path.strip_prefix(root()).unwrap().to_string_lossy().into_owned();
-                found.push((name, fs::read_to_string(&path).unwrap()));
+                let name = path
+                    .strip_prefix(root())
+                    .expect("below the root")
+                    .to_string_lossy()
+                    .into_owned();
+                found.push((name, fs::read_to_string(&path).expect("source is text")));
             }
         }
     }

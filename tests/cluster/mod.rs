@@ -131,6 +131,9 @@ pub struct Cluster {
     pub checker: Checker,
     pub coverage: Coverage,
     pub replies: Vec<Reply>,
+    /// Some of the messages sent so far, for `replay`; none are kept if its length may be 0.
+    sent: Vec<(NodeId, NodeId, Message)>,
+    pub sent_len_max: usize,
     pub trace: Trace,
 }
 
@@ -161,6 +164,8 @@ impl Cluster {
             checker: Checker::new(membership.clone()),
             coverage: Coverage::default(),
             replies: Vec::new(),
+            sent: Vec::new(),
+            sent_len_max: 0,
             trace: Trace::default(),
             membership,
             settings,
@@ -355,6 +360,14 @@ impl Cluster {
         for side in 0..2 {
             self.links[link].pipe[side].clear();
             self.close_side(link, side, false);
+        }
+    }
+
+    /// Messages of any time before arrive once more. Safety must not lean on connections.
+    pub fn replay(&mut self, count: usize) {
+        for _ in 0..count.min(self.sent.len()) {
+            let (from, to, message) = self.sent[self.dice.random_range(0..self.sent.len())].clone();
+            self.input(to, Input::Message(from, message));
         }
     }
 
@@ -562,7 +575,13 @@ impl Cluster {
             }
         }
         for expired in fx.expired {
-            self.note(|| format!("{id}: {expired:?}"));
+            self.note(|| match expired {
+                Expired::Command { client, definite, .. } => {
+                    let sure = if definite { "certainly not done" } else { "perhaps done" };
+                    format!("{id} tells client {client}: too late, {sure}")
+                }
+                Expired::Read { read } => format!("{id} gives up read {read}"),
+            });
             self.replies.push(match expired {
                 Expired::Command { id, client, definite } => {
                     Reply::Expired { client, id, definite }
@@ -643,6 +662,12 @@ impl Cluster {
     fn transmit(&mut self, from: NodeId, to: NodeId, message: Message) {
         self.checker.on_message(from, &self.hosts[&from].wal, &message);
         self.coverage.on_send(to, &message);
+        if self.sent.len() < self.sent_len_max {
+            self.sent.push((from, to, message.clone()));
+        } else if 0 < self.sent_len_max {
+            let at = self.dice.random_range(0..self.sent_len_max);
+            self.sent[at] = (from, to, message.clone());
+        }
         let link = self.link(from, to);
         let side = self.links[link].side(from);
         if self.links[link].up[side] {
