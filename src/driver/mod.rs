@@ -10,8 +10,10 @@ mod held;
 mod logger;
 mod peers;
 mod server;
+mod start;
 mod table;
 mod tracer;
+mod turn;
 
 use std::fmt;
 use std::io;

@@ -7,21 +7,18 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 use mio::net::{TcpListener, UnixStream};
-use mio::{Events, Interest, Poll, Token, Waker};
+use mio::{Events, Poll, Token};
 use sd_notify::NotifyState;
 
 use crate::config::Config;
 use crate::limits;
-use crate::paxos::{
-    Effects, Expired, LearnReply, Message, Node, NodeConfig, NodeId, Now, Record, Slot, Value,
-};
+use crate::paxos::{Effects, Node, NodeId, Now, Slot};
 use crate::store::Store;
 use crate::trace;
-use crate::wal::{Identity, LogPosition, Options, Wal};
+use crate::wal::{LogPosition, Wal};
 use crate::wire::peer;
 
 use super::ServeError;
@@ -29,13 +26,14 @@ use super::clients::PendingRead;
 use super::connection::{Ended, ReadOutcome, Stage};
 use super::held::Held;
 use super::peers::Link;
+use super::start::io_error;
 use super::table::{ConnectionId, Table};
 use super::tracer::Tracer;
 
-const WAKER: Token = Token(0);
-const SIGNALS: Token = Token(1);
-const PEER_LISTENER: Token = Token(2);
-const CLIENT_LISTENER: Token = Token(3);
+pub(super) const WAKER: Token = Token(0);
+pub(super) const SIGNALS: Token = Token(1);
+pub(super) const PEER_LISTENER: Token = Token(2);
+pub(super) const CLIENT_LISTENER: Token = Token(3);
 
 /// How often connections are looked after: dialled, given up, or their handshake timed out.
 const UPKEEP_US: u64 = 20_000;
@@ -43,128 +41,43 @@ const UPKEEP_US: u64 = 20_000;
 pub struct Server {
     pub(super) config: Config,
     pub(super) poll: Poll,
-    peer_listener: TcpListener,
-    client_listener: TcpListener,
+    pub(super) peer_listener: TcpListener,
+    pub(super) client_listener: TcpListener,
     /// A byte comes with each SIGTERM or SIGINT.
-    signals: UnixStream,
+    pub(super) signals: UnixStream,
     pub(super) table: Table,
     pub(super) links: BTreeMap<NodeId, Link>,
     /// Connections that have or may have more to read than the last turn took.
     pub(super) ready: Vec<ConnectionId>,
     /// Clients that must wait because the node is full.
-    blocked: Vec<ConnectionId>,
+    pub(super) blocked: Vec<ConnectionId>,
     /// Connections with something to send.
-    dirty: Vec<ConnectionId>,
+    pub(super) dirty: Vec<ConnectionId>,
     pub(super) node: Node,
     pub(super) fx: Effects,
     pub(super) wal: Wal,
-    held: Held,
+    pub(super) held: Held,
     pub(super) store: Store,
     /// Linearizable reads, by the token that the node has for each.
     pub(super) reads: BTreeMap<u64, PendingRead>,
     pub(super) next_read: u64,
     pub(super) tracer: Tracer,
     pub(super) started_us: u64,
-    next_upkeep_us: u64,
+    pub(super) next_upkeep_us: u64,
     /// The slot after the highest one in the log, now and when the sync in flight began.
-    appended_end: Slot,
-    syncing: bool,
-    syncing_end: Slot,
-    syncing_from: LogPosition,
-    watchdog_us: Option<u64>,
-    next_watchdog_us: u64,
+    pub(super) appended_end: Slot,
+    pub(super) syncing: bool,
+    pub(super) syncing_end: Slot,
+    pub(super) syncing_from: LogPosition,
+    pub(super) watchdog_us: Option<u64>,
+    pub(super) next_watchdog_us: u64,
     /// The leader that systemd was last told of.
-    told_leader: Option<Option<NodeId>>,
+    pub(super) told_leader: Option<Option<NodeId>>,
     /// Asked to stop: by when at the latest.
     pub(super) stopping_us: Option<u64>,
 }
 
 impl Server {
-    /// Recovers the node's state and opens its doors.
-    pub fn start(config: Config) -> Result<Server, ServeError> {
-        let poll = Poll::new().map_err(io_error("cannot make an event poll"))?;
-        let waker = Waker::new(poll.registry(), WAKER);
-        let waker = Arc::new(waker.map_err(io_error("cannot make a waker"))?);
-        let signals = register_signals(&poll).map_err(io_error("cannot watch signals"))?;
-        let mut tracer = Tracer::new(&config).map_err(io_error("cannot create the trace file"))?;
-
-        let identity = Identity { cluster: config.cluster, node: config.node };
-        let options = Options { segment_size: config.wal_segment_size, sync: config.wal_sync };
-        if !config.wal_sync {
-            log::warn!("wal.sync = false: a power cut may lose what was acknowledged");
-        }
-        // A lost wake-up would leave a sync unnoticed, so a failing waker is fatal.
-        let wake = Box::new(move || waker.wake().expect("the waker's descriptor stays open"));
-        let (wal, recovered) =
-            Wal::open(&config.data_dir, identity, options, wake, &mut report_progress())?;
-
-        let store = replay(&wal, recovered.first_unchosen, &config)?;
-        let now = clock();
-        let node_config = NodeConfig {
-            node: config.node,
-            membership: config.membership.clone(),
-            election_timeout_us: config.election_timeout_us,
-            request_timeout_us: config.request_timeout_us,
-            window_slots: config.window_slots,
-        };
-        let mut fx = Effects::new(config.node);
-        // Any number will do: it only spreads the first heartbeat rounds of nodes started together.
-        let seed = now.wall_us ^ u64::from(std::process::id()) << 20;
-        let node = Node::new(node_config, &recovered, seed, now, &mut fx);
-
-        let me = config.nodes.iter().find(|n| n.id == config.node).expect("checked by Config");
-        let listen = |what, address, token| -> Result<TcpListener, ServeError> {
-            let result = TcpListener::bind(address).and_then(|mut listener| {
-                poll.registry().register(&mut listener, token, Interest::READABLE)?;
-                Ok(listener)
-            });
-            result.map_err(|error| ServeError::Listen { what, address, error })
-        };
-        let peer_listener = listen("peer_address", me.peer_address, PEER_LISTENER)?;
-        let client_listener = listen("client_address", me.client_address, CLIENT_LISTENER)?;
-        log::info!(
-            "serving as {} of cluster {:?}: clients on {}, peers on {}, first unchosen slot {}",
-            me.roles,
-            config.cluster_name,
-            me.client_address,
-            me.peer_address,
-            node.view().first_unchosen,
-        );
-        tracer.started(node.view().first_unchosen);
-
-        let links = Link::all(&config, now.mono_us);
-        Ok(Server {
-            poll,
-            peer_listener,
-            client_listener,
-            signals,
-            table: Table::default(),
-            links,
-            ready: Vec::new(),
-            blocked: Vec::new(),
-            dirty: Vec::new(),
-            node,
-            fx,
-            appended_end: recovered.tail.last().map_or(recovered.first_unchosen, |t| t.slot.next()),
-            syncing: false,
-            syncing_end: Slot::FIRST,
-            syncing_from: wal.durable(),
-            wal,
-            held: Held::default(),
-            store,
-            reads: BTreeMap::new(),
-            next_read: 0,
-            tracer,
-            started_us: now.mono_us,
-            next_upkeep_us: now.mono_us,
-            watchdog_us: sd_notify::watchdog_enabled().map(|limit| limit.as_micros() as u64 / 3),
-            next_watchdog_us: now.mono_us,
-            told_leader: None,
-            stopping_us: None,
-            config,
-        })
-    }
-
     pub fn run(mut self) -> Result<(), ServeError> {
         notify(&[NotifyState::Ready, NotifyState::Status("serving")]);
         let mut events = Events::with_capacity(1024);
@@ -295,134 +208,6 @@ impl Server {
         }
     }
 
-    /// Carries out what this turn asked for, again as long as what it made durable leads to more.
-    fn finish_turn(&mut self, now: Now) -> Result<(), ServeError> {
-        loop {
-            self.node.end_turn(now, &mut self.fx);
-            self.carry_out()?;
-            if !self.release(now) {
-                break;
-            }
-        }
-        for id in std::mem::take(&mut self.dirty) {
-            self.flush(now, id);
-        }
-        Ok(())
-    }
-
-    fn carry_out(&mut self) -> Result<(), ServeError> {
-        // First of all out of the door: while the others write, we do.
-        for (to, message) in std::mem::take(&mut self.fx.sends) {
-            self.send(to, &message);
-        }
-        for record in std::mem::take(&mut self.fx.records) {
-            self.wal.append(&record)?;
-            if let Record::Accepted { slot, .. } | Record::Chosen { slot, .. } = record {
-                self.appended_end = self.appended_end.max(slot.next());
-            }
-        }
-        let position = self.wal.end();
-        for (to, message) in std::mem::take(&mut self.fx.sends_after_sync) {
-            self.held.push(position, to, message);
-        }
-        let before = self.wal.durable();
-        let in_flight = self.wal.start_sync()?;
-        if in_flight && !self.syncing {
-            (self.syncing_from, self.syncing_end) = (before, self.appended_end);
-        }
-        self.syncing = in_flight;
-        for event in std::mem::take(&mut self.fx.events) {
-            self.tracer.on_core_event(event);
-        }
-        self.apply_chosen();
-        for read in std::mem::take(&mut self.fx.reads_ready) {
-            self.serve_read(read);
-        }
-        for reply in std::mem::take(&mut self.fx.learn_replies) {
-            self.send_chosen(reply)?;
-        }
-        for expired in std::mem::take(&mut self.fx.expired) {
-            match expired {
-                Expired::Command { id, client, definite } => {
-                    self.command_expired(id, client, definite);
-                }
-                Expired::Read { read } => self.read_expired(read),
-            }
-        }
-        Ok(())
-    }
-
-    /// Lets go what the log's durability has made true. True if the node itself was told something.
-    fn release(&mut self, now: Now) -> bool {
-        let mut told = false;
-        while let Some((to, message)) = self.held.pop(self.wal.durable()) {
-            if to == self.config.node {
-                told = true;
-                self.node.on_message(now, to, message, &mut self.fx);
-            } else {
-                self.send(to, &message);
-            }
-        }
-        told
-    }
-
-    /// Sends to a peer, if a connection to it stands: the protocol expects losses only there.
-    fn send(&mut self, to: NodeId, message: &Message) {
-        let Some(id) = self.links.get(&to).and_then(Link::up) else { return };
-        let Some(connection) = self.table.get_mut(id) else { return };
-        peer::write(message, connection.output());
-        self.dirty.push(id);
-    }
-
-    /// Answers a learner from the log: as many chosen values as fit a message.
-    fn send_chosen(&mut self, reply: LearnReply) -> Result<(), ServeError> {
-        let Some(id) = self.links.get(&reply.to).and_then(Link::up) else { return Ok(()) };
-        let Some(connection) = self.table.get_mut(id) else { return Ok(()) };
-        let (mut values, mut size, mut slot) = (Vec::new(), 0, reply.first_slot);
-        while slot < reply.first_unchosen
-            && values.len() < limits::MESSAGE_VALUES_MAX
-            && size < limits::MESSAGE_VALUES_SIZE_SOFT_MAX
-        {
-            let value = self.wal.read(slot).ok_or(ServeError::SlotMissing { slot: slot.0 })?;
-            size += value.1.len();
-            values.push(value);
-            slot = slot.next();
-        }
-        let out = connection.output();
-        peer::write_chosen(reply.first_slot, &values, reply.first_unchosen, out);
-        self.dirty.push(id);
-        Ok(())
-    }
-
-    /// Marks that something waits to be sent.
-    pub(super) fn touch(&mut self, id: ConnectionId) {
-        self.dirty.push(id);
-    }
-
-    pub(super) fn flush(&mut self, now: Now, id: ConnectionId) {
-        let Some(connection) = self.table.get_mut(id) else { return };
-        let stage = connection.stage;
-        if let Err(ended) = connection.flush() {
-            self.close(now, id, &reason(ended));
-            return;
-        }
-        let unsent = connection.unsent();
-        match stage {
-            Stage::Closing if unsent == 0 => self.close(now, id, ""),
-            Stage::Peer(_) if limits::PEER_OUT_SIZE_MAX < unsent => {
-                self.close(now, id, "it does not take what we send");
-            }
-            // It may have been held back because of its unsent replies.
-            Stage::Client
-                if unsent < limits::CLIENT_OUT_SIZE_MAX
-                    && (connection.readable || connection.has_input()) =>
-            {
-                self.ready.push(id);
-            }
-            _ => {}
-        }
-    }
-
     fn on_connection_event(&mut self, now: Now, token: Token, event: &mio::event::Event) {
         let Some(id) = self.table.by_mio_token(token) else { return };
         let Some(connection) = self.table.get_mut(id) else { return };
@@ -513,58 +298,8 @@ impl Server {
     }
 }
 
-/// Brings the store to where the log says that all is chosen.
-fn replay(wal: &Wal, first_unchosen: Slot, config: &Config) -> Result<Store, ServeError> {
-    let mut store = Store::new();
-    let me = config.nodes.iter().find(|n| n.id == config.node).expect("checked by Config");
-    if !me.roles.replica {
-        return Ok(store);
-    }
-    let begun_ns = trace::monotonic_ns();
-    let mut told_ns = begun_ns;
-    let mut applied = Vec::new();
-    let mut slot = Slot::FIRST;
-    while slot < first_unchosen {
-        let (_, value) = wal.read(slot).ok_or(ServeError::SlotMissing { slot: slot.0 })?;
-        store.apply(slot, &Value(Arc::from(value)), &mut applied);
-        applied.clear();
-        slot = slot.next();
-        let now_ns = trace::monotonic_ns();
-        if 1_000_000_000 < now_ns - told_ns {
-            told_ns = now_ns;
-            log::info!("replaying the log: {} of {} slots", slot.0 - 1, first_unchosen.0 - 1);
-        }
-    }
-    let ms = (trace::monotonic_ns() - begun_ns) / 1_000_000;
-    log::info!("replayed {} slots in {ms} ms", first_unchosen.0 - 1);
-    Ok(store)
-}
-
-/// Says now and then how far reading the log has come.
-fn report_progress() -> impl FnMut(u64, u64) {
-    let mut told_ns = trace::monotonic_ns();
-    move |done, total| {
-        let now_ns = trace::monotonic_ns();
-        if 1_000_000_000 < now_ns - told_ns {
-            told_ns = now_ns;
-            log::info!("reading the log: {} of {} MiB", done >> 20, total >> 20);
-        }
-    }
-}
-
-fn register_signals(poll: &Poll) -> io::Result<UnixStream> {
-    let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
-    ours.set_nonblocking(true)?;
-    for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
-        signal_hook::low_level::pipe::register(signal, theirs.try_clone()?)?;
-    }
-    let mut ours = UnixStream::from_std(ours);
-    poll.registry().register(&mut ours, SIGNALS, Interest::READABLE)?;
-    Ok(ours)
-}
-
 /// Tells systemd; does nothing where it is not there.
-fn notify(state: &[NotifyState<'_>]) {
+pub(super) fn notify(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
         log::warn!("systemd could not be told: {error}");
     }
@@ -574,12 +309,8 @@ pub(super) fn clock() -> Now {
     Now { mono_us: trace::monotonic_ns() / 1000, wall_us: trace::wall_ns() / 1000 }
 }
 
-fn io_error(doing: &'static str) -> impl FnOnce(io::Error) -> ServeError {
-    move |error| ServeError::Io { doing, error }
-}
-
 /// For the log; empty where an end is nothing to speak of.
-fn reason(ended: Ended) -> String {
+pub(super) fn reason(ended: Ended) -> String {
     match ended {
         Ended::Closed => String::new(),
         Ended::Failed(error) => error.to_string(),

@@ -1,0 +1,162 @@
+//! How a node starts: recover the log, replay it into the store, open the doors.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+
+use mio::net::{TcpListener, UnixStream};
+use mio::{Interest, Poll, Waker};
+
+use crate::config::Config;
+use crate::paxos::{Effects, Node, NodeConfig, Slot, Value};
+use crate::store::Store;
+use crate::trace;
+use crate::wal::{Identity, Options, Wal};
+
+use super::ServeError;
+use super::held::Held;
+use super::peers::Link;
+use super::server::{CLIENT_LISTENER, PEER_LISTENER, SIGNALS, Server, WAKER, clock};
+use super::table::Table;
+use super::tracer::Tracer;
+
+impl Server {
+    /// Recovers the node's state and opens its doors.
+    pub fn start(config: Config) -> Result<Server, ServeError> {
+        let poll = Poll::new().map_err(io_error("cannot make an event poll"))?;
+        let waker = Waker::new(poll.registry(), WAKER);
+        let waker = Arc::new(waker.map_err(io_error("cannot make a waker"))?);
+        let signals = register_signals(&poll).map_err(io_error("cannot watch signals"))?;
+        let mut tracer = Tracer::new(&config).map_err(io_error("cannot create the trace file"))?;
+
+        let identity = Identity { cluster: config.cluster, node: config.node };
+        let options = Options { segment_size: config.wal_segment_size, sync: config.wal_sync };
+        if !config.wal_sync {
+            log::warn!("wal.sync = false: a power cut may lose what was acknowledged");
+        }
+        // A lost wake-up would leave a sync unnoticed, so a failing waker is fatal.
+        let wake = Box::new(move || waker.wake().expect("the waker's descriptor stays open"));
+        let (wal, recovered) =
+            Wal::open(&config.data_dir, identity, options, wake, &mut report_progress())?;
+
+        let store = replay(&wal, recovered.first_unchosen, &config)?;
+        let now = clock();
+        let node_config = NodeConfig {
+            node: config.node,
+            membership: config.membership.clone(),
+            election_timeout_us: config.election_timeout_us,
+            request_timeout_us: config.request_timeout_us,
+            window_slots: config.window_slots,
+        };
+        let mut fx = Effects::new(config.node);
+        // Any number will do: it only spreads the first heartbeat rounds of nodes started together.
+        let seed = now.wall_us ^ u64::from(std::process::id()) << 20;
+        let node = Node::new(node_config, &recovered, seed, now, &mut fx);
+
+        let me = config.nodes.iter().find(|n| n.id == config.node).expect("checked by Config");
+        let listen = |what, address, token| -> Result<TcpListener, ServeError> {
+            let result = TcpListener::bind(address).and_then(|mut listener| {
+                poll.registry().register(&mut listener, token, Interest::READABLE)?;
+                Ok(listener)
+            });
+            result.map_err(|error| ServeError::Listen { what, address, error })
+        };
+        let peer_listener = listen("peer_address", me.peer_address, PEER_LISTENER)?;
+        let client_listener = listen("client_address", me.client_address, CLIENT_LISTENER)?;
+        log::info!(
+            "serving as {} of cluster {:?}: clients on {}, peers on {}, first unchosen slot {}",
+            me.roles,
+            config.cluster_name,
+            me.client_address,
+            me.peer_address,
+            node.view().first_unchosen,
+        );
+        tracer.started(node.view().first_unchosen);
+
+        let links = Link::all(&config, now.mono_us);
+        Ok(Server {
+            poll,
+            peer_listener,
+            client_listener,
+            signals,
+            table: Table::default(),
+            links,
+            ready: Vec::new(),
+            blocked: Vec::new(),
+            dirty: Vec::new(),
+            node,
+            fx,
+            appended_end: recovered.tail.last().map_or(recovered.first_unchosen, |t| t.slot.next()),
+            syncing: false,
+            syncing_end: Slot::FIRST,
+            syncing_from: wal.durable(),
+            wal,
+            held: Held::default(),
+            store,
+            reads: BTreeMap::new(),
+            next_read: 0,
+            tracer,
+            started_us: now.mono_us,
+            next_upkeep_us: now.mono_us,
+            watchdog_us: sd_notify::watchdog_enabled().map(|limit| limit.as_micros() as u64 / 3),
+            next_watchdog_us: now.mono_us,
+            told_leader: None,
+            stopping_us: None,
+            config,
+        })
+    }
+}
+
+/// Brings the store to where the log says that all is chosen.
+fn replay(wal: &Wal, first_unchosen: Slot, config: &Config) -> Result<Store, ServeError> {
+    let mut store = Store::new();
+    let me = config.nodes.iter().find(|n| n.id == config.node).expect("checked by Config");
+    if !me.roles.replica {
+        return Ok(store);
+    }
+    let begun_ns = trace::monotonic_ns();
+    let mut told_ns = begun_ns;
+    let mut applied = Vec::new();
+    let mut slot = Slot::FIRST;
+    while slot < first_unchosen {
+        let (_, value) = wal.read(slot).ok_or(ServeError::SlotMissing { slot: slot.0 })?;
+        store.apply(slot, &Value(Arc::from(value)), &mut applied);
+        applied.clear();
+        slot = slot.next();
+        let now_ns = trace::monotonic_ns();
+        if 1_000_000_000 < now_ns - told_ns {
+            told_ns = now_ns;
+            log::info!("replaying the log: {} of {} slots", slot.0 - 1, first_unchosen.0 - 1);
+        }
+    }
+    let ms = (trace::monotonic_ns() - begun_ns) / 1_000_000;
+    log::info!("replayed {} slots in {ms} ms", first_unchosen.0 - 1);
+    Ok(store)
+}
+
+/// Says now and then how far reading the log has come.
+fn report_progress() -> impl FnMut(u64, u64) {
+    let mut told_ns = trace::monotonic_ns();
+    move |done, total| {
+        let now_ns = trace::monotonic_ns();
+        if 1_000_000_000 < now_ns - told_ns {
+            told_ns = now_ns;
+            log::info!("reading the log: {} of {} MiB", done >> 20, total >> 20);
+        }
+    }
+}
+
+fn register_signals(poll: &Poll) -> io::Result<UnixStream> {
+    let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
+    ours.set_nonblocking(true)?;
+    for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
+        signal_hook::low_level::pipe::register(signal, theirs.try_clone()?)?;
+    }
+    let mut ours = UnixStream::from_std(ours);
+    poll.registry().register(&mut ours, SIGNALS, Interest::READABLE)?;
+    Ok(ours)
+}
+
+pub(super) fn io_error(doing: &'static str) -> impl FnOnce(io::Error) -> ServeError {
+    move |error| ServeError::Io { doing, error }
+}
