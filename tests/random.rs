@@ -218,7 +218,7 @@ impl Run {
         match state.doing {
             Doing::Nothing if writes => {
                 state.seq += 1;
-                let size = if self.heavy && self.dice.random_bool(0.5) { 700_000 } else { 8 };
+                let size = if self.heavy && self.dice.random_bool(0.5) { 1 << 20 } else { 8 };
                 state.payload = vec![b'x'; size];
                 state.doing = Doing::Writing;
                 self.send(client);
