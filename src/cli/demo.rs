@@ -187,6 +187,7 @@ impl Cluster {
                     format!("waited {PATIENCE:?} for {what} in vain (--keep keeps the logs)");
                 return Err(Failure::definite(message));
             }
+            // sleep: another process's state can only be asked for.
             std::thread::sleep(pause);
             pause = (pause * 2).min(POLL_MAX);
         }

@@ -206,9 +206,9 @@ impl Client {
             };
 
             failures += 1;
-            // Every node has had its turn: wait, or a dead cluster would cost a whole core.
             if failures % self.nodes.len() == 0 {
                 let left = Duration::from_nanos(deadline_ns.saturating_sub(monotonic_ns()));
+                // sleep: every node has had its turn, and a dead cluster would cost a whole core.
                 std::thread::sleep(back_off.min(left));
                 back_off = (back_off * 2).min(BACK_OFF_MAX);
                 patience = (patience * 2).min(self.timeout);
