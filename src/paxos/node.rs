@@ -47,6 +47,8 @@ pub struct Node {
     membership: Membership,
     tick_us: u64,
     next_tick_us: u64,
+    /// When there was a way to a leader last; at first, when the node started.
+    leader_seen_us: u64,
     log: Log,
     learner: Learner,
     election: Election,
@@ -71,6 +73,10 @@ pub struct View {
 
 /// Ticks in a heartbeat round: the grain of retries and of what followers learn while nothing happens.
 const TICKS_PER_ROUND: u64 = 4;
+
+/// Heartbeat rounds without a way to a leader after which clients are told. An election takes less
+/// wherever one is possible.
+const LEADERLESS_ROUNDS_MAX: u64 = 4;
 
 impl Node {
     /// A node as it stands after recovery. `seed`, another in each life of the process, sets when its
@@ -101,6 +107,7 @@ impl Node {
             membership: config.membership,
             tick_us,
             next_tick_us: now.mono_us + tick_us,
+            leader_seen_us: now.mono_us,
             log,
             learner: Learner::new(2 * TICKS_PER_ROUND as u32),
             election,
@@ -225,11 +232,21 @@ impl Node {
                 self.learner.on_tick(self.log.first_unchosen(), fx);
                 self.log.record_progress(fx);
             }
+            let patience_us = self.patience_without_leader(now);
             if let Some(replica) = &mut self.replica {
-                replica.on_tick(now.mono_us, fx);
+                replica.on_tick(now.mono_us, patience_us, fx);
             }
         }
         self.run_local(now, fx);
+    }
+
+    /// How long clients wait at most, while there has been no way to a leader for long.
+    fn patience_without_leader(&mut self, now: Now) -> Option<u64> {
+        let limit_us = LEADERLESS_ROUNDS_MAX * TICKS_PER_ROUND * self.tick_us;
+        if self.election.is_happy() || self.relay().is_some() {
+            self.leader_seen_us = now.mono_us;
+        }
+        (limit_us <= now.mono_us - self.leader_seen_us).then_some(limit_us)
     }
 
     /// A message from a peer, or (`from` is this node) one that waited for the sync.

@@ -169,14 +169,16 @@ impl Replica {
     }
 
     /// Now and then: tells who waited too long, and hands over again what may have been lost.
-    pub fn on_tick(&mut self, now_us: u64, fx: &mut Effects) {
-        let timeout_us = self.timeout_us;
+    /// `patience_us`, if given, is how long at most anybody waits now: there is no leader in reach, and
+    /// another node may know one.
+    pub fn on_tick(&mut self, now_us: u64, patience_us: Option<u64>, fx: &mut Effects) {
+        let limit_us = patience_us.map_or(self.timeout_us, |it| it.min(self.timeout_us));
         let old = |at_us: u64, limit_us: u64| limit_us <= now_us.saturating_sub(at_us);
 
-        let retry_us = timeout_us / 4;
+        let retry_us = self.timeout_us / 4;
         let mut expired = Vec::new();
         for (id, waiting) in &mut self.commands {
-            if old(waiting.arrived_us, timeout_us) {
+            if old(waiting.arrived_us, limit_us) {
                 expired.push(*id);
             } else if !waiting.unsent && old(waiting.sent_us, retry_us) {
                 waiting.unsent = true;
@@ -194,7 +196,7 @@ impl Replica {
             self.reads_new.append(&mut self.reads_asked);
         }
         let mut expire = |waiting: &WaitingRead| {
-            let expired = old(waiting.arrived_us, timeout_us);
+            let expired = old(waiting.arrived_us, limit_us);
             if expired {
                 fx.expired.push(Expired::Read { read: waiting.read });
             }
@@ -247,7 +249,7 @@ mod tests {
         replica.on_command(command(1), 11, 0);
         replica.commands_to_send(LEADER, 0);
         for now_us in 250..260 {
-            replica.on_tick(now_us, &mut Effects::new(NodeId(1)));
+            replica.on_tick(now_us, None, &mut Effects::new(NodeId(1)));
         }
         assert_eq!(seqs(&replica.commands_to_send(LEADER, 260)), [1]);
         // Finished while listed, and sent again by its client: one copy too.
@@ -276,9 +278,9 @@ mod tests {
         replica.commands_to_send(LEADER, 0);
         replica.on_command(command(2), 12, 0);
         replica.on_read(99, 0);
-        replica.on_tick(999, &mut fx);
+        replica.on_tick(999, None, &mut fx);
         assert!(fx.expired.is_empty());
-        replica.on_tick(1000, &mut fx);
+        replica.on_tick(1000, None, &mut fx);
         let expired =
             |seq, client, definite| Expired::Command { id: command(seq).id, client, definite };
         let expected = [expired(1, 11, false), expired(2, 12, true), Expired::Read { read: 99 }];
@@ -299,6 +301,18 @@ mod tests {
         replica.on_read_index(earlier, Slot(1));
         replica.serve_reads(Slot(1), &mut fx);
         assert!(fx.reads_ready.is_empty());
+    }
+
+    /// Without a leader in reach nobody waits for long: another node may know one.
+    #[test]
+    fn without_a_leader_clients_are_told_early() {
+        let (mut replica, mut fx) = (Replica::new(1000, 0), Effects::new(NodeId(1)));
+        replica.on_command(command(1), 11, 0);
+        replica.on_read(99, 50);
+        replica.on_tick(100, Some(100), &mut fx);
+        assert_eq!(fx.expired.len(), 1);
+        replica.on_tick(150, Some(100), &mut fx);
+        assert_eq!(fx.expired.len(), 2);
     }
 
     /// Reads wait for the leader's answer to their own request and until its slot is applied here.
