@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use mio::net::{TcpListener, UnixStream};
 use mio::{Interest, Poll, Waker};
+use rand::TryRng;
+use rand::rngs::SysRng;
 
 use crate::config::Config;
 use crate::paxos::{Effects, Node, NodeConfig, Slot, Value};
@@ -49,8 +51,11 @@ impl Server {
             window_slots: config.window_slots,
         };
         let mut fx = Effects::new(config.node);
-        // Any number will do: it only spreads the first heartbeat rounds of nodes started together.
-        let seed = now.wall_us ^ u64::from(std::process::id()) << 20;
+        // Another one in each life of the process: read requests of two lives must not share ids.
+        let seed = SysRng.try_next_u64().map_err(|error| ServeError::Io {
+            doing: "cannot get random numbers from the system",
+            error: io::Error::other(error),
+        })?;
         let node = Node::new(node_config, &recovered, seed, now, &mut fx);
 
         let me = config.nodes.iter().find(|n| n.id == config.node).expect("checked by Config");

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::limits::{COMMAND_SIZE_MAX, SLOT_VALUE_SIZE_MAX};
+use crate::limits::{ACCEPTOR_AHEAD_SLOTS_MAX, COMMAND_SIZE_MAX, SLOT_VALUE_SIZE_MAX};
 use crate::paxos::{
     Ballot, Batch, Command, CommandId, Message, NodeId, P1b, P2b, PValue, Slot, Standing, Value,
 };
@@ -121,6 +121,7 @@ pub fn read(frame: Frame<'_>) -> Result<Message, WireError> {
     let head = codec::decode(frame.head)?;
     let mut bulk = Bulk { rest: frame.bulk };
     let message = message_of(head, &mut bulk, 0)?;
+    check_numbers(&message)?;
     if bulk.rest.is_empty() {
         Ok(message)
     } else {
@@ -312,6 +313,48 @@ impl<'a> Bulk<'a> {
     }
 }
 
+/// Rounds and slots that no cluster reaches in its life are nonsense, and counting on from them would
+/// overflow.
+fn check_numbers(message: &Message) -> Result<(), WireError> {
+    const MAX: u64 = 1 << 62;
+    let (ballots, slots): (&[Ballot], &[Slot]) = match message {
+        Message::HeartbeatReply { standing, .. } => {
+            (&[standing.ballot, standing.leader], &[standing.first_unchosen])
+        }
+        Message::P1a { ballot, first_slot } => (&[*ballot], &[*first_slot]),
+        Message::P1b(p1b) => {
+            // What an acceptor can have accepted lies near what it knows to be chosen; the scout fills
+            // the gaps, and must not be made to fill a large one.
+            let known = p1b.first_unchosen.0.min(MAX);
+            let far = |p: &PValue| known + ACCEPTOR_AHEAD_SLOTS_MAX as u64 <= p.slot.0;
+            if p1b.accepted.iter().any(far) {
+                return Err(WireError::Malformed("a P1b's slots are too far ahead"));
+            }
+            (&[p1b.ballot, p1b.promised], &[p1b.first_slot, p1b.end, p1b.first_unchosen])
+        }
+        Message::P2a { ballot, first_slot, first_unchosen, .. } => {
+            (&[*ballot], &[*first_slot, *first_unchosen])
+        }
+        Message::P2b(p2b) => (&[p2b.ballot, p2b.promised], &[p2b.accepted_end]),
+        Message::Commit { ballot, first_unchosen } => (&[*ballot], &[*first_unchosen]),
+        Message::LearnRequest { first_slot } => (&[], &[*first_slot]),
+        Message::Chosen { first_slot, first_unchosen, .. } => {
+            (&[], &[*first_slot, *first_unchosen])
+        }
+        Message::ReadIndexReply { read_slot, .. } => (&[], &[*read_slot]),
+        Message::Confirm { ballot, .. }
+        | Message::ConfirmAck { ballot, .. }
+        | Message::TakeOver { ballot } => (&[*ballot], &[]),
+        Message::HeartbeatRequest { .. }
+        | Message::Propose { .. }
+        | Message::ReadIndexRequest { .. } => (&[], &[]),
+        Message::Relay { message, .. } => return check_numbers(message),
+    };
+    let sane =
+        ballots.iter().all(|ballot| ballot.round < MAX) && slots.iter().all(|slot| slot.0 < MAX);
+    if sane { Ok(()) } else { Err(WireError::Malformed("a slot or a round is out of all range")) }
+}
+
 fn size_of(bytes: &[u8]) -> u32 {
     u32::try_from(bytes.len()).expect("values are bounded by SLOT_VALUE_SIZE_MAX")
 }
@@ -434,6 +477,29 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// Numbers near the end of their range would overflow where they are counted on.
+    #[test]
+    fn numbers_out_of_range_are_refused() {
+        let refused = |message: Message| {
+            let mut bytes = Vec::new();
+            write(&message, &mut bytes);
+            let (frame, _) = frame::read(&bytes).unwrap().unwrap();
+            assert!(read(frame).is_err(), "{message:?}");
+        };
+        refused(Message::P1a { ballot: ballot(u64::MAX), first_slot: Slot(1) });
+        refused(Message::Commit { ballot: ballot(1), first_unchosen: Slot(u64::MAX) });
+        let far = PValue { ballot: ballot(1), slot: Slot(1 << 40), value: Value::noop() };
+        refused(Message::P1b(P1b {
+            ballot: ballot(1),
+            promised: ballot(1),
+            first_slot: Slot(1),
+            end: Slot(1 << 41),
+            no_more_accepted: true,
+            first_unchosen: Slot(1),
+            accepted: vec![far],
+        }));
     }
 
     /// A message inside a relayed message inside a relayed message: refused, however deep.
