@@ -24,7 +24,8 @@ def steady_points(run: Run) -> tuple[pd.DataFrame, pd.Series | None]:
 
     The median, because one repeat that the machine disturbed would move a mean of few by itself.
     `achieved_half` is half the 95 % t interval of the mean, for who wants to test a difference.
-    The knee is the highest achieved throughput at which the system still keeps up with the load.
+    The knee is the highest achieved throughput at which the system still keeps up with the load;
+    there is none to see if it keeps up with the highest load.
     """
     rows = pd.DataFrame([_bench_row(bench) for bench in run.benches])
     # Generators on several hosts share one load: they add up, and the slowest one speaks for all.
@@ -41,7 +42,8 @@ def steady_points(run: Run) -> tuple[pd.DataFrame, pd.Series | None]:
         points.append(point)
     frame = pd.DataFrame(points)
     kept = frame[frame["achieved"] >= KEEPS_UP * frame["offered"]]
-    knee = kept.loc[kept["achieved"].idxmax()] if len(kept) else None
+    saturated = len(kept) > 0 and kept["offered"].max() < frame["offered"].max()
+    knee = kept.loc[kept["achieved"].idxmax()] if saturated else None
     return frame, knee
 
 
@@ -145,7 +147,11 @@ def analyse(run: Run) -> bool:
             "Median of the repeats, with the lowest and the highest; `achieved_half`: half-width "
             "of the 95 % t interval of the mean. Knee (achieves "
             + f"{KEEPS_UP:.0%} of the offered load): "
-            + (f"{knee['achieved']:,.0f} operations/s." if knee is not None else "none."),
+            + (
+                f"{knee['achieved']:,.0f} operations/s."
+                if knee is not None
+                else "none in this range."
+            ),
         ]
     else:
         table = faults.summary(run)
