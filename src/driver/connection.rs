@@ -21,6 +21,10 @@ pub struct Connection {
     /// The other side has closed, or the connection failed: reading will come to an end, and no other
     /// event will tell.
     pub ending: bool,
+    /// It stands in the driver's list of connections to be flushed.
+    pub dirty: bool,
+    /// It stands in the driver's list of clients that must wait.
+    pub blocked: bool,
     /// When bytes last came, on the driver's clock; at first, when the connection was made.
     pub heard_us: u64,
     input: Vec<u8>,
@@ -76,6 +80,8 @@ impl Connection {
             readable: false,
             writable: false,
             ending: false,
+            dirty: false,
+            blocked: false,
             heard_us: now_us,
             input: Vec::new(),
             consumed: 0,

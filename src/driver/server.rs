@@ -126,7 +126,12 @@ impl Server {
     fn read_connections(&mut self, now: Now) {
         let mut ready = std::mem::take(&mut self.ready);
         if !self.node.is_full() {
-            ready.append(&mut self.blocked);
+            for id in std::mem::take(&mut self.blocked) {
+                if let Some(connection) = self.table.get_mut(id) {
+                    connection.blocked = false;
+                    ready.push(id);
+                }
+            }
         }
         for id in ready {
             self.read_connection(now, id);
@@ -171,7 +176,10 @@ impl Server {
                     return false;
                 }
                 if self.node.is_full() {
-                    self.blocked.push(id);
+                    if !connection.blocked {
+                        self.blocked.push(id);
+                        self.table.get_mut(id).expect("just seen").blocked = true;
+                    }
                     return false;
                 }
             }
@@ -218,7 +226,7 @@ impl Server {
             self.on_dialled(now, id, peer);
         }
         self.ready.push(id);
-        self.dirty.push(id);
+        self.touch(id);
     }
 
     fn accept(&mut self, now: Now, listener: Token) {

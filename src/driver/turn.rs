@@ -15,21 +15,24 @@ impl Server {
     pub(super) fn finish_turn(&mut self, now: Now) -> Result<(), ServeError> {
         loop {
             self.node.end_turn(now, &mut self.fx);
-            self.carry_out()?;
-            if !self.release(now) {
-                break;
+            self.carry_out(now)?;
+            let told = self.release(now);
+            self.flush_dirty(now);
+            // A connection that broke while it was written to may have been the leader's.
+            if !told && self.fx.sends.is_empty() {
+                return Ok(());
             }
         }
-        for id in std::mem::take(&mut self.dirty) {
-            self.flush(now, id);
-        }
-        Ok(())
     }
 
-    fn carry_out(&mut self) -> Result<(), ServeError> {
+    fn carry_out(&mut self, now: Now) -> Result<(), ServeError> {
         // First of all out of the door: while the others write, we do.
-        for (to, message) in std::mem::take(&mut self.fx.sends) {
-            self.send(to, &message);
+        let sends = std::mem::take(&mut self.fx.sends);
+        if !sends.is_empty() {
+            for (to, message) in sends {
+                self.send(to, &message);
+            }
+            self.flush_dirty(now);
         }
         for record in std::mem::take(&mut self.fx.records) {
             self.wal.append(&record)?;
@@ -87,7 +90,7 @@ impl Server {
         let Some(id) = self.links.get(&to).and_then(Link::up) else { return };
         let Some(connection) = self.table.get_mut(id) else { return };
         peer::write(message, connection.output());
-        self.dirty.push(id);
+        self.touch(id);
     }
 
     /// Answers a learner from the log: as many chosen values as fit a message.
@@ -106,18 +109,30 @@ impl Server {
         }
         let out = connection.output();
         peer::write_chosen(reply.first_slot, &values, reply.first_unchosen, out);
-        self.dirty.push(id);
+        self.touch(id);
         Ok(())
     }
 
     /// Marks that something waits to be sent.
     pub(super) fn touch(&mut self, id: ConnectionId) {
-        self.dirty.push(id);
+        if let Some(connection) = self.table.get_mut(id) {
+            if !std::mem::replace(&mut connection.dirty, true) {
+                self.dirty.push(id);
+            }
+        }
     }
 
-    pub(super) fn flush(&mut self, now: Now, id: ConnectionId) {
+    /// Sends what waits on all connections.
+    fn flush_dirty(&mut self, now: Now) {
+        for id in std::mem::take(&mut self.dirty) {
+            self.flush(now, id);
+        }
+    }
+
+    fn flush(&mut self, now: Now, id: ConnectionId) {
         let Some(connection) = self.table.get_mut(id) else { return };
         let stage = connection.stage;
+        connection.dirty = false;
         if let Err(ended) = connection.flush() {
             self.close(now, id, &reason(ended));
             return;
