@@ -16,8 +16,8 @@
 //! scenario). One-way cuts count as cuts: an answer needs both ways.
 //!
 //! Departures from the paper: a higher ballot heard by any message is followed for the rest of the
-//! round, which spares most duels; and a broken connection to the leader (its process died) ends the
-//! round early.
+//! round, which spares most duels; and after a broken connection to the leader (its process died) the
+//! next rounds are short.
 
 use std::collections::BTreeMap;
 
@@ -44,11 +44,17 @@ pub struct Election {
     happy: bool,
     /// The leader's ballot was heard of in this round, and it may not have had time to answer.
     grace: bool,
+    /// Short rounds still to come, after the connection to the leader broke.
+    short_rounds: u32,
     /// The leader's ballot is our own, and we took it in this life of the process and still use it. A
     /// ballot of before a restart is spent: what it proposed is forgotten.
     leading: bool,
     quorum_connected: bool,
 }
+
+/// Short rounds after the connection to the leader broke. The first often meets neighbours that have
+/// not noticed yet and still say that they are happy.
+const SHORT_ROUNDS: u32 = 3;
 
 /// What the end of a round asks of the node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +89,7 @@ impl Election {
             leader: leader.max(ballot),
             happy: false,
             grace: false,
+            short_rounds: 0,
             leading: false,
             quorum_connected: false,
         }
@@ -172,12 +179,17 @@ impl Election {
         }
         self.happy = false;
         self.grace = false;
+        self.short_rounds = SHORT_ROUNDS;
         self.begin_round(now_us, membership, fx);
-        // Candidates take turns, lowest id first, so that the first one's P1a reaches the others
-        // before they compete themselves.
-        let candidates = membership.members().iter().filter(|m| m.roles.leader && m.node != peer);
+    }
+
+    /// A round that only asks whether the others have lost the leader too. Candidates take turns,
+    /// lowest id first, so that the first one's P1a reaches the others before they compete themselves.
+    fn short_round_us(&self, membership: &Membership) -> u64 {
+        let lost = self.leader.node;
+        let candidates = membership.members().iter().filter(|m| m.roles.leader && m.node != lost);
         let rank = candidates.take_while(|member| member.node != self.me).count() as u64;
-        self.deadline_us = now_us + (self.round_us / 8 * (rank + 1)).min(self.round_us);
+        (self.round_us / 8 * (rank + 1)).min(self.round_us)
     }
 
     /// Judges the round that ends and begins the next.
@@ -201,6 +213,9 @@ impl Election {
         }
 
         let others_unhappy = self.answers.values().all(|standing| !standing.happy);
+        if self.happy {
+            self.short_rounds = 0;
+        }
         let compete = self.can_lead && !self.happy && others_unhappy && self.quorum_connected;
         self.begin_round(now_us, membership, fx);
         if compete { RoundOutcome::Compete(self.next_ballot()) } else { RoundOutcome::Nothing }
@@ -231,6 +246,10 @@ impl Election {
         self.round += 1;
         self.answers.clear();
         self.deadline_us = now_us + self.round_us;
+        if 0 < self.short_rounds {
+            self.short_rounds -= 1;
+            self.deadline_us = now_us + self.short_round_us(membership);
+        }
         let round = self.round;
         for member in membership.members() {
             if member.node != self.me {
@@ -350,7 +369,24 @@ mod tests {
         let soon = e.deadline_us;
         e.on_peer_down(NodeId(3), now + 5, &m, &mut fx);
         assert_eq!(e.deadline_us, soon, "a connection that flaps must not put the judgement off");
+        // The neighbour has not noticed yet; a moment later it has.
+        let unaware = [(2, standing(ballot(0, 0), OLD, true))];
+        assert_eq!(end_round(&mut e, &m, &unaware), RoundOutcome::Nothing);
+        assert!(e.deadline_us <= soon + 100 / 8);
         let silent = [(2, standing(ballot(0, 0), OLD, false))];
         assert_eq!(end_round(&mut e, &m, &silent), RoundOutcome::Compete(ballot(4, 1)));
+    }
+
+    /// Where the others answer more slowly than that, full rounds come back by themselves.
+    #[test]
+    fn short_rounds_come_to_an_end() {
+        let (mut e, m, mut fx) = election(3, OLD);
+        e.on_peer_down(NodeId(3), 20, &m, &mut fx);
+        for _ in 0..SHORT_ROUNDS {
+            end_round(&mut e, &m, &[]);
+        }
+        let before = e.deadline_us;
+        end_round(&mut e, &m, &[]);
+        assert_eq!(e.deadline_us, before + 100);
     }
 }
