@@ -2,7 +2,7 @@
 //!
 //! Invariant: a command keeps its id through every retry, so that the cluster applies it at most
 //! once, wherever it was sent. What the caller hears is a reply, or an error that says whether the
-//! command can have happened (DESIGN, section 7). Nothing here pipelines: the load generator
+//! command can have happened (`error`). Nothing here pipelines: the load generator
 //! (`bench`) has its own, leaner loop.
 
 pub mod connection;

@@ -2,6 +2,8 @@
 //! start a sync if records wait and none is in flight; release what the last finished sync made true;
 //! apply; reply; flush.
 //!
+//! What ends a turn is in `turn`; how the node comes to its first one is in `start`.
+//!
 //! The loop never waits for the disk: syncs run beside it (`wal`), and their end wakes it. Messages
 //! that a sync makes true are held by log position.
 

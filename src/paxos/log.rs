@@ -1,7 +1,7 @@
 //! The tail of this node's log: what is accepted here and not yet known to be chosen.
 //!
 //! Invariant: every slot below `first_unchosen` is chosen and was handed out for applying, once and in
-//! order; its value is in the write-ahead log and nowhere in the core. Whether a value was accepted by
+//! order; its value is in the write-ahead log and no longer here. Whether a value was accepted by
 //! this node's acceptor or only learned makes no difference here.
 
 use std::collections::VecDeque;
