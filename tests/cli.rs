@@ -78,6 +78,13 @@ fn nobody_there_is_exit_code_3() {
     }
 }
 
+/// A mistyped directory is the user's mistake, not the disk's.
+#[test]
+fn inspecting_what_is_no_data_directory_is_exit_code_2() {
+    let line = failure(&["wal", "inspect", "/nowhere/at/all"], 2);
+    assert!(line.contains("/nowhere/at/all is no data directory"), "{line}");
+}
+
 /// The status table says of each node why it is not there, before the one line of the failure.
 #[test]
 fn the_status_of_nobody() {

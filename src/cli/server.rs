@@ -56,6 +56,11 @@ pub fn inspect(dir: &Path) -> Result<(), Failure> {
         Err(WalError::Io { error, .. }) if error.kind() == io::ErrorKind::BrokenPipe => {
             Err(Failure::output(&error))
         }
+        // A mistyped path is not a disk that failed.
+        Err(WalError::Io { error, .. }) if error.kind() == io::ErrorKind::NotFound => {
+            let dir = dir.display();
+            Err(Failure::usage(format!("{dir} is no data directory: it holds no log of a node")))
+        }
         Err(error) => Err(Failure { code: code_of(&error), message: error.to_string() }),
     }
 }

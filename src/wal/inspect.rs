@@ -34,7 +34,8 @@ pub fn inspect(dir: &Path, out: &mut dyn Write) -> Result<Verdict, WalError> {
     // Held to the end of this function, so that no node starts on the directory meanwhile.
     let _lock = lock(dir)?;
     let Some(copies) = meta::read(dir)? else {
-        let why = io::Error::other("there is no `meta` in it: it is no data directory");
+        let why = "there is no `meta` in it: it is no data directory";
+        let why = io::Error::new(io::ErrorKind::NotFound, why);
         return Err(WalError::io("inspect", dir, why));
     };
     let wal_dir = dir.join("wal");
