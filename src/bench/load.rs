@@ -153,7 +153,8 @@ impl<'a> Load<'a> {
                     } else if connect_until_ns <= now_ns {
                         let why = self.nodes.last_error.take();
                         return Err(format!(
-                            "only {ready} of {} connections got a session within {:?}{}",
+                            "only {ready} of {} connections got a session within {:?}{}; \
+                             `loggos status` tells who leads",
                             self.workers.len(),
                             self.options.give_up,
                             why.map_or_else(String::new, |why| format!(" ({why})"))

@@ -195,6 +195,12 @@ impl Server {
             (Hello::Peer { .. }, Stage::UnknownPeer)
             | (Hello::Client { .. }, Stage::UnknownClient)
             | (Hello::Welcome { .. }, Stage::Greeting(_)) => None,
+            (Hello::Client { .. }, _) => {
+                Some("clients are served at the node's client_address, not here".to_string())
+            }
+            (Hello::Peer { .. }, _) => {
+                Some("peers are heard at the node's peer_address, not here".to_string())
+            }
             _ => Some("that is not the hello which belongs here".to_string()),
         };
         if let Some(reason) = refusal {

@@ -108,7 +108,8 @@ impl fmt::Display for WalError {
             WalError::Foreign { dir, found, expected } => write!(
                 f,
                 "the data directory {} belongs to {found}, and this is {expected}: \
-                 give this node a data directory of its own",
+                 give this node a data directory of its own (a cluster's number comes \
+                 from its name)",
                 dir.display()
             ),
             WalError::NewerVersion { path, found, known } => write!(
