@@ -15,11 +15,13 @@ Exit codes:
   1   a condition failed: the reply says no (get of a missing key, create of an
       existing one, cas of another value; status: nobody leads)
   2   bad command line, configuration or file
-  3   it certainly did not happen: no node could be reached, or it was refused
+  3   it certainly did not happen: no node could be reached, or it was refused;
+      serve, wal inspect: an address or the data directory is in use
   4   it may or may not have happened: no reply in time
-  5   a check failed: bench --check found an error, wal inspect a damaged log
+  5   a check failed: bench --check found an error, serve or wal inspect a
+      damaged log
   70  a bug in this program
-  74  serve: the disk failed; after a failed sync a node must not go on
+  74  the disk failed; after a failed sync a node must not go on
 Errors are one line on standard error.
 
 A word that begins with a hyphen and is no option goes behind `--`:
@@ -27,6 +29,19 @@ A word that begins with a hyphen and is no option goes behind `--`:
 
 Environment:
   LOGGOS_NODES  client addresses, where neither --nodes nor --config is given";
+
+const SHELL_HELP: &str = "\
+At a terminal: `help` lists the commands, Tab completes them, and the history is
+kept in $XDG_STATE_HOME/loggos/history (else ~/.local/state/loggos/history).
+
+A script has one command a line; `#` begins a comment line. It goes on behind a
+failure, names its line, and ends with the exit code of the last one.
+
+Words are separated by blanks; quote with '…' or \"…\", and write any byte as
+\\xNN. All commands of one shell share one session.";
+
+const BENCH_HELP: &str = "\
+What it writes stays in the store, in keys that begin with bench/.";
 
 /// One log of commands, identical on several machines, and a key-value store on it
 #[derive(Parser, Debug)]
@@ -58,10 +73,12 @@ pub enum Command {
     /// Print keys and their values, in key order
     Scan(Online<ScanArgs>),
     /// Type commands line by line, or run a script from standard input
+    #[command(after_help = SHELL_HELP)]
     Shell(Online<NoArgs>),
     /// What each node knows: leader, ballot, slots, peers
     Status(Online<StatusArgs>),
     /// Put load on a cluster and measure throughput, latency and gaps
+    #[command(after_help = BENCH_HELP)]
     Bench(BenchArgs),
     /// Start three nodes here, kill the leader, and tell what happens
     Demo(DemoArgs),
@@ -76,7 +93,7 @@ pub enum Command {
 #[command(subcommand_required = true, disable_help_subcommand = true)]
 #[command(help_template = "{subcommands}\n{after-help}")]
 #[command(after_help = "\
-Words are separated by blanks; quote with '…' or \"…\", and write any byte as \\xNN.
+Words are separated by blanks; quote with '…' or \"…\", any byte is \\xNN.
 `help COMMAND` says more. Ctrl-D leaves.")]
 pub struct ShellLine {
     #[command(subcommand)]
@@ -161,7 +178,7 @@ pub struct ServeArgs {
     /// Which of its nodes this is
     #[arg(long, value_name = "ID")]
     pub node: Option<u16>,
-    /// Where its log and snapshots lie
+    /// Where its log lies
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
     /// Write trace records of what happens when
