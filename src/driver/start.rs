@@ -16,6 +16,7 @@ use crate::trace;
 use crate::wal::{Identity, Options, Wal};
 
 use super::ServeError;
+use super::connection::READ_CHUNK;
 use super::held::Held;
 use super::peers::Link;
 use super::server::{CLIENT_LISTENER, PEER_LISTENER, SIGNALS, Server, WAKER, clock};
@@ -84,6 +85,8 @@ impl Server {
             peer_listener,
             client_listener,
             signals,
+            accept_again: Vec::new(),
+            scratch: vec![0; READ_CHUNK].into(),
             table: Table::default(),
             links,
             ready: Vec::new(),
