@@ -62,6 +62,9 @@ pub const LEADER_QUEUE_SIZE_MAX: usize = 4 * PENDING_SIZE_MAX;
 
 /// Default number of client connections of one node.
 pub const CLIENTS_MAX_DEFAULT: usize = 4096;
+/// Descriptors that clients leave to the log and to peers, and peers half of them to the log: a log
+/// that cannot make its next segment ends the node.
+pub const DESCRIPTORS_RESERVED: usize = 2 * NODES_MAX;
 /// Bytes waiting to be sent to one client; at the limit we stop reading its requests.
 pub const CLIENT_OUT_SIZE_MAX: usize = 4 * 1024 * 1024;
 /// Linearizable reads of one client that wait; at the limit we stop reading its requests.

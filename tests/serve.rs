@@ -219,3 +219,28 @@ fn answers_that_nobody_reads_do_not_pile_up() {
         }
     }
 }
+
+/// However many connections are opened, descriptors are left for the log and the peers.
+#[test]
+fn clients_do_not_take_the_last_descriptors() {
+    const LIMIT: usize = 400;
+    let cluster = Cluster::new(&["acceptor leader replica"], "");
+    let mut child = Command::new("sh")
+        .args(["-c", &format!("ulimit -n {LIMIT}; exec \"$@\""), "sh", BINARY])
+        .args(["serve", "--node", "1", "--config"])
+        .arg(cluster.config_path())
+        .arg("--data-dir")
+        .arg(cluster.data_dir(1))
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut client = cluster.client();
+    client.execute(&store::Command::Put { key: b"k", value: b"v" }).expect("a write");
+    let address = cluster.nodes[&1].client_address;
+    let _open: Vec<_> = (0..LIMIT).map(|_| TcpStream::connect(address).unwrap()).collect();
+    client.execute(&store::Command::Put { key: b"k", value: b"w" }).expect("a write");
+    let used = fs::read_dir(format!("/proc/{}/fd", child.id())).unwrap().count();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(used <= LIMIT - limits::DESCRIPTORS_RESERVED, "{used} of {LIMIT} are taken");
+}

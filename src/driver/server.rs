@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use mio::net::{TcpListener, UnixStream};
@@ -47,6 +48,9 @@ pub struct Server {
     pub(super) signals: UnixStream,
     /// Listeners whose queue could not be emptied: no event will tell of what is in it.
     pub(super) accept_again: Vec<Token>,
+    /// How many descriptors this process may have open.
+    pub(super) descriptors_max: usize,
+    pub(super) next_full_warning_us: u64,
     /// What connections are read into.
     pub(super) scratch: Box<[u8]>,
     pub(super) table: Table,
@@ -262,7 +266,22 @@ impl Server {
                 (&self.client_listener, Stage::UnknownClient)
             };
             match from.accept() {
-                Ok((stream, _)) => self.on_accepted(now, stream, stage),
+                Ok((stream, _)) => {
+                    let reserved = if stage == Stage::UnknownPeer {
+                        limits::DESCRIPTORS_RESERVED / 2
+                    } else {
+                        limits::DESCRIPTORS_RESERVED
+                    };
+                    // The lowest free number is given out, so a high one means that few are left.
+                    if self.descriptors_max <= stream.as_raw_fd() as usize + reserved {
+                        if self.next_full_warning_us <= now.mono_us {
+                            self.next_full_warning_us = now.mono_us + 1_000_000;
+                            log::warn!("connections are closed at once: too many open files");
+                        }
+                        continue;
+                    }
+                    self.on_accepted(now, stream, stage);
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.accept_again.retain(|other| *other != listener);
                     return;
