@@ -50,6 +50,8 @@ pub const SESSION_IDLE_US_MAX: u64 = 24 * 60 * 60 * 1_000_000;
 pub const PENDING_COMMANDS_MAX: usize = 16_384;
 /// Bytes of such commands.
 pub const PENDING_SIZE_MAX: usize = 64 * 1024 * 1024;
+/// Bytes of them that a replica has handed to the leader; one command may overshoot it.
+pub const HANDED_SIZE_SOFT_MAX: usize = 16 * 1024 * 1024;
 /// Reads waiting at one replica.
 pub const PENDING_READS_MAX: usize = 16_384;
 
@@ -60,12 +62,20 @@ pub const LEADER_QUEUE_SIZE_MAX: usize = 4 * PENDING_SIZE_MAX;
 
 /// Default number of client connections of one node.
 pub const CLIENTS_MAX_DEFAULT: usize = 4096;
+/// Descriptors that clients leave to the log and to peers, and peers half of them to the log: a log
+/// that cannot make its next segment ends the node.
+pub const DESCRIPTORS_RESERVED: usize = 2 * NODES_MAX;
 /// Bytes waiting to be sent to one client; at the limit we stop reading its requests.
 pub const CLIENT_OUT_SIZE_MAX: usize = 4 * 1024 * 1024;
+/// Linearizable reads of one client that wait; at the limit we stop reading its requests.
+pub const CLIENT_READS_MAX: usize = 1024;
 /// Bytes waiting to be sent to one peer; at the limit the connection is closed and dialled again.
 pub const PEER_OUT_SIZE_MAX: usize = 64 * 1024 * 1024;
 /// Bytes read from one connection in one turn of the loop, so that no peer can starve the others.
 pub const READ_BUDGET_PER_TURN: usize = 1024 * 1024;
+/// Bytes read from all clients in one turn: what they send is copied and checked several times on its
+/// way, and a turn must be short against an election timeout.
+pub const CLIENTS_READ_BUDGET_PER_TURN: usize = 4 * READ_BUDGET_PER_TURN;
 
 /// How long either side of a new connection may take for its first frame, in microseconds.
 pub const HANDSHAKE_US_MAX: u64 = 2_000_000;
@@ -103,3 +113,7 @@ const _: () = assert!(
     "a record must fit a segment with room to spare"
 );
 const _: () = assert!(CLIENT_OUT_SIZE_MAX < PEER_OUT_SIZE_MAX);
+const _: () = assert!(
+    HANDED_SIZE_SOFT_MAX + STREAM_UNACKED_SIZE_MAX + 4 * FRAME_BULK_SIZE_MAX <= PEER_OUT_SIZE_MAX,
+    "a peer that is merely slow must not lose its connection over what it is owed"
+);

@@ -4,12 +4,17 @@
 mod support;
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
+use loggos::limits;
 use loggos::store;
+use loggos::wire::client::{Consistency, Request};
+use loggos::wire::{Hello, PROTOCOL_VERSION, frame, kv};
 use support::Cluster;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_loggos");
@@ -149,4 +154,93 @@ fn systemd_is_told() {
     assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
     wait_for("STOPPING=1");
     assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+/// The first frame a client sends.
+fn client_hello() -> Vec<u8> {
+    let mut bytes = Vec::new();
+    frame::write(&Hello::Client { version: PROTOCOL_VERSION, cluster: None }, &[], &mut bytes);
+    bytes
+}
+
+/// Bytes that never become a hello do not keep a connection open, however steadily they come.
+#[test]
+fn a_hello_that_never_ends_is_given_up() {
+    let cluster = Cluster::start(1);
+    let mut stream = TcpStream::connect(cluster.nodes[&1].client_address).unwrap();
+    // Shorter than the patience of the node; a timeout is when the next byte is sent.
+    stream.set_read_timeout(Some(Duration::from_micros(limits::HANDSHAKE_US_MAX / 8))).unwrap();
+    let ended = client_hello().iter().any(|byte| {
+        let sent = stream.write_all(&[*byte]).is_err();
+        let answer = stream.read(&mut [0; 64]);
+        sent || answer.is_ok_and(|size| size == 0)
+    });
+    assert!(ended, "the node waited for the whole hello");
+}
+
+/// A client asks for far more than it reads. The node holds back answers, not all of them in memory,
+/// goes on serving others, and gives the client each answer in the end.
+#[test]
+fn answers_that_nobody_reads_do_not_pile_up() {
+    const READS: u64 = 300;
+    let cluster = Cluster::start(1);
+    let value = vec![b'x'; 512 * 1024];
+    let mut other = cluster.client();
+    other.execute(&store::Command::Put { key: b"key", value: &value }).expect("a write");
+
+    let mut requests = client_hello();
+    let query = kv::encode_query(&store::Query::Get { key: b"key" });
+    for id in 0..READS {
+        let read = Request::Read { id, consistency: Consistency::Linearizable };
+        frame::write(&read, &[&query], &mut requests);
+    }
+    let mut greedy = TcpStream::connect(cluster.nodes[&1].client_address).unwrap();
+    greedy.write_all(&requests).unwrap();
+    // The first answer: the reads have been confirmed.
+    greedy.peek(&mut [0; 1]).unwrap();
+    for _ in 0..20 {
+        other.execute(&store::Command::Put { key: b"other", value: b"1" }).expect("a write");
+    }
+    let pid = cluster.status(1).pid;
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let anonymous = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+    let kib: u64 = anonymous.trim().trim_end_matches(" kB").parse().unwrap();
+    assert!(kib < 64 * 1024, "the node holds {kib} KiB for a client that does not read");
+
+    let (mut input, mut answers) = (Vec::new(), 0);
+    let mut chunk = vec![0; 1024 * 1024];
+    while answers < READS {
+        let size = greedy.read(&mut chunk).unwrap();
+        assert!(0 < size, "the node closed after {answers} answers");
+        input.extend_from_slice(&chunk[..size]);
+        while let Some((frame, size)) = frame::read(&input).unwrap() {
+            answers += u64::from(value.len() <= frame.bulk.len());
+            input.drain(..size);
+        }
+    }
+}
+
+/// However many connections are opened, descriptors are left for the log and the peers.
+#[test]
+fn clients_do_not_take_the_last_descriptors() {
+    const LIMIT: usize = 400;
+    let cluster = Cluster::new(&["acceptor leader replica"], "");
+    let mut child = Command::new("sh")
+        .args(["-c", &format!("ulimit -n {LIMIT}; exec \"$@\""), "sh", BINARY])
+        .args(["serve", "--node", "1", "--config"])
+        .arg(cluster.config_path())
+        .arg("--data-dir")
+        .arg(cluster.data_dir(1))
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut client = cluster.client();
+    client.execute(&store::Command::Put { key: b"k", value: b"v" }).expect("a write");
+    let address = cluster.nodes[&1].client_address;
+    let _open: Vec<_> = (0..LIMIT).map(|_| TcpStream::connect(address).unwrap()).collect();
+    client.execute(&store::Command::Put { key: b"k", value: b"w" }).expect("a write");
+    let used = fs::read_dir(format!("/proc/{}/fd", child.id())).unwrap().count();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(used <= LIMIT - limits::DESCRIPTORS_RESERVED, "{used} of {LIMIT} are taken");
 }

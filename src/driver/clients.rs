@@ -108,8 +108,11 @@ impl Server {
                 }
                 let pending = PendingRead { client, id, query };
                 match consistency {
-                    Consistency::Stale => self.answer_read(&pending),
+                    Consistency::Stale => self.answer_read(pending),
                     Consistency::Linearizable => {
+                        if let Some(connection) = self.table.get_mut(client) {
+                            connection.reads += 1;
+                        }
                         self.next_read += 1;
                         self.reads.insert(self.next_read, pending);
                         self.node.on_read(now, self.next_read);
@@ -207,24 +210,51 @@ impl Server {
     }
 
     pub(super) fn serve_read(&mut self, read: u64) {
-        if let Some(pending) = self.reads.remove(&read) {
-            self.answer_read(&pending);
+        if let Some(pending) = self.take_read(read) {
+            self.answer_read(pending);
         }
     }
 
     pub(super) fn read_expired(&mut self, read: u64) {
-        if let Some(pending) = self.reads.remove(&read) {
+        if let Some(pending) = self.take_read(read) {
             let key = RequestKey::Read { id: pending.id };
             let message = "no leader confirmed the read in time".to_string();
             self.respond_error(pending.client, key, ErrorKind::Timeout, true, message);
         }
     }
 
-    fn answer_read(&mut self, pending: &PendingRead) {
+    fn take_read(&mut self, read: u64) -> Option<PendingRead> {
+        let pending = self.reads.remove(&read)?;
+        if let Some(connection) = self.table.get_mut(pending.client) {
+            connection.reads -= 1;
+        }
+        Some(pending)
+    }
+
+    /// Answers a read that may be served, from now on at any time: later is as good, if the client does
+    /// not take what it has been sent. Requests are small and replies are not, so a limit on what is
+    /// read of its requests would come too late.
+    fn answer_read(&mut self, pending: PendingRead) {
+        let Some(connection) = self.table.get_mut(pending.client) else { return };
+        if limits::CLIENT_OUT_SIZE_MAX <= connection.unsent() {
+            connection.answerable.push_back(pending);
+            return;
+        }
         let query = kv::decode_query(&pending.query).expect("checked when it came");
         let reply = kv::encode_reply(&self.store.query(&query));
         let (slot, ballot) = (self.store.applied(), self.node.view().ballot);
         self.respond(pending.client, &Response::Read { id: pending.id, slot, ballot }, &reply);
+    }
+
+    /// Answers the reads that waited for room to answer them in.
+    pub(super) fn answer_reads(&mut self, client: ConnectionId) {
+        while let Some(connection) = self.table.get_mut(client) {
+            if limits::CLIENT_OUT_SIZE_MAX <= connection.unsent() {
+                return;
+            }
+            let Some(pending) = connection.answerable.pop_front() else { return };
+            self.answer_read(pending);
+        }
     }
 
     fn respond(&mut self, client: ConnectionId, response: &Response, bulk: &[u8]) {

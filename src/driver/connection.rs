@@ -3,13 +3,15 @@
 //! Both directions are buffered and bounded. Readiness is edge-triggered: `readable` and `writable` say
 //! what the kernel last told, until a call would block.
 
+use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
 
 use mio::net::TcpStream;
 
-use crate::limits;
 use crate::paxos::NodeId;
 use crate::wire::frame::{self, Frame};
+
+use super::clients::PendingRead;
 
 pub struct Connection {
     pub stream: TcpStream,
@@ -25,8 +27,13 @@ pub struct Connection {
     pub dirty: bool,
     /// It stands in the driver's list of clients that must wait.
     pub blocked: bool,
-    /// When bytes last came, on the driver's clock; at first, when the connection was made.
+    /// When bytes last came, on the driver's clock; until the handshake is done, when the connection
+    /// was made.
     pub heard_us: u64,
+    /// Linearizable reads of this client that wait to be confirmed.
+    pub reads: usize,
+    /// Its reads that may be answered once there is room for the answers.
+    pub answerable: VecDeque<PendingRead>,
     input: Vec<u8>,
     /// Bytes at the front of `input` that were handed out already.
     consumed: usize,
@@ -69,7 +76,8 @@ pub enum ReadOutcome {
     Budget,
 }
 
-const READ_CHUNK: usize = 64 * 1024;
+/// Bytes of one read.
+pub const READ_CHUNK: usize = 64 * 1024;
 
 impl Connection {
     pub fn new(stream: TcpStream, stage: Stage, generation: u32, now_us: u64) -> Connection {
@@ -83,6 +91,8 @@ impl Connection {
             dirty: false,
             blocked: false,
             heard_us: now_us,
+            reads: 0,
+            answerable: VecDeque::new(),
             input: Vec::new(),
             consumed: 0,
             output: Vec::new(),
@@ -90,27 +100,31 @@ impl Connection {
         }
     }
 
-    /// Reads what is there, within the turn's budget.
-    pub fn fill(&mut self, now_us: u64) -> Result<ReadOutcome, Ended> {
-        let mut budget = limits::READ_BUDGET_PER_TURN;
+    /// Reads what is there, within the turn's budget, by way of `scratch`: a buffer for each connection
+    /// to read into would take that much memory of each, idle or not.
+    pub fn fill(
+        &mut self,
+        now_us: u64,
+        scratch: &mut [u8],
+        budget: &mut usize,
+    ) -> Result<ReadOutcome, Ended> {
         self.compact();
         loop {
-            let len = self.input.len();
-            self.input.resize(len + READ_CHUNK, 0);
-            let result = self.stream.read(&mut self.input[len..]);
-            self.input.truncate(len + result.as_ref().map_or(0, |size| *size));
-            match result {
+            match self.stream.read(scratch) {
                 Ok(0) => return Err(Ended::Closed),
                 Ok(size) => {
-                    self.heard_us = now_us;
-                    if size < READ_CHUNK && !self.ending {
+                    self.input.extend_from_slice(&scratch[..size]);
+                    if matches!(self.stage, Stage::Peer(_)) {
+                        self.heard_us = now_us;
+                    }
+                    if size < scratch.len() && !self.ending {
                         // A short read means that the kernel's buffer is empty; what comes later
                         // makes a new event.
                         self.readable = false;
                         return Ok(ReadOutcome::Drained);
                     }
-                    budget = budget.saturating_sub(size);
-                    if budget == 0 {
+                    *budget = budget.saturating_sub(size);
+                    if *budget == 0 {
                         return Ok(ReadOutcome::Budget);
                     }
                 }
@@ -164,7 +178,9 @@ impl Connection {
             self.output.clear();
             self.sent = 0;
             shrink(&mut self.output);
-        } else if READ_CHUNK <= self.sent {
+        } else if self.unsent() <= self.sent {
+            // Not sooner: to move a long rest after every little that the kernel takes costs more than
+            // to send it.
             self.output.drain(..self.sent);
             self.sent = 0;
         }

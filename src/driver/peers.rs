@@ -258,7 +258,8 @@ impl Server {
         let link = self.links.get_mut(&peer).expect("just seen");
         link.up = true;
         link.pause_us = limits::DIAL_PAUSE_US_MIN;
-        self.table.get_mut(id).expect("it just spoke").stage = Stage::Peer(peer);
+        let connection = self.table.get_mut(id).expect("it just spoke");
+        (connection.stage, connection.heard_us) = (Stage::Peer(peer), now.mono_us);
         log::info!("connected to {peer}");
         self.tracer.peer(peer, true);
         self.node.on_peer_up(now, peer, &mut self.fx);

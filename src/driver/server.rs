@@ -9,6 +9,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use mio::net::{TcpListener, UnixStream};
@@ -47,6 +48,13 @@ pub struct Server {
     pub(super) client_listener: TcpListener,
     /// A byte comes with each SIGTERM or SIGINT.
     pub(super) signals: UnixStream,
+    /// Listeners whose queue could not be emptied: no event will tell of what is in it.
+    pub(super) accept_again: Vec<Token>,
+    /// How many descriptors this process may have open.
+    pub(super) descriptors_max: usize,
+    pub(super) next_full_warning_us: u64,
+    /// What connections are read into.
+    pub(super) scratch: Box<[u8]>,
     pub(super) table: Table,
     pub(super) links: BTreeMap<NodeId, Link>,
     /// Connections that have or may have more to read than the last turn took.
@@ -135,13 +143,31 @@ impl Server {
                 }
             }
         }
-        for id in ready {
-            self.read_connection(now, id);
+        // Peers come first: what they wait for is small, and all wait for them. Clients share a budget,
+        // or a turn would last as long as all of them have to say, and the peers would hear nothing.
+        let is_peer = |id: &ConnectionId| {
+            let connection = self.table.get(*id);
+            connection.is_some_and(|connection| matches!(connection.stage, Stage::Peer(_)))
+        };
+        let (peers, others): (Vec<_>, Vec<_>) = ready.into_iter().partition(is_peer);
+        for id in peers {
+            self.read_connection(now, id, &mut { limits::READ_BUDGET_PER_TURN });
+        }
+        let mut budget = limits::CLIENTS_READ_BUDGET_PER_TURN;
+        for id in others {
+            if budget == 0 {
+                self.ready.push(id);
+                continue;
+            }
+            let mut own = budget.min(limits::READ_BUDGET_PER_TURN);
+            budget -= own;
+            self.read_connection(now, id, &mut own);
+            budget += own;
         }
     }
 
-    /// Handles the frames that a connection has, and reads more.
-    fn read_connection(&mut self, now: Now, id: ConnectionId) {
+    /// Handles the frames that a connection has, and reads more, up to `budget` bytes.
+    fn read_connection(&mut self, now: Now, id: ConnectionId, budget: &mut usize) {
         loop {
             if !self.handle_frames(now, id) {
                 return;
@@ -150,7 +176,7 @@ impl Server {
             if !connection.readable {
                 return;
             }
-            match connection.fill(now.mono_us) {
+            match connection.fill(now.mono_us, &mut self.scratch, budget) {
                 Ok(ReadOutcome::Drained) => {}
                 Ok(ReadOutcome::Budget) => {
                     // The rest waits for the next turn, so that others have theirs.
@@ -173,8 +199,11 @@ impl Server {
             let Some(connection) = self.table.get(id) else { return false };
             let stage = connection.stage;
             if stage == Stage::Client {
-                if limits::CLIENT_OUT_SIZE_MAX <= connection.unsent() {
-                    // It does not read its replies; it is looked at again when it has.
+                if limits::CLIENT_OUT_SIZE_MAX <= connection.unsent()
+                    || limits::CLIENT_READS_MAX <= connection.reads
+                {
+                    // It does not read its replies, or has many to come; it is looked at again
+                    // when some are sent.
                     return false;
                 }
                 if self.node.is_full() {
@@ -239,12 +268,33 @@ impl Server {
                 (&self.client_listener, Stage::UnknownClient)
             };
             match from.accept() {
-                Ok((stream, _)) => self.on_accepted(now, stream, stage),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Ok((stream, _)) => {
+                    let reserved = if stage == Stage::UnknownPeer {
+                        limits::DESCRIPTORS_RESERVED / 2
+                    } else {
+                        limits::DESCRIPTORS_RESERVED
+                    };
+                    // The lowest free number is given out, so a high one means that few are left.
+                    if self.descriptors_max <= stream.as_raw_fd() as usize + reserved {
+                        if self.next_full_warning_us <= now.mono_us {
+                            self.next_full_warning_us = now.mono_us + 1_000_000;
+                            log::warn!("connections are closed at once: too many open files");
+                        }
+                        continue;
+                    }
+                    self.on_accepted(now, stream, stage);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.accept_again.retain(|other| *other != listener);
+                    return;
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
                     // Out of descriptors, or the other side has gone: the listener itself is fine.
-                    log::warn!("a connection could not be accepted: {error}");
+                    if !self.accept_again.contains(&listener) {
+                        log::warn!("connections cannot be accepted now: {error}");
+                        self.accept_again.push(listener);
+                    }
                     return;
                 }
             }
@@ -258,6 +308,9 @@ impl Server {
         self.next_upkeep_us = now.mono_us + UPKEEP_US;
         self.tracer.flush();
         self.look_after_connections(now);
+        for listener in self.accept_again.clone() {
+            self.accept(now, listener);
+        }
         if let Some(interval_us) = self.watchdog_us.filter(|_| self.next_watchdog_us <= now.mono_us)
         {
             self.next_watchdog_us = now.mono_us + interval_us;

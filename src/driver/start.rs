@@ -16,6 +16,7 @@ use crate::trace;
 use crate::wal::{Identity, Options, Wal};
 
 use super::ServeError;
+use super::connection::READ_CHUNK;
 use super::held::Held;
 use super::peers::Link;
 use super::server::{CLIENT_LISTENER, PEER_LISTENER, SIGNALS, Server, WAKER, clock};
@@ -84,6 +85,10 @@ impl Server {
             peer_listener,
             client_listener,
             signals,
+            accept_again: Vec::new(),
+            descriptors_max: descriptors_max(),
+            next_full_warning_us: 0,
+            scratch: vec![0; READ_CHUNK].into(),
             table: Table::default(),
             links,
             ready: Vec::new(),
@@ -149,6 +154,14 @@ fn report_progress() -> impl FnMut(u64, u64) {
             log::info!("reading the log: {} of {} MiB", done >> 20, total >> 20);
         }
     }
+}
+
+/// The soft limit of open files, if there is one that can be read.
+fn descriptors_max() -> usize {
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
+    let soft = line.and_then(|line| line.split_whitespace().next());
+    soft.and_then(|soft| soft.parse().ok()).unwrap_or(usize::MAX)
 }
 
 fn register_signals(poll: &Poll) -> io::Result<UnixStream> {

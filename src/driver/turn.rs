@@ -152,5 +152,8 @@ impl Server {
             }
             _ => {}
         }
+        if stage == Stage::Client {
+            self.answer_reads(id);
+        }
     }
 }

@@ -7,7 +7,7 @@
 //!
 //! Departure from PMMC: replicas do not assign slots, the leader does.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use crate::limits;
 
@@ -22,7 +22,9 @@ pub struct Replica {
     commands: BTreeMap<CommandId, Waiting>,
     commands_size: usize,
     /// Commands that were not handed to the present leader yet.
-    unsent: Vec<CommandId>,
+    unsent: VecDeque<CommandId>,
+    /// Bytes of `commands` that the present leader was handed.
+    handed_size: usize,
     /// Reads that no request covers yet.
     reads_new: Vec<WaitingRead>,
     /// Reads of the request in flight.
@@ -60,7 +62,8 @@ impl Replica {
             timeout_us,
             commands: BTreeMap::new(),
             commands_size: 0,
-            unsent: Vec::new(),
+            unsent: VecDeque::new(),
+            handed_size: 0,
             reads_new: Vec::new(),
             reads_asked: Vec::new(),
             read_request: first_read_request,
@@ -94,7 +97,7 @@ impl Replica {
             return;
         }
         self.commands_size += command.size();
-        self.unsent.push(command.id);
+        self.unsent.push_back(command.id);
         let (id, sent_to) = (command.id, Ballot::NONE);
         let waiting =
             Waiting { command, client, arrived_us: now_us, sent_us: 0, unsent: true, sent_to };
@@ -106,9 +109,16 @@ impl Replica {
         if self.commands.is_empty() {
             return None;
         }
+        self.remove(id).map(|waiting| waiting.client)
+    }
+
+    fn remove(&mut self, id: CommandId) -> Option<Waiting> {
         let waiting = self.commands.remove(&id)?;
         self.commands_size -= waiting.command.size();
-        Some(waiting.client)
+        if !waiting.unsent {
+            self.handed_size -= waiting.command.size();
+        }
+        Some(waiting)
     }
 
     pub fn on_read(&mut self, read: u64, now_us: u64) {
@@ -119,18 +129,23 @@ impl Replica {
     pub fn resend_all(&mut self) {
         self.unsent = self.commands.keys().copied().collect();
         self.commands.values_mut().for_each(|waiting| waiting.unsent = true);
+        self.handed_size = 0;
         self.reads_new.append(&mut self.reads_asked);
     }
 
-    /// Commands to hand to the leader of `ballot` now, oldest id first.
+    /// Commands to hand to the leader of `ballot` now, oldest id first. The leader gets no more than it
+    /// can soon propose: with all that waits, the connection to it would be full beyond its limit, and
+    /// closed, and the next one would get all of it again.
     pub fn commands_to_send(&mut self, ballot: Ballot, now_us: u64) -> Vec<Command> {
-        let mut commands = Vec::with_capacity(self.unsent.len());
-        for id in self.unsent.drain(..) {
+        let mut commands = Vec::new();
+        while self.handed_size < limits::HANDED_SIZE_SOFT_MAX {
+            let Some(id) = self.unsent.pop_front() else { break };
             // Finished meanwhile; or finished, come anew and listed twice.
             let Some(waiting) = self.commands.get_mut(&id).filter(|waiting| waiting.unsent) else {
                 continue;
             };
             waiting.unsent = false;
+            self.handed_size += waiting.command.size();
             waiting.sent_to = ballot;
             waiting.sent_us = now_us;
             commands.push(waiting.command.clone());
@@ -182,12 +197,12 @@ impl Replica {
                 expired.push(*id);
             } else if !waiting.unsent && old(waiting.sent_us, retry_us) {
                 waiting.unsent = true;
-                self.unsent.push(*id);
+                self.handed_size -= waiting.command.size();
+                self.unsent.push_back(*id);
             }
         }
         for id in expired {
-            let waiting = self.commands.remove(&id).expect("just listed");
-            self.commands_size -= waiting.command.size();
+            let waiting = self.remove(id).expect("just listed");
             let definite = waiting.sent_to.is_none();
             fx.expired.push(Expired::Command { id, client: waiting.client, definite });
         }
@@ -257,6 +272,34 @@ mod tests {
         replica.finish(command(1).id);
         replica.on_command(command(1), 11, 300);
         assert_eq!(seqs(&replica.commands_to_send(LEADER, 300)), [1]);
+    }
+
+    /// A leader gets a part of what waits, however much that is, and more of it as commands are done;
+    /// the next leader gets no more than that either.
+    #[test]
+    fn a_leader_is_handed_what_it_can_take() {
+        let mut replica = Replica::new(1000, 0);
+        let size = limits::COMMAND_SIZE_MAX;
+        let mut seq = 0;
+        while !replica.is_full() {
+            seq += 1;
+            let payload = Arc::from(vec![0; size]);
+            replica.on_command(Command { payload, ..command(seq) }, 11, 0);
+        }
+        let handed = replica.commands_to_send(LEADER, 0);
+        let least = limits::HANDED_SIZE_SOFT_MAX / size;
+        assert!((least..=least + 1).contains(&handed.len()), "{}", handed.len());
+        assert!(replica.commands_to_send(LEADER, 0).is_empty());
+        replica.finish(handed[0].id);
+        assert_eq!(replica.commands_to_send(LEADER, 0).len(), 1);
+        replica.resend_all();
+        assert_eq!(replica.commands_to_send(LEADER, 0).len(), handed.len());
+        // Those that seem lost are handed over again, in the place of themselves.
+        replica.on_tick(250, None, &mut Effects::new(NodeId(1)));
+        assert_eq!(replica.commands_to_send(LEADER, 250).len(), handed.len());
+        let mut fx = Effects::new(NodeId(1));
+        replica.on_tick(1000, None, &mut fx);
+        assert_eq!((replica.commands_size, replica.handed_size), (0, 0));
     }
 
     /// A client that asks again over a new connection is answered there, and the command is not
