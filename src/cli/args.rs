@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use super::duration;
+use super::kv::Kv;
 use crate::bench::options::Options;
 
 const AFTER_HELP: &str = "\
@@ -102,22 +103,8 @@ pub struct ShellLine {
 
 #[derive(Subcommand, Debug)]
 pub enum ShellCommand {
-    /// Print the value of a key
-    Get(GetArgs),
-    /// Set a key
-    Put(PutArgs),
-    /// Set a key that does not exist
-    Create(PutArgs),
-    /// Set a key that exists
-    Update(PutArgs),
-    /// Remove a key that exists
-    Delete(DeleteArgs),
-    /// Set a key if it holds the expected value (compare and set)
-    Cas(CasArgs),
-    /// Add to the integer of a key, and print the sum
-    Incr(IncrArgs),
-    /// Print keys and their values, in key order
-    Scan(ScanArgs),
+    #[command(flatten)]
+    Kv(Kv),
     /// What each node knows: leader, ballot, slots, peers
     Status(StatusArgs),
     /// Say more about a command

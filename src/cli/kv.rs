@@ -6,6 +6,7 @@ use std::ffi::OsStr;
 use std::io::{Read, Write};
 use std::os::unix::ffi::OsStrExt;
 
+use clap::Subcommand;
 use serde_json::{Map, Value, json};
 
 use super::args::{CasArgs, DeleteArgs, FormatArgs, GetArgs, IncrArgs, PutArgs, ScanArgs};
@@ -16,15 +17,24 @@ use crate::limits::{KEY_SIZE_MAX, SCAN_ENTRIES_MAX, VALUE_SIZE_MAX};
 use crate::store::{self, Command, Query, Reply, prefix_end};
 use crate::wire::client::Consistency;
 
-/// One of them, with its arguments.
+/// One of them, with its arguments, as the shell takes it.
+#[derive(Subcommand, Debug)]
 pub enum Kv {
+    /// Print the value of a key
     Get(GetArgs),
+    /// Set a key
     Put(PutArgs),
+    /// Set a key that does not exist
     Create(PutArgs),
+    /// Set a key that exists
     Update(PutArgs),
+    /// Remove a key that exists
     Delete(DeleteArgs),
+    /// Set a key if it holds the expected value (compare and set)
     Cas(CasArgs),
+    /// Add to the integer of a key, and print the sum
     Incr(IncrArgs),
+    /// Print keys and their values, in key order
     Scan(ScanArgs),
 }
 
@@ -287,14 +297,7 @@ mod tests {
             let mut session =
                 Session { client: &mut client, out: &mut out, input: Some(&mut input) };
             let kv = match command {
-                ShellCommand::Get(args) => Kv::Get(args),
-                ShellCommand::Put(args) => Kv::Put(args),
-                ShellCommand::Create(args) => Kv::Create(args),
-                ShellCommand::Update(args) => Kv::Update(args),
-                ShellCommand::Delete(args) => Kv::Delete(args),
-                ShellCommand::Cas(args) => Kv::Cas(args),
-                ShellCommand::Incr(args) => Kv::Incr(args),
-                ShellCommand::Scan(args) => Kv::Scan(args),
+                ShellCommand::Kv(kv) => kv,
                 other => panic!("{other:?}"),
             };
             let outcome = run(&kv, &mut session);

@@ -18,7 +18,7 @@ use rustyline::validate::Validator;
 use rustyline::{Context, Editor, Helper};
 
 use super::args::{ShellCommand, ShellLine};
-use super::kv::{self, Kv};
+use super::kv;
 use super::{Failure, status, words};
 use crate::client::Client;
 
@@ -122,14 +122,7 @@ impl Shell {
             .map_err(|error| Failure::usage(super::reduce(&error, "`help`")))?
             .command
         {
-            ShellCommand::Get(args) => Kv::Get(args),
-            ShellCommand::Put(args) => Kv::Put(args),
-            ShellCommand::Create(args) => Kv::Create(args),
-            ShellCommand::Update(args) => Kv::Update(args),
-            ShellCommand::Delete(args) => Kv::Delete(args),
-            ShellCommand::Cas(args) => Kv::Cas(args),
-            ShellCommand::Incr(args) => Kv::Incr(args),
-            ShellCommand::Scan(args) => Kv::Scan(args),
+            ShellCommand::Kv(kv) => kv,
             ShellCommand::Status(args) => {
                 status::run(args, &self.nodes, self.timeout, out)?;
                 return Ok(Next::GoOn);
