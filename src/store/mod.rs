@@ -61,6 +61,14 @@ impl Store {
         Store::default()
     }
 
+    /// A store in which the sessions 1 to `count` are open: what scripted clusters begin with.
+    #[cfg(feature = "sim")]
+    pub fn with_sessions(count: u64) -> Store {
+        let mut store = Store::default();
+        store.sessions.open_first(count);
+        store
+    }
+
     /// Applies the value of `slot`, which must be the one after the last applied, and pushes one
     /// `Applied` a command in the order of the batch (of a no-op: none).
     ///

@@ -86,6 +86,11 @@ impl Sessions {
             let &(_, unused) = self.by_last_used.first().expect("as many as there are sessions");
             self.expire(unused);
         }
+        self.open(id);
+        id
+    }
+
+    fn open(&mut self, id: SessionId) {
         let session = Session {
             acknowledged: 1,
             last_used_us: self.time_us,
@@ -97,7 +102,15 @@ impl Sessions {
         assert!(before.is_none(), "a session id is given once");
         self.by_last_used.insert((self.time_us, id));
         assert!(self.sessions.len() <= SESSIONS_MAX);
-        id
+    }
+
+    /// Opens the sessions 1 to `count`, which nobody registers: those come from `BATCH_COMMANDS_MAX` on.
+    #[cfg(feature = "sim")]
+    pub fn open_first(&mut self, count: u64) {
+        assert!(count < BATCH_COMMANDS_MAX as u64);
+        for id in 1..=count {
+            self.open(SessionId(id));
+        }
     }
 
     /// Calls `execute` for the reply of a command unless it was applied before or may not be.
