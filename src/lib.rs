@@ -13,6 +13,7 @@ pub mod client;
 pub mod config;
 pub mod driver;
 pub mod limits;
+pub mod mutants;
 pub mod paxos;
 #[cfg(feature = "sim")]
 pub mod sim;

@@ -131,8 +131,8 @@ pub struct Cluster {
     pub(super) network: Network,
     scheduled: BinaryHeap<Scheduled>,
     scheduled_len: u64,
-    pub checker: Checker,
-    pub coverage: Coverage,
+    pub(super) checker: Checker,
+    pub(super) coverage: Coverage,
     pub replies: Vec<Reply>,
     pub trace: Trace,
 }
@@ -209,6 +209,11 @@ impl Cluster {
     /// A number of `from..=to`.
     pub fn draw(&mut self, (from, to): (u64, u64)) -> u64 {
         if from == to { from } else { self.dice.random_range(from..=to) }
+    }
+
+    /// The keys that were written in the slots below `end`, in order.
+    pub fn words(&self, end: Slot) -> Vec<&str> {
+        self.checker.oracle.words(end).collect()
     }
 
     // What clients do.

@@ -82,8 +82,9 @@ pub fn strike(cluster: &mut Cluster, planned: &Planned) -> Vec<Undo> {
         }
         Fault::Damage | Fault::StaleSegment => {
             if cluster.may_lose(a) {
-                cluster.crash(a, dice.random_bool(0.5));
-                cluster.damage(a, planned.fault == Fault::StaleSegment, dice);
+                let stale = planned.fault == Fault::StaleSegment;
+                cluster.crash(a, stale || dice.random_bool(0.5));
+                cluster.damage(a, stale, dice);
             }
             vec![Undo::Start(a)]
         }

@@ -10,13 +10,14 @@ use crate::paxos::{
     ChosenSlot, Command, CommandId, Effects, Event, Expired, LearnReply, Member, Message, Node,
     NodeConfig, NodeId, Now, Roles, SessionId, Slot, Value,
 };
+use crate::driver::replay::replay_into;
 use crate::store::{Applied, Outcome, Store};
 use crate::wal::WalError;
 use crate::wire::peer;
 
 use super::clock::Clock;
 use super::cluster::{Cluster, Happening, Reply, Settings};
-use super::log::{Log, PowerLoss};
+use super::log::{Log, Opened};
 
 /// One input of a node.
 #[derive(Debug)]
@@ -126,7 +127,7 @@ impl Cluster {
             (now_us, 0)
         };
         let host = self.hosts.get_mut(&id).expect("a member");
-        let (recovered, newly_durable) = match host.log.open() {
+        let Opened { recovered, newly_durable } = match host.log.open(&mut self.dice) {
             Ok(opened) => opened,
             Err(error) => return self.on_refused(id, &error),
         };
@@ -138,14 +139,12 @@ impl Cluster {
         host.store = Store::with_sessions(host.sessions_open);
         host.applied_end = recovered.first_unchosen;
         if host.is_replica {
-            let mut applied = Vec::new();
-            for slot in (1..recovered.first_unchosen.0).map(Slot) {
-                let (_, value) = host.log.value(slot).expect("the log has what it says it has");
-                let value = Value(Arc::from(value));
-                host.store.apply(slot, &value, &mut applied);
-                self.checker.on_applied(id, slot, &value, &applied, host.store.digest());
-                applied.clear();
-            }
+            let (empty, checker) = (std::mem::take(&mut host.store), &mut self.checker);
+            let end = recovered.first_unchosen;
+            host.store = replay_into(empty, host.log.wal(), end, &mut |slot, value, applied, store| {
+                checker.on_applied(id, slot, value, applied, store.digest());
+            })
+            .expect("the log has what it says it has");
         }
         let config = NodeConfig {
             node: id,
@@ -206,7 +205,10 @@ impl Cluster {
     fn end_process(&mut self, id: NodeId, power: bool) {
         let host = self.hosts.get_mut(&id).expect("a member");
         host.node = None;
-        host.log.close(if power { PowerLoss::Yes(&mut self.dice) } else { PowerLoss::No });
+        host.log.close();
+        if power {
+            host.log.lose_power(&mut self.dice);
+        }
         host.paused = None;
         host.syncing = false;
         host.held.clear();
@@ -290,7 +292,9 @@ impl Cluster {
     pub fn damage(&mut self, id: NodeId, stale: bool, dice: &mut StdRng) {
         let host = self.hosts.get_mut(&id).expect("a member");
         assert!(!host.is_running());
-        if let Some(what) = host.log.damage(stale, dice) {
+        let damage =
+            if stale { host.log.put_back_old_segment(dice) } else { host.log.damage(dice) };
+        if let Some(what) = damage {
             self.coverage.damages += 1;
             self.note(|| format!("the disk of {id} is damaged: {what}"));
         }
@@ -437,10 +441,10 @@ impl Cluster {
 
     /// Answers a learner from the log.
     fn send_chosen(&mut self, id: NodeId, reply: LearnReply) {
-        let log = &self.hosts[&id].log;
+        let wal = self.hosts[&id].log.wal();
         let values: Vec<_> = (reply.first_slot.0..reply.first_unchosen.0)
             .take(self.settings.learn_values_max)
-            .map(|slot| log.value(Slot(slot)).expect("the log has what is chosen"))
+            .map(|slot| wal.read(Slot(slot)).expect("the log has what is chosen"))
             .collect();
         if values.is_empty() {
             return;
@@ -474,10 +478,14 @@ impl Cluster {
 
     fn start_sync(&mut self, id: NodeId) {
         let host = self.host(id);
-        if host.syncing || host.node.is_none() || !host.log.start_sync() {
+        if host.syncing || host.node.is_none() {
             return;
         }
-        host.syncing = true;
+        match host.log.start_sync() {
+            Ok(true) => host.syncing = true,
+            Ok(false) => return,
+            Err(error) => return self.on_disk_error(id, &error),
+        }
         host.sync += 1;
         let (sync, disk) = (host.sync, host.disk);
         if !disk.stalled {
@@ -487,12 +495,12 @@ impl Cluster {
     }
 
     pub(super) fn on_synced(&mut self, id: NodeId, sync: u64) {
-        let host = self.host(id);
+        let host = self.hosts.get_mut(&id).expect("a member");
         if !host.syncing || host.sync != sync {
             return;
         }
         let fails = std::mem::take(&mut host.disk.fails);
-        host.log.end_sync(fails);
+        host.log.end_sync(fails, &mut self.dice);
         if !host.is_paused() {
             self.poll_sync(id);
             self.release(id);

@@ -105,6 +105,21 @@ impl Store {
         })
     }
 
+    /// What no restart may do: see `mutants`.
+    pub(crate) fn forget_sessions(&mut self) {
+        self.sessions = Sessions::default();
+    }
+
+    /// What no restart may do: see `mutants`.
+    pub(crate) fn apply_again(&mut self, value: &Value) {
+        let batch = Batch::decode(&value.0);
+        for command in batch.iter().flat_map(Batch::commands) {
+            if let Ok(command) = decode_command(command.payload) {
+                self.kv.apply(&command);
+            }
+        }
+    }
+
     /// Answers a query from the applied state.
     pub fn query(&self, query: &Query<'_>) -> Reply {
         self.kv.query(query)

@@ -19,6 +19,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::limits::{BATCH_COMMANDS_MAX, SESSION_IDLE_US_MAX, SESSION_WINDOW_MAX, SESSIONS_MAX};
+use crate::mutants::{self, Mutant};
 use crate::paxos::{CommandId, SessionId, Slot};
 
 use super::Outcome;
@@ -137,7 +138,8 @@ impl Sessions {
         if id.seq < session.acknowledged {
             return Outcome::Stale;
         }
-        if let Some(reply) = session.replies.get(&id.seq) {
+        let kept = session.replies.get(&id.seq);
+        if let (Some(reply), false) = (kept, mutants::is_on(Mutant::SessionlessRetry)) {
             return Outcome::Reply(reply.to_vec());
         }
         if SESSION_WINDOW_MAX as u64 <= id.seq - session.acknowledged

@@ -30,6 +30,7 @@
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
+use crate::mutants::{self, Mutant};
 use crate::paxos::{Recovered, RecoveredSlot, Slot, Value};
 
 use super::disk::Disk;
@@ -189,7 +190,8 @@ pub fn scan(
     }
 
     let missing = end.sequence + 1;
-    if let Some(proof) = find_proof(views, &headers, meta, &end, missing) {
+    let proof = find_proof(views, &headers, meta, &end, missing);
+    if let Some(proof) = proof.filter(|_| !mutants::is_on(Mutant::TrustTornTail)) {
         let next_is_blank = headers.get(end.view + 1).is_some_and(Option::is_none);
         let (view, offset) = if next_is_blank && is_zero(&views[end.view].bytes[end.used..]) {
             (&views[end.view + 1], 0)
@@ -318,11 +320,15 @@ fn settle<D: Disk>(
 
     let mut segments = Vec::with_capacity(opened.len());
     for (number, mut bytes) in (1..).zip(opened) {
-        disk.sync_segment(&bytes)?;
+        if !mutants::is_on(Mutant::RecoverWithoutSync) {
+            disk.sync_segment(&bytes)?;
+        }
         let mut used = bytes.len();
         if number == number_last {
             used = end.used;
-            bytes = disk.clear_rest(bytes, used)?;
+            if !mutants::is_on(Mutant::KeepTornTail) {
+                bytes = disk.clear_rest(bytes, used)?;
+            }
         } else {
             disk.seal(&bytes);
         }

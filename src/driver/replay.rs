@@ -1,0 +1,41 @@
+//! A log, applied once more: how a replica's store comes back after a restart.
+
+use std::sync::Arc;
+
+use crate::mutants::{self, Mutant};
+use crate::paxos::{Slot, Value};
+use crate::store::{Applied, Store};
+use crate::wal::{Disk, Wal};
+
+use super::ServeError;
+
+/// Applies all slots below `first_unchosen` to an empty store; `done` hears of each, with the store
+/// behind it.
+pub fn replay_into<D: Disk>(
+    mut store: Store,
+    wal: &Wal<D>,
+    first_unchosen: Slot,
+    done: &mut dyn FnMut(Slot, &Value, &[Applied], &Store),
+) -> Result<Store, ServeError> {
+    let mut applied = Vec::new();
+    for slot in (Slot::FIRST.0..first_unchosen.0).map(Slot) {
+        let (_, value) = wal.read(slot).ok_or(ServeError::SlotMissing { slot: slot.0 })?;
+        let value = Value(Arc::from(value));
+        store.apply(slot, &value, &mut applied);
+        if slot.next() == first_unchosen {
+            break_on_purpose(&mut store, &value);
+        }
+        done(slot, &value, &applied, &store);
+        applied.clear();
+    }
+    Ok(store)
+}
+
+fn break_on_purpose(store: &mut Store, last: &Value) {
+    if mutants::is_on(Mutant::ForgetSessions) {
+        store.forget_sessions();
+    }
+    if mutants::is_on(Mutant::ApplyTwice) {
+        store.apply_again(last);
+    }
+}
