@@ -13,6 +13,8 @@ pub mod config;
 pub mod driver;
 pub mod limits;
 pub mod paxos;
+#[cfg(feature = "sim")]
+pub mod sim;
 pub mod store;
 pub mod trace;
 pub mod wal;
