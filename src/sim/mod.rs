@@ -25,7 +25,7 @@ mod clients;
 mod clock;
 mod cluster;
 pub mod coverage;
-
+mod disk;
 mod faults;
 mod host;
 mod link;
