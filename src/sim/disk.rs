@@ -104,7 +104,7 @@ pub struct Damage {
 /// A copy of one segment as it is on the disk.
 #[derive(Clone)]
 pub struct SegmentCopy {
-    number: u64,
+    pub number: u64,
     bytes: Vec<u8>,
 }
 

@@ -278,14 +278,14 @@ impl Cluster {
     /// Whether the cluster can go on for ever without this node's log, and those that are damaged.
     pub fn may_lose(&self, id: NodeId) -> bool {
         let left = |has: fn(Roles) -> bool| {
-            let whole = self.hosts.iter().filter(|(it, host)| **it != id && host.broken.is_none());
+            let whole = self.hosts.iter().filter(|(it, host)| **it != id && !host.log.is_spoiled());
             whole.filter(|(it, _)| has(self.roles(**it))).count()
         };
         let quorum = self.membership.phase1().max(self.membership.phase2());
         quorum <= left(|roles| roles.acceptor)
             && 0 < left(|roles| roles.leader)
             && 0 < left(|roles| roles.replica)
-            && self.hosts[&id].broken.is_none()
+            && !self.hosts[&id].log.is_spoiled()
     }
 
     /// Damages the log of a node that is down: in a place that recovery is able to see.
@@ -496,7 +496,8 @@ impl Cluster {
 
     pub(super) fn on_synced(&mut self, id: NodeId, sync: u64) {
         let host = self.hosts.get_mut(&id).expect("a member");
-        if !host.syncing || host.sync != sync {
+        // It may have ended already, while the process was paused.
+        if host.sync != sync || !host.log.is_syncing() {
             return;
         }
         let fails = std::mem::take(&mut host.disk.fails);

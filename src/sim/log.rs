@@ -126,6 +126,15 @@ impl Log {
         self.wal_mut().start_sync()
     }
 
+    pub fn is_spoiled(&self) -> bool {
+        self.spoiled
+    }
+
+    /// Whether a sync has not yet ended.
+    pub fn is_syncing(&self) -> bool {
+        self.wal.is_some() && self.disk.syncing().is_some()
+    }
+
     /// The sync in flight ends: `poll_sync` will say how.
     pub fn end_sync(&mut self, fails: bool, dice: &mut StdRng) {
         if fails {
@@ -164,7 +173,7 @@ impl Log {
         let number = dice.random_range(1..=segments);
         let old = std::mem::replace(&mut self.old, self.disk.copy_segment(number));
         let old = old?;
-        let now = self.disk.copy_segment(old.number())?;
+        let now = self.disk.copy_segment(old.number)?;
         let damage = self.disk.restore_segment(&old)?;
         if damage.provable {
             self.spoiled = true;
