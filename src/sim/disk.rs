@@ -1150,14 +1150,15 @@ mod tests {
         let disk = SimDisk::new("disk", 1);
         let mut written = synced_log(&disk, 40);
         {
-            // A tail that was killed before its sync, so that nothing proves its records.
+            // A tail that was killed before its sync: nothing proves its records, and only they prove
+            // the last one before, since no segment begins with them.
             let (mut wal, _) = open(&disk).unwrap();
-            for sequence in 41..=44 {
+            for sequence in 41..=42 {
                 written.push(record(sequence, 0));
                 wal.append(&written[sequence as usize - 1]).unwrap();
             }
         }
-        assert_eq!(check(&disk, &written), 44);
+        assert_eq!(check(&disk, &written), 42);
         let good = disk.copy();
         assert!(3 <= good.segments.len());
         let mut seen = std::collections::BTreeSet::new();
@@ -1179,15 +1180,15 @@ mod tests {
                 Ok((wal, recovered)) => {
                     assert!(!damage.provable, "seed {seed}: {damage}, and not refused");
                     let count = check_opened(&wal, &recovered, &written) as u64;
-                    let expected = if damage.lost.is_empty() { 44 } else { damage.lost.start - 1 };
+                    let expected = if damage.lost.is_empty() { 42 } else { damage.lost.start - 1 };
                     assert_eq!(count, expected, "seed {seed}: {damage}");
                 }
             }
             seen.insert((damage.spoil as u8, damage.header, damage.provable));
             disk.restore(&good);
         }
-        // Four ways, with and without the header; what is in the header is provable, or nearly so.
-        assert!(12 <= seen.len(), "{seen:?}");
+        // Four ways, provable or not; three of them also in a header, which is always provable here.
+        assert!(10 <= seen.len(), "{seen:?}");
     }
 
     /// One copy of `meta` is enough, and is repaired; with none there is nothing to trust.
