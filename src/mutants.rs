@@ -46,6 +46,7 @@ mutants! {
     TrustTornTail: "damage in the middle of the log is taken for a torn tail",
     KeepTornTail: "what lies behind a torn tail is not cleared",
     RecoverWithoutSync: "recovery does not sync what it found",
+    TrustPageCache: "recovery trusts what a failed sync left in the page cache",
     IgnoreFailedSync: "a failed sync counts as a sync",
     ElectUnconnected: "nodes compete and lead without reaching a quorum",
     ElectOverLeader: "a node competes although others still hear a leader",

@@ -140,11 +140,15 @@ impl Plan {
         let timeout_us = pick(dice, &[100_000, 100_000, 300_000, 1_000_000, 2_000_000]);
         // Large commands, few enough: answers to scouts and learners then come in parts.
         let heavy = dice.random_range(0..30) == 0;
-        let settings = draw_settings(dice, timeout_us, heavy, fixed);
+        let mut settings = draw_settings(dice, timeout_us, heavy, fixed);
         let duration_us = DURATION_US_MIN + dice.random_range(0..20 * SECOND_US);
         let duration_us = fixed.duration_us.unwrap_or(duration_us);
         let mut load = draw_load(dice, timeout_us, duration_us, heavy);
         load.clients = fixed.clients.unwrap_or(load.clients);
+        if load.value_size == 0 && load.clients < 8 {
+            // A batch must fit; where it is small, small segments make many.
+            settings.segment_size = 16 << 10;
+        }
         let faults = draw_faults(dice, timeout_us, duration_us, fixed);
         Plan {
             seed: dice.next_u64(),
@@ -189,14 +193,13 @@ fn draw_settings(dice: &mut StdRng, timeout_us: u64, heavy: bool, fixed: &Fixed)
         phase2,
         election_timeout_us: timeout_us,
         request_timeout_us: timeout_us * dice.random_range(4..30),
-        window_slots: pick(dice, &[1, 2, 4, 16, 256]),
+        window_slots: if heavy { 16 } else { pick(dice, &[1, 2, 4, 16, 256]) },
         delay_us: (timeout_us / 1000, delay_max_us),
         sync_us: (timeout_us / 2000, timeout_us / pick(dice, &[500, 50, 5])),
         stall_us: (timeout_us / 2, timeout_us * dice.random_range(1..5)),
         dial_us: (timeout_us / 200, timeout_us / 3),
         learn_values_max: pick(dice, &[1, 7, 100]),
-        // A batch must fit: small ones make many segments.
-        segment_size: if heavy { 8 << 20 } else { pick(dice, &[64, 64, 256]) << 10 },
+        segment_size: if heavy { 16 << 20 } else { 64 << 10 },
         drift_ppm_max: pick(dice, &[0, 100, 20_000]),
         random_start: true,
         first_leader: 0,
@@ -205,13 +208,13 @@ fn draw_settings(dice: &mut StdRng, timeout_us: u64, heavy: bool, fixed: &Fixed)
 }
 
 fn draw_load(dice: &mut StdRng, timeout_us: u64, duration_us: u64, heavy: bool) -> Load {
-    let clients = dice.random_range(1..6);
+    let clients = if heavy { 6 } else { dice.random_range(1..6) };
     let burst = dice.random_range(1..40u64);
     // So many operations a client, in bursts over the whole run.
     let operations = if heavy { 20 } else { dice.random_range(60..300) };
     Load {
         clients,
-        lanes: if heavy { 2 } else { pick(dice, &[1, 1, 2, 5]) },
+        lanes: if heavy { 1 } else { pick(dice, &[1, 1, 2, 5]) },
         keys: pick(dice, &[1, 3, 10]),
         reads_percent: dice.random_range(0..60),
         think_us: pick(dice, &[timeout_us / 1000, timeout_us / 25, timeout_us / 5]),
@@ -220,7 +223,7 @@ fn draw_load(dice: &mut StdRng, timeout_us: u64, duration_us: u64, heavy: bool) 
         patience_us: (timeout_us / 2, timeout_us * dice.random_range(1..10)),
         // Each operation given up has an unknown outcome, and many of those hide errors.
         sends_max: pick(dice, &[1, 4, 4, 100, 100, 100]),
-        value_size: if heavy { 400_000 } else { pick(dice, &[0, 0, 0, 2000]) },
+        value_size: if heavy { 900_000 } else { pick(dice, &[0, 0, 0, 2000]) },
     }
 }
 
