@@ -201,7 +201,7 @@ pub fn wall_ns() -> u64 {
 }
 
 /// Wall clock and monotonic clock of one moment, and by how much they may be apart.
-fn clock_pair() -> (u64, u64, u64) {
+pub fn clock_pair() -> (u64, u64, u64) {
     let before = monotonic_ns();
     let wall = wall_ns();
     let after = monotonic_ns();

@@ -21,6 +21,7 @@
 //! assert!(matches!(linearizable(&history), Verdict::Violated(_)));
 //! ```
 
+pub mod file;
 mod model;
 mod search;
 mod shrink;
