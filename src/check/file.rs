@@ -268,9 +268,14 @@ pub struct Contents {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FormatError {
     NotAHistory,
-    Newer { version: u32 },
+    Newer {
+        version: u32,
+    },
     /// What does not read, and at which byte.
-    Malformed { at: usize, what: &'static str },
+    Malformed {
+        at: usize,
+        what: &'static str,
+    },
 }
 
 impl fmt::Display for FormatError {

@@ -23,8 +23,11 @@
 
 pub mod file;
 mod model;
+pub mod nodes;
+pub mod run;
 mod search;
 mod shrink;
+mod timeline;
 
 #[cfg(test)]
 mod tests;
@@ -165,6 +168,13 @@ pub struct Witness {
     pub others: usize,
     /// How many operations the key had.
     pub of: usize,
+}
+
+impl Witness {
+    /// The witness for people, a line each, within 80 columns.
+    pub fn lines(&self) -> Vec<String> {
+        timeline::lines(self)
+    }
 }
 
 /// Judges a history; of several violated keys the one that was named first.
