@@ -18,6 +18,8 @@ use super::plan::Load;
 
 pub struct Clients {
     load: Load,
+    /// When they begin operations.
+    storms: Vec<(u64, u64)>,
     clients: Vec<Client>,
     /// Those of client 0, then those of client 1, and so on.
     lanes: Vec<Lane>,
@@ -56,13 +58,14 @@ enum Doing {
 }
 
 impl Clients {
-    pub fn new(load: Load) -> Clients {
+    pub fn new(load: Load, storms: Vec<(u64, u64)>) -> Clients {
         let client = || Client { session: None, next_seq: 1, burst: 0 };
         let lane = || Lane { doing: Doing::Nothing, wake_us: 0, at: None, sent: 0 };
         Clients {
             clients: (0..load.clients).map(|_| client()).collect(),
             lanes: (0..load.clients * load.lanes).map(|_| lane()).collect(),
             load,
+            storms,
             reads: 0,
             nonces: 0,
             values: 0,
@@ -88,9 +91,21 @@ impl Clients {
         }
         match self.lanes[lane].doing {
             Doing::Nothing if self.done => {}
+            Doing::Nothing if !self.is_storm(cluster.now_us) => {
+                // Some time in the beginning of the next one, if there is one.
+                let next = self.storms.iter().find(|(start_us, _)| cluster.now_us < *start_us);
+                if let Some((start_us, _)) = next {
+                    let in_us = start_us - cluster.now_us + dice.random_range(0..=self.load.pause_us);
+                    self.wake(cluster, lane, in_us);
+                }
+            }
             Doing::Nothing => self.begin(cluster, dice, lane),
             _ => self.send_again(cluster, dice, lane),
         }
+    }
+
+    fn is_storm(&self, now_us: u64) -> bool {
+        self.storms.iter().any(|(start_us, end_us)| (*start_us..*end_us).contains(&now_us))
     }
 
     fn begin(&mut self, cluster: &mut Cluster, dice: &mut StdRng, lane: usize) {

@@ -21,6 +21,8 @@ pub struct Plan {
     pub settings: Settings,
     pub load: Load,
     pub faults: Vec<Planned>,
+    /// From and to: when clients begin operations and most faults strike. Between storms little happens.
+    pub storms: Vec<(u64, u64)>,
     /// How long clients work and faults strike, in virtual microseconds.
     pub duration_us: u64,
     /// The run ends after so many happenings, even if time is left.
@@ -137,24 +139,26 @@ impl Plan {
     pub fn draw(seed: u64, fixed: &Fixed) -> Plan {
         let mut dice = StdRng::seed_from_u64(seed);
         let dice = &mut dice;
-        let timeout_us = pick(dice, &[100_000, 100_000, 300_000, 1_000_000, 2_000_000]);
+        let timeout_us = pick(dice, &[100_000, 300_000, 1_000_000, 2_000_000]);
         // Large commands, few enough: answers to scouts and learners then come in parts.
         let heavy = dice.random_range(0..30) == 0;
         let mut settings = draw_settings(dice, timeout_us, heavy, fixed);
         let duration_us = DURATION_US_MIN + dice.random_range(0..20 * SECOND_US);
         let duration_us = fixed.duration_us.unwrap_or(duration_us);
-        let mut load = draw_load(dice, timeout_us, duration_us, heavy);
+        let storms = draw_storms(dice, timeout_us, duration_us);
+        let mut load = draw_load(dice, timeout_us, heavy);
         load.clients = fixed.clients.unwrap_or(load.clients);
         if load.value_size == 0 && load.clients < 8 {
             // A batch must fit; where it is small, small segments make many.
             settings.segment_size = 16 << 10;
         }
-        let faults = draw_faults(dice, timeout_us, duration_us, fixed);
+        let faults = draw_faults(dice, timeout_us, &storms, fixed);
         Plan {
             seed: dice.next_u64(),
             settings,
             load,
             faults,
+            storms,
             duration_us,
             steps_max: fixed.steps_max.unwrap_or(u64::MAX),
             hub: dice.random_bool(0.5),
@@ -207,19 +211,30 @@ fn draw_settings(dice: &mut StdRng, timeout_us: u64, heavy: bool, fixed: &Fixed)
     }
 }
 
-fn draw_load(dice: &mut StdRng, timeout_us: u64, duration_us: u64, heavy: bool) -> Load {
+/// Some tens of election timeouts each, the first at the beginning.
+fn draw_storms(dice: &mut StdRng, timeout_us: u64, duration_us: u64) -> Vec<(u64, u64)> {
+    let mut storms = Vec::new();
+    let mut at_us = timeout_us / 10;
+    while at_us < duration_us && storms.len() < 3 {
+        let end_us = at_us + timeout_us * dice.random_range(10..40);
+        storms.push((at_us, end_us.min(duration_us)));
+        at_us = end_us + dice.random_range(0..duration_us / 2);
+    }
+    storms
+}
+
+fn draw_load(dice: &mut StdRng, timeout_us: u64, heavy: bool) -> Load {
     let clients = if heavy { 6 } else { dice.random_range(1..6) };
-    let burst = dice.random_range(1..40u64);
-    // So many operations a client, in bursts over the whole run.
-    let operations = if heavy { 20 } else { dice.random_range(60..300) };
+    let lanes = if heavy { 1 } else { pick(dice, &[1, 1, 2, 5]) };
+    let think_us = if heavy { timeout_us } else { timeout_us / pick(dice, &[1, 5, 25]) };
     Load {
         clients,
-        lanes: if heavy { 1 } else { pick(dice, &[1, 1, 2, 5]) },
+        lanes: lanes as usize,
         keys: pick(dice, &[1, 3, 10]),
         reads_percent: dice.random_range(0..60),
-        think_us: pick(dice, &[timeout_us / 1000, timeout_us / 25, timeout_us / 5]),
-        pause_us: duration_us * burst / operations,
-        burst,
+        think_us: think_us * lanes,
+        pause_us: timeout_us * dice.random_range(1..10),
+        burst: pick(dice, &[3, 30, 300]),
         patience_us: (timeout_us / 2, timeout_us * dice.random_range(1..10)),
         // Each operation given up has an unknown outcome, and many of those hide errors.
         sends_max: pick(dice, &[1, 4, 4, 100, 100, 100]),
@@ -230,30 +245,37 @@ fn draw_load(dice: &mut StdRng, timeout_us: u64, duration_us: u64, heavy: bool) 
 fn draw_faults(
     dice: &mut StdRng,
     timeout_us: u64,
-    duration_us: u64,
+    storms: &[(u64, u64)],
     fixed: &Fixed,
 ) -> Vec<Planned> {
-    let on = dice.random_range(0.1..0.9);
-    let mut kinds: Vec<Fault> = FAULTS.into_iter().filter(|_| dice.random_bool(on)).collect();
-    // Splits alone, one behind the other, are the hardest on phase 1.
-    if dice.random_range(0..8) == 0 {
-        kinds = vec![Fault::Split];
-    }
+    let mut kinds: Vec<Fault> = match dice.random_range(0..8) {
+        // Splits alone, one behind the other, are the hardest on phase 1.
+        0 => vec![Fault::Split],
+        // A few that may only together do harm.
+        1..4 => (0..dice.random_range(1..4)).map(|_| pick(dice, &FAULTS)).collect(),
+        _ => {
+            let on = dice.random_range(0.1..0.9);
+            FAULTS.into_iter().filter(|_| dice.random_bool(on)).collect()
+        }
+    };
     if let Some(faults) = &fixed.faults {
         kinds.clone_from(faults);
     }
-    let gap_us = dice.random_range(timeout_us / 4..timeout_us * 6);
-    let length_us = dice.random_range(timeout_us / 4..timeout_us * 8);
+    // A tenth to six election timeouts, as likely to be short as long.
+    let gap_us = (timeout_us as f64 * 0.1 * 60f64.powf(dice.random_range(0.0..1.0))) as u64;
+    let length_us = (timeout_us as f64 * 0.1 * 80f64.powf(dice.random_range(0.0..1.0))) as u64;
     let mut faults = Vec::new();
-    let mut at_us = timeout_us;
-    while at_us < duration_us && !kinds.is_empty() {
-        faults.push(Planned {
-            at_us,
-            for_us: dice.random_range(1..=2 * length_us),
-            dice: dice.next_u64(),
-            fault: pick(dice, &kinds),
-        });
-        at_us += dice.random_range(1..=2 * gap_us);
+    for (start_us, end_us) in storms {
+        let mut at_us = start_us + dice.random_range(0..2 * timeout_us);
+        while at_us < *end_us && !kinds.is_empty() {
+            faults.push(Planned {
+                at_us,
+                for_us: dice.random_range(1..=2 * length_us),
+                dice: dice.next_u64(),
+                fault: pick(dice, &kinds),
+            });
+            at_us += dice.random_range(1..=2 * gap_us);
+        }
     }
     faults
 }

@@ -64,7 +64,7 @@ impl Run {
         Run {
             cluster,
             dice: StdRng::seed_from_u64(plan.seed ^ 0x9e37_79b9_7f4a_7c15),
-            clients: Clients::new(plan.load.clone()),
+            clients: Clients::new(plan.load.clone(), plan.storms.clone()),
             undos: Vec::new(),
             plan,
         }

@@ -57,6 +57,7 @@ impl Search<'_> {
                 let mut plan = self.best.clone();
                 plan.duration_us -= plan.duration_us / part;
                 plan.faults.retain(|fault| fault.at_us < plan.duration_us);
+                plan.storms.retain(|(start_us, _)| *start_us < plan.duration_us);
                 if !self.attempt(plan) {
                     break;
                 }
