@@ -9,8 +9,10 @@ UNITDIR ?= $(LIBDIR)/systemd/system
 SYSUSERSDIR ?= $(LIBDIR)/sysusers.d
 EXPERIMENT ?= failover
 QUICK ?=
+SEEDS ?= 1000
+FIRST ?= 1
 
-.PHONY: help build demo test check fix mininet-experiment notebooks install uninstall clean
+.PHONY: help build demo test sim check fix mininet-experiment notebooks install uninstall clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed 's/:.*## /|/' | \
@@ -24,6 +26,9 @@ demo: build ## three nodes on this machine, and a leader that dies
 
 test: ## all that checks the project; as root with Mininet
 	@scripts/test.sh
+
+sim: ## whole clusters from seeds: SEEDS=1000 FIRST=1 (or fresh)
+	@scripts/sim.sh --seeds $(SEEDS) --first $(FIRST)
 
 check: ## formatting and lints, edits nothing
 	@scripts/check.sh

@@ -11,7 +11,7 @@ use loggos::sim::plan::Fixed;
 /// finds what depends on the dice, and so changes with the core and the simulator.
 fn seeds_max(mutant: Mutant) -> u64 {
     match mutant {
-        _ => 200,
+        _ => 400,
     }
 }
 

@@ -109,6 +109,7 @@ pub struct SegmentCopy {
 }
 
 /// A copy of all that is on the disk.
+#[cfg(test)]
 #[derive(Clone)]
 pub struct DiskCopy {
     meta: Option<Vec<u8>>,
@@ -356,6 +357,7 @@ impl SimDisk {
     }
 
     /// A copy of the disk as a loss of all that is not synced would leave it.
+    #[cfg(test)]
     pub fn copy(&self) -> DiskCopy {
         let state = self.state.borrow();
         let segments = state.segments.iter();
@@ -366,7 +368,8 @@ impl SimDisk {
     }
 
     /// Puts an old copy of the whole disk in place, while no process has it. Nobody can tell by the
-    /// disk alone.
+    /// disk alone, so the simulator does not do it: the node would vote on what it has forgotten.
+    #[cfg(test)]
     pub fn restore(&self, copy: &DiskCopy) {
         let mut state = self.stopped();
         state.meta.clone_from(&copy.meta);
@@ -842,6 +845,7 @@ impl Records {
 
 impl Segment {
     /// A segment that holds the same in cache and on the disk.
+    #[cfg(test)]
     fn holding(bytes: &[u8]) -> Segment {
         Segment {
             cached: bytes.to_vec(),

@@ -203,7 +203,7 @@ fn draw_settings(dice: &mut StdRng, timeout_us: u64, heavy: bool, fixed: &Fixed)
         stall_us: (timeout_us / 2, timeout_us * dice.random_range(1..5)),
         dial_us: (timeout_us / 200, timeout_us / 3),
         learn_values_max: pick(dice, &[1, 7, 100]),
-        segment_size: if heavy { 16 << 20 } else { 64 << 10 },
+        segment_size: if heavy { 8 << 20 } else { 64 << 10 },
         drift_ppm_max: pick(dice, &[0, 100, 20_000]),
         random_start: true,
         first_leader: 0,
