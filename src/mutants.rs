@@ -36,7 +36,6 @@ mutants! {
     SmallQuorum: "q1 + q2 = n: phase 1 is content with one acceptor fewer",
     CountForeignVotes: "votes of other ballots are counted",
     CommitForeignBallot: "a commit is taken for slots accepted in other ballots",
-    LearningLowersBallot: "learning a value again lowers the ballot of its record",
     ReadUnconfirmed: "a read is served without asking whether we still lead",
     ReadBeforeAdopted: "a read is served before the adopted values are chosen",
     DefiniteTooEarly: "a command that a leader may have is told to be certainly not done",

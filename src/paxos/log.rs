@@ -121,7 +121,7 @@ impl Log {
             // after a restart a scout would be told of the lower one. A value that lost, in a ballot
             // between the two, could then win.
             let have = matches!(self.tail.front(), Some(Some(entry)) if entry.value == value);
-            if !have || mutants::is_on(Mutant::LearningLowersBallot) {
+            if !have {
                 let slot = self.first_unchosen;
                 fx.persist(Record::Chosen { ballot, slot, value: value.clone() });
             }

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::paxos::{Ballot, CommandId, Membership, Message, NodeId, Record, Slot, Value};
+use crate::paxos::{Ballot, CommandId, Membership, Message, NodeId, Record, Recovered, Slot, Value};
 use crate::store::Applied;
 
 use super::oracle::Oracle;
@@ -16,6 +16,8 @@ pub struct Checker {
     membership: Membership,
     votes: BTreeMap<(Slot, Ballot), BTreeSet<NodeId>>,
     chosen: BTreeMap<Slot, (Ballot, Value)>,
+    /// The highest ballot in which each node durably accepted each slot.
+    accepted: BTreeMap<(NodeId, Slot), Ballot>,
     /// Each value that was proposed: one a ballot and slot, over all lives of its leader.
     proposed: BTreeMap<(Ballot, Slot), Value>,
     /// The highest promise that each node let others know of.
@@ -35,6 +37,7 @@ impl Checker {
             membership,
             votes: BTreeMap::new(),
             chosen: BTreeMap::new(),
+            accepted: BTreeMap::new(),
             proposed: BTreeMap::new(),
             told: BTreeMap::new(),
             checked: BTreeMap::new(),
@@ -61,6 +64,8 @@ impl Checker {
     pub fn on_durable(&mut self, node: NodeId, record: &Record) {
         let Record::Accepted { ballot, slot, value } = record else { return };
         self.on_proposed(*ballot, *slot, value);
+        let accepted = self.accepted.entry((node, *slot)).or_default();
+        *accepted = (*accepted).max(*ballot);
         let votes = self.votes.entry((*slot, *ballot)).or_default();
         votes.insert(node);
         if votes.len() < self.membership.phase2() {
@@ -92,14 +97,24 @@ impl Checker {
         }
     }
 
-    /// A node restarts with a write-ahead log that says all slots below `first_unchosen` are chosen.
-    pub fn on_recovered(&self, node: NodeId, log: &Shadow, first_unchosen: Slot) {
+    /// A node restarts with what it recovered from its log.
+    pub fn on_recovered(&self, node: NodeId, log: &Shadow, recovered: &Recovered) {
         if let Some(&told) = self.told.get(&node) {
-            assert!(told <= log.durable_promised, "{node} forgot its promise {told}");
+            assert!(told <= recovered.promised, "{node} forgot its promise {told}");
         }
-        for slot in (1..first_unchosen.0).map(Slot) {
+        for slot in (1..recovered.first_unchosen.0).map(Slot) {
             let (_, value) = log.value(slot).unwrap_or_else(|| panic!("{node} lost slot {slot}"));
             self.on_handed_out(node, slot, value);
+        }
+        let held: BTreeMap<Slot, Ballot> =
+            recovered.tail.iter().map(|entry| (entry.slot, entry.ballot)).collect();
+        let first = (node, recovered.first_unchosen);
+        for (&(_, slot), accepted) in self.accepted.range(first..=(node, Slot(u64::MAX))) {
+            let held = held.get(&slot);
+            assert!(
+                held.is_some_and(|held| accepted <= held),
+                "{node} accepted slot {slot} in {accepted}, and {held:?} is left of that"
+            );
         }
     }
 

@@ -7,7 +7,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde::{Deserialize, Serialize};
 
-use crate::paxos::{Command, CommandId, Member, Membership, NodeId, Roles, SessionId, Slot};
+use crate::paxos::{Command, CommandId, Member, Membership, Message, NodeId, Roles, SessionId, Slot};
 
 use super::checker::Checker;
 use super::coverage::Coverage;
@@ -243,6 +243,14 @@ impl Cluster {
             self.note(|| format!("{id} hands over"));
             self.input(id, Input::HandOver);
         }
+    }
+
+    /// Somebody tells a node to take over from the leader that it follows.
+    pub fn take_over(&mut self, id: NodeId) {
+        let Some(node) = &self.hosts[&id].node else { return };
+        let ballot = node.view().ballot;
+        self.note(|| format!("{id} is told to take over from {ballot}"));
+        self.input(id, Input::Message(ballot.node, Message::TakeOver { ballot }));
     }
 
     // Time.

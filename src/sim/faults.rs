@@ -57,6 +57,10 @@ pub fn strike(cluster: &mut Cluster, planned: &Planned) -> Vec<Undo> {
             cluster.hand_over(a);
             vec![]
         }
+        Fault::Rival => {
+            cluster.take_over(a);
+            vec![]
+        }
         Fault::WallClock => {
             // A day and more makes sessions expire.
             let most_us = HOUR_US * if dice.random_range(0..4) == 0 { 60 } else { 1 };

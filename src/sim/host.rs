@@ -134,7 +134,7 @@ impl Cluster {
         for record in newly_durable {
             self.checker.on_durable(id, &record);
         }
-        self.checker.on_recovered(id, &host.log.shadow, recovered.first_unchosen);
+        self.checker.on_recovered(id, &host.log.shadow, &recovered);
         host.clock = Clock::new(now_us, origin_us, drift_ppm, host.clock.wall_ahead_us);
         host.store = Store::with_sessions(host.sessions_open);
         host.applied_end = recovered.first_unchosen;

@@ -70,6 +70,8 @@ pub enum Fault {
     PowerLossAll,
     Pause,
     HandOver,
+    /// A node is told to take over the lead, as by a leader that hands over: also the leader itself.
+    Rival,
     /// The wall clock jumps, by seconds or by days, in either direction.
     WallClock,
     // The network.
@@ -96,13 +98,14 @@ pub enum Fault {
     StaleSegment,
 }
 
-pub const FAULTS: [Fault; 21] = [
+pub const FAULTS: [Fault; 22] = [
     Fault::Crash,
     Fault::PowerLoss,
     Fault::CrashAll,
     Fault::PowerLossAll,
     Fault::Pause,
     Fault::HandOver,
+    Fault::Rival,
     Fault::WallClock,
     Fault::Cut,
     Fault::CutOneWay,
@@ -248,11 +251,15 @@ fn draw_faults(
     storms: &[(u64, u64)],
     fixed: &Fixed,
 ) -> Vec<Planned> {
-    let mut kinds: Vec<Fault> = match dice.random_range(0..8) {
+    let mut kinds: Vec<Fault> = match dice.random_range(0..16) {
         // Splits alone, one behind the other, are the hardest on phase 1.
         0 => vec![Fault::Split],
+        // Logs that are cut off anywhere, again and again, are the hardest on recovery.
+        1 => vec![Fault::PowerLoss, Fault::PowerLossAll, Fault::Crash, Fault::SlowDisk],
+        // Leaders that do not know that they were deposed are the hardest on reads.
+        2 => vec![Fault::Pause, Fault::Isolate, Fault::Rival],
         // A few that may only together do harm.
-        1..4 => (0..dice.random_range(1..4)).map(|_| pick(dice, &FAULTS)).collect(),
+        3..8 => (0..dice.random_range(1..4)).map(|_| pick(dice, &FAULTS)).collect(),
         _ => {
             let on = dice.random_range(0.1..0.9);
             FAULTS.into_iter().filter(|_| dice.random_bool(on)).collect()
