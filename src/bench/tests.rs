@@ -59,6 +59,62 @@ fn all_is_well() {
     }
 }
 
+/// Runs `line` with a history, and has the history judged.
+fn judged(fake: &Fake, line: &str) -> crate::check::run::Judgement {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("bench.history");
+    bench(fake, &format!("{line} --history {}", path.display()));
+    crate::check::run::Run::read(&[path], None).unwrap().judge()
+}
+
+/// What every workload records has an order, unknown outcomes and reads of everything at the end
+/// included.
+#[test]
+fn histories_of_a_sound_cluster_are_linearizable() {
+    for line in [
+        "--workload put --reads 0.5 --in-flight 3",
+        "--workload put --reads 0.5 --check",
+        "--workload put --value-size 3",
+        "--workload incr --reads 0.3",
+        "--workload create --reads 0.3",
+    ] {
+        let fake = Fake::start(3, every(60, || Fault::LoseReply));
+        let line = format!("{line} --clients 4 --keys 20 --duration 200ms");
+        let found = judged(&fake, &line);
+        assert_eq!((found.violated, found.undecided.len()), (0, 0), "{line}: {found:?}");
+        assert!(20 <= found.keys && found.keys < found.operations, "{line}: {found:?}");
+    }
+    // From some time on nobody gets an answer: they are unknown, and nothing is made of it.
+    let mut commands = 0;
+    let fake = Fake::start(1, move |_, request| {
+        commands += u64::from(matches!(request, Request::Command { .. }));
+        let command = matches!(request, Request::Command { .. });
+        if command && 200 < commands { Fault::Silence } else { Fault::None }
+    });
+    let found = judged(
+        &fake,
+        "--workload incr --clients 2 --keys 3 --duration 300ms --op-timeout 50ms --give-up 200ms",
+    );
+    assert_eq!((found.violated, found.undecided.len()), (0, 0), "{found:?}");
+    assert!(2 <= found.unknown, "{found:?}");
+}
+
+/// Errors of the cluster are in the history: done twice, or never done although it said so.
+#[test]
+fn histories_of_a_broken_cluster_have_no_order() {
+    let twice = || Fault::ForgetAndLoseReply;
+    let never = || Fault::Pretend;
+    for (workload, fault) in [("incr", twice as fn() -> Fault), ("incr", never), ("put", never)] {
+        let fake = Fake::start(3, every(40, fault));
+        let line =
+            format!("--workload {workload} --reads 0.5 --clients 2 --keys 5 --duration 200ms");
+        let found = judged(&fake, &line);
+        assert!(0 < found.violated && !found.witnesses.is_empty(), "{workload}: {found:?}");
+        let lines = found.witnesses[0].lines();
+        assert!(lines.len() < 12, "{workload}: {lines:#?}");
+    }
+}
+
 /// Lost replies are asked for again under the same id, at another node: nothing is done twice.
 #[test]
 fn lost_replies_do_no_harm() {

@@ -6,8 +6,8 @@
 //! before it began. An operation without a reply may have taken effect at any time since, or never.
 //! Keys are independent: each is judged on its own (linearizability is local).
 //!
-//! `model` says what the store may reply, `search` looks for the order, `shrink` reduces what has
-//! none to the few operations that show it. This part has no threads, files or clocks; the same
+//! `model` says what the store may reply, `search` looks for the order (and `zones` does without a
+//! search where it can), `shrink` reduces what has none to the few operations that show it. This part has no threads, files or clocks; the same
 //! history always gets the same verdict.
 //!
 //! ```
@@ -28,6 +28,7 @@ pub mod run;
 mod search;
 mod shrink;
 mod timeline;
+mod zones;
 
 #[cfg(test)]
 mod tests;
@@ -193,6 +194,14 @@ pub fn linearizable(history: &History) -> Verdict {
 
 /// Judges the operations of one key, which held `start` before them.
 fn judge_key(key: &[u8], start: Value, operations: &[Operation]) -> Verdict {
+    match zones::judge(start, operations) {
+        zones::Found::Order => return Verdict::Linearizable,
+        zones::Found::NoOrder(few) => {
+            let witness = shrink::witness(key, start, &few, u64::MAX);
+            return Verdict::Violated(Witness { of: operations.len(), ..witness });
+        }
+        zones::Found::NotForUs => {}
+    }
     let mut search = Search::new(start, operations);
     match search.run(search::budget(operations.len())) {
         Found::Order => Verdict::Linearizable,
