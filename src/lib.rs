@@ -7,6 +7,7 @@
 #![warn(clippy::unwrap_used)]
 
 pub mod bench;
+pub mod check;
 pub mod cli;
 pub mod client;
 pub mod config;

@@ -2,10 +2,12 @@
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
 use memmap2::Mmap;
 
+use super::files::{self, SegmentFile};
 use super::meta::{self, Meta};
 use super::record::Stored;
 use super::recovery::{self, View};
@@ -28,29 +30,40 @@ pub enum Verdict {
     },
 }
 
+struct MappedReadOnly {
+    file: SegmentFile,
+    map: Mmap,
+}
+
+impl Deref for MappedReadOnly {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.map
+    }
+}
+
 /// Prints `meta`, the segments, one line a record, and the verdict. Errors are those that say
 /// nothing about records: no such directory, a running node, no readable `meta`, a segment missing.
 pub fn inspect(dir: &Path, out: &mut dyn Write) -> Result<Verdict, WalError> {
     // Held to the end of this function, so that no node starts on the directory meanwhile.
     let _lock = lock(dir)?;
-    let Some(copies) = meta::read(dir)? else {
+    let Some(bytes) = files::read_meta(dir)? else {
         let why = "there is no `meta` in it: it is no data directory";
         let why = io::Error::new(io::ErrorKind::NotFound, why);
         return Err(WalError::io("inspect", dir, why));
     };
-    let wal_dir = dir.join("wal");
-    let files = recovery::open_files(&wal_dir, false)?;
-    let maps = files
-        .iter()
-        .map(|(_, file)| {
-            map::map_read_only(&file.file)
-                .map_err(|error| WalError::io("map the log segment", &file.path, error))
-        })
-        .collect::<Result<Vec<Mmap>, WalError>>()?;
-    let views: Vec<View> = files
-        .iter()
-        .zip(&maps)
-        .map(|((number, file), map)| View { number: *number, file, bytes: map })
+    let copies = meta::parse(&bytes, dir)?;
+    let wal_dir = &segment::dir_in(dir);
+    let opened = recovery::open_all(wal_dir, files::list(wal_dir)?, |number| {
+        let file = files::open(wal_dir, number, false)?;
+        let map = map::map_read_only(&file.file)
+            .map_err(|error| WalError::io("map the log segment", &file.path, error))?;
+        Ok(MappedReadOnly { file, map })
+    })?;
+    let views: Vec<View> = (1..)
+        .zip(&opened)
+        .map(|(number, segment)| View { wal_dir, number, bytes: &segment.map })
         .collect();
 
     let printed = |error| WalError::io("write about", dir, error);
@@ -61,13 +74,14 @@ pub fn inspect(dir: &Path, out: &mut dyn Write) -> Result<Verdict, WalError> {
             failed = print_record(out, number, offset, record).err();
         }
     };
-    let scanned = recovery::scan(&views, copies.meta, &mut print, &mut |_, _| ());
+    let mut load = |i: usize| files::read_through(&opened[i].file);
+    let scanned = recovery::scan(&views, copies.meta, &mut print, &mut load);
     if let Some(error) = failed {
         return Err(printed(error));
     }
     let (verdict, line) = match scanned {
         Ok(end) if end.torn => {
-            let segment = views[end.view].file.path.clone();
+            let segment = views[end.view].path();
             let line = format!("torn tail at segment {} offset {}", segment.display(), end.used);
             (Verdict::TornTail { segment, offset: end.used as u64 }, line)
         }
@@ -83,7 +97,7 @@ pub fn inspect(dir: &Path, out: &mut dyn Write) -> Result<Verdict, WalError> {
 }
 
 fn lock(dir: &Path) -> Result<Option<File>, WalError> {
-    let path = super::lock_path_in(dir);
+    let path = files::lock_path_in(dir);
     let file = match File::open(&path) {
         Ok(file) => file,
         // A copy of a data directory may come without it.

@@ -16,11 +16,8 @@
 //! that a newer version can be named. One valid copy is enough, and the other is then written
 //! anew. With no valid copy nothing can be trusted.
 //!
-//! The file is written under another name, made durable and renamed, after the first segment: so a
-//! directory without `meta` whose log is empty is one whose creation was interrupted, and only that.
+//! The file comes into being whole, after the first segment: so a directory without `meta` whose log is empty is one whose creation was interrupted, and only that.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use crate::paxos::NodeId;
@@ -52,43 +49,22 @@ pub fn path_in(dir: &Path) -> PathBuf {
     dir.join("meta")
 }
 
-/// Reads `meta`; `None` if there is no such file.
-pub fn read(dir: &Path) -> Result<Option<Copies>, WalError> {
-    let path = path_in(dir);
-    let bytes = match fs::read(&path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(WalError::io("read", &path, error)),
-    };
-    let first = decode(bytes.get(..BLOCK_SIZE).unwrap_or(&bytes));
+/// Reads the bytes of `meta`, which lies in `dir`.
+pub fn parse(bytes: &[u8], dir: &Path) -> Result<Copies, WalError> {
+    let first = decode(bytes.get(..BLOCK_SIZE).unwrap_or(bytes));
     let second = decode(bytes.get(BLOCK_SIZE..).unwrap_or(&[]));
     let repair = first.is_none() || first != second;
+    let path = path_in(dir);
     match first.or(second) {
-        Some(Ok(meta)) => Ok(Some(Copies { meta, repair })),
+        Some(Ok(meta)) => Ok(Copies { meta, repair }),
         Some(Err(found)) => Err(WalError::NewerVersion { path, found, known: VERSION }),
         None => Err(WalError::MetaDamaged { path }),
     }
 }
 
-/// Writes both copies, durably.
-pub fn write(dir: &Path, meta: &Meta) -> Result<(), WalError> {
-    let path = path_in(dir);
-    let temporary = dir.join("meta.tmp");
-    let block = encode(meta);
-    let written = File::create(&temporary).and_then(|mut file| {
-        file.write_all(&block)?;
-        file.write_all(&block)?;
-        file.sync_all()
-    });
-    written.map_err(|error| WalError::io("write", &temporary, error))?;
-    fs::rename(&temporary, &path)
-        .and_then(|()| sync_dir(dir))
-        .map_err(|error| WalError::io("write", &path, error))
-}
-
-/// Makes the names in a directory durable.
-pub fn sync_dir(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
+/// Both copies.
+pub fn file_of(meta: &Meta) -> Vec<u8> {
+    encode(meta).repeat(2)
 }
 
 fn encode(meta: &Meta) -> [u8; BLOCK_SIZE] {
@@ -154,37 +130,31 @@ mod tests {
     /// both: nothing may be guessed.
     #[test]
     fn one_copy_is_enough_and_none_is_not() {
-        let dir = tempfile::tempdir().unwrap();
-        assert!(read(dir.path()).unwrap().is_none());
-        write(dir.path(), &meta()).unwrap();
-        let good = fs::read(path_in(dir.path())).unwrap();
+        let dir = Path::new("dir");
+        let good = file_of(&meta());
         assert_eq!(good.len(), 2 * BLOCK_SIZE);
+        assert_eq!(parse(&good, dir).unwrap(), Copies { meta: meta(), repair: false });
         for at in [0usize, 20, BLOCK_SIZE + 9] {
             let mut bad = good.clone();
             bad[at] ^= 1;
-            fs::write(path_in(dir.path()), &bad).unwrap();
-            let copies = read(dir.path()).unwrap().unwrap();
+            let copies = parse(&bad, dir).unwrap();
             assert_eq!(copies, Copies { meta: meta(), repair: true }, "byte {at}");
             bad[(at + BLOCK_SIZE) % (2 * BLOCK_SIZE)] ^= 1;
-            fs::write(path_in(dir.path()), &bad).unwrap();
-            assert!(matches!(read(dir.path()), Err(WalError::MetaDamaged { .. })));
+            assert!(matches!(parse(&bad, dir), Err(WalError::MetaDamaged { .. })));
         }
         for size in [0, 10, 63] {
-            fs::write(path_in(dir.path()), &good[..size]).unwrap();
-            assert!(matches!(read(dir.path()), Err(WalError::MetaDamaged { .. })));
+            assert!(matches!(parse(&good[..size], dir), Err(WalError::MetaDamaged { .. })));
         }
     }
 
     /// A downgrade: the directory was written by a program that we know nothing of.
     #[test]
     fn a_newer_version_is_named() {
-        let dir = tempfile::tempdir().unwrap();
         let mut block = encode(&meta());
         block[8] = 9;
         let crc = checksum(&block);
         block[12..16].copy_from_slice(&crc.to_le_bytes());
-        fs::write(path_in(dir.path()), block).unwrap();
-        let error = read(dir.path()).unwrap_err();
+        let error = parse(&block, Path::new("dir")).unwrap_err();
         assert!(matches!(error, WalError::NewerVersion { found: 9, .. }), "{error}");
     }
 }

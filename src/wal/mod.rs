@@ -9,13 +9,16 @@
 //! - The append path does no system call except at a change of segments.
 //!
 //! A data directory holds `lock`, `meta` (see `meta`) and `wal/`, the segments (see `segment` and
-//! `record` for their bytes, `recovery` for how they are read back). One thread appends and reads;
-//! two helper threads sync (`syncer`) and make the next segment ready (`spare`). All unsafe code is
-//! in `map`.
+//! `record` for their bytes, `recovery` for how they are read back). One thread appends and reads.
+//! All that the log wants of the world goes through a `Disk`: `files` is the real one, in which two
+//! helper threads sync (`syncer`) and make the next segment ready (`spare`). All unsafe code is in
+//! `map`.
 //!
 //! It does not know what a ballot is good for, and does not truncate yet: all segments are kept.
 
+pub mod disk;
 pub mod error;
+pub mod files;
 pub mod index;
 pub mod inspect;
 pub mod map;
@@ -27,27 +30,23 @@ pub mod spare;
 pub mod syncer;
 
 use std::fmt;
-use std::fs::{self, File, OpenOptions};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-
-use rand::TryRng;
+use std::path::Path;
 
 use crate::limits::SLOT_VALUE_SIZE_MAX;
 use crate::paxos::{Ballot, NodeId, Record, Recovered, Slot};
 use crate::wire::ClusterId;
 
+pub use disk::Disk;
 pub use error::WalError;
+pub use files::FileDisk;
 pub use inspect::{Verdict, inspect};
 
+use disk::{Blank, Finished};
 use index::Index;
 use meta::Meta;
 use record::Stored;
 use recovery::Log;
 use segment::Segment;
-use spare::SpareMaker;
-use syncer::{SyncFile, Syncer};
 
 /// Whose log it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,11 +76,11 @@ pub struct SyncDone {
     pub duration_ns: u64,
 }
 
-pub struct Wal {
+pub struct Wal<D: Disk = FileDisk> {
     meta: Meta,
     options: Options,
     /// All segments, from number 1 on; records are appended to the last one.
-    segments: Vec<Segment>,
+    segments: Vec<Segment<D::Bytes>>,
     index: Index,
     /// Sequence number of the last record appended.
     end: u64,
@@ -94,17 +93,15 @@ pub struct Wal {
     /// Why a sync failed; final.
     failed: Option<String>,
     syncs: u64,
-    // Dropped in this order: the threads end before the lock is released.
-    syncer: Syncer,
-    spares: SpareMaker,
-    _lock: File,
+    /// Dropped last: it holds the lock.
+    disk: D,
 }
 
 /// Segments below this hold too little to be of use.
 const SEGMENT_SIZE_LEAST: u64 = 8 * 1024;
 const PAGE_SIZE: u64 = 4096;
 
-impl Wal {
+impl Wal<FileDisk> {
     /// Locks the data directory, creates it if it is missing, and recovers the log.
     ///
     /// `wake` is called, from a helper thread, whenever a sync has ended or failed. `progress` gets
@@ -116,47 +113,43 @@ impl Wal {
         wake: Box<dyn Fn() + Send>,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<(Wal, Recovered), WalError> {
-        Wal::open_with(dir, identity, options, wake, progress, Box::new(File::sync_data))
+        // Before anything is created.
+        let options = check_options(options)?;
+        Wal::open_on(FileDisk::open(dir, wake)?, identity, options, progress)
     }
+}
 
-    fn open_with(
-        dir: &Path,
+impl<D: Disk> Wal<D> {
+    /// Recovers the log on a disk, or begins one if it is empty.
+    pub fn open_on(
+        mut disk: D,
         identity: Identity,
         options: Options,
-        wake: Box<dyn Fn() + Send>,
         progress: &mut dyn FnMut(u64, u64),
-        sync_file: SyncFile,
-    ) -> Result<(Wal, Recovered), WalError> {
+    ) -> Result<(Wal<D>, Recovered), WalError> {
         let options = check_options(options)?;
-        let wal_dir = dir.join("wal");
-        create_dirs(dir, &wal_dir)?;
-        let lock = lock(dir)?;
-        segment::remove_temporaries(&wal_dir)?;
-        let (meta, log) = match meta::read(dir)? {
-            Some(copies) => {
+        let (meta, log) = match disk.read_meta()? {
+            Some(bytes) => {
+                let copies = meta::parse(&bytes, disk.dir())?;
                 let found = copies.meta.identity;
                 if found != identity {
                     return Err(WalError::Foreign {
-                        dir: dir.to_owned(),
+                        dir: disk.dir().to_owned(),
                         found,
                         expected: identity,
                     });
                 }
                 if copies.repair {
-                    log::warn!("one copy in {} was damaged", meta::path_in(dir).display());
-                    meta::write(dir, &copies.meta)?;
+                    let path = meta::path_in(disk.dir());
+                    log::warn!("one copy in {} was damaged", path.display());
+                    disk.write_meta(&meta::file_of(&copies.meta))?;
                 }
-                (copies.meta, recovery::recover(&wal_dir, copies.meta, progress)?)
+                (copies.meta, recovery::recover(&mut disk, copies.meta, progress)?)
             }
-            None => create(dir, &wal_dir, identity, options)?,
+            None => create(&mut disk, identity, options)?,
         };
 
-        let thread_failed = |error| WalError::io("start the threads of", dir, error);
-        let syncer = Syncer::start(sync_file, wake).map_err(thread_failed)?;
-        let size = options.segment_size;
-        let mut spares =
-            SpareMaker::start(wal_dir, size, options.sync, meta.log_id).map_err(thread_failed)?;
-        spares.ask(log.segments.len() as u64 + 1)?;
+        disk.ask_spare(options.blank(log.segments.len() as u64 + 1))?;
         let wal = Wal {
             meta,
             options,
@@ -168,9 +161,7 @@ impl Wal {
             in_flight: None,
             failed: None,
             syncs: 0,
-            syncer,
-            spares,
-            _lock: lock,
+            disk,
         };
         Ok((wal, log.recovered))
     }
@@ -215,8 +206,7 @@ impl Wal {
             return Ok(false);
         }
         let dirty = &self.segments[self.dirty_from..];
-        let files = dirty.iter().map(|segment| Arc::clone(&segment.file)).collect();
-        self.syncer.sync(files, self.end)?;
+        self.disk.start_sync(dirty.iter().map(|segment| &segment.bytes), self.end)?;
         self.in_flight = Some(self.end);
         self.dirty_from = self.segments.len() - 1;
         Ok(true)
@@ -228,7 +218,7 @@ impl Wal {
         if self.in_flight.is_none() {
             return Ok(None);
         }
-        match self.syncer.try_finished() {
+        match self.disk.poll_sync() {
             Ok(None) => Ok(None),
             Ok(Some(finished)) => self.on_finished(finished).map(Some),
             Err(error) => Err(self.fail(error.to_string())),
@@ -238,7 +228,7 @@ impl Wal {
     /// Waits until all that was appended is durable.
     pub fn sync_now(&mut self) -> Result<(), WalError> {
         while self.start_sync()? {
-            match self.syncer.wait_finished() {
+            match self.disk.wait_sync() {
                 Ok(finished) => self.on_finished(finished)?,
                 Err(error) => return Err(self.fail(error.to_string())),
             };
@@ -265,7 +255,7 @@ impl Wal {
         self.syncs
     }
 
-    fn on_finished(&mut self, finished: syncer::Finished) -> Result<SyncDone, WalError> {
+    fn on_finished(&mut self, finished: Finished) -> Result<SyncDone, WalError> {
         let expected = self.in_flight.take();
         if let Err(why) = finished.result {
             return Err(self.fail(why));
@@ -301,53 +291,53 @@ impl Wal {
         }
     }
 
-    fn last(&self) -> &Segment {
+    fn last(&self) -> &Segment<D::Bytes> {
         self.segments.last().expect("there is always a segment")
     }
 
     /// Goes on in the spare segment. Its file and name are durable already.
     fn begin_segment(&mut self) -> Result<(), WalError> {
         let number = self.segments.len() as u64 + 1;
-        let mut next = self.spares.take(number)?;
+        let blank = self.options.blank(number);
+        // A failure in the background may have been long ago: it counts only if a second try fails
+        // too.
+        let bytes = self.disk.take_spare(blank).or_else(|_| self.disk.take_spare(blank))?;
+        let mut next = Segment::new(bytes, number, 0, self.meta.log_id);
         next.begin(self.meta, self.end + 1, self.synced);
-        self.last().seal();
+        let last = self.segments.last().expect("there is always a segment");
+        self.disk.seal(&last.bytes);
         self.segments.push(next);
-        self.spares.ask(number + 1)
+        self.disk.ask_spare(self.options.blank(number + 1))
     }
 }
 
 /// A new, empty log. `meta` comes last: only then is the directory a log.
-fn create(
-    dir: &Path,
-    wal_dir: &Path,
+fn create<D: Disk>(
+    disk: &mut D,
     identity: Identity,
     options: Options,
-) -> Result<(Meta, Log), WalError> {
-    check_interrupted_creation(dir, wal_dir)?;
-    let log_id = rand::rngs::SysRng
-        .try_next_u64()
-        .map_err(|error| WalError::io("draw a log id for", dir, std::io::Error::other(error)))?;
+) -> Result<(Meta, Log<D>), WalError> {
+    check_interrupted_creation(disk)?;
+    let log_id = disk.draw_log_id()?;
     let meta = Meta { identity, log_id };
-    let never = AtomicBool::new(false);
-    let file = segment::create(wal_dir, 1, options.segment_size, true, &never)?;
-    let mut segment = Segment::map(Arc::new(file), 1, 0, log_id)?;
+    let bytes = disk.create_segment(Blank { sync: true, ..options.blank(1) })?;
+    let mut segment = Segment::new(bytes, 1, 0, log_id);
     segment.begin(meta, 1, 0);
-    let file = &segment.file;
-    file.file.sync_data().map_err(|error| WalError::io("sync", &file.path, error))?;
-    meta::write(dir, &meta)?;
+    disk.sync_segment(&segment.bytes)?;
+    disk.write_meta(&meta::file_of(&meta))?;
     let recovered = Recovered { first_unchosen: Slot::FIRST, ..Recovered::default() };
     Ok((meta, Log { segments: vec![segment], index: Index::default(), end: 0, recovered }))
 }
 
 /// Without `meta`, segments may be there only if their creation was interrupted: then there is one,
 /// with nothing behind its header.
-fn check_interrupted_creation(dir: &Path, wal_dir: &Path) -> Result<(), WalError> {
-    for number in segment::list(wal_dir)? {
-        let path = segment::path_in(wal_dir, number);
-        let bytes = fs::read(&path).map_err(|error| WalError::io("read", &path, error))?;
+fn check_interrupted_creation<D: Disk>(disk: &mut D) -> Result<(), WalError> {
+    for number in disk.list_segments()? {
+        let bytes = disk.open_segment(number)?;
+        disk.read_through(&bytes)?;
         let records = bytes.get(segment::HEADER_SIZE..).unwrap_or(&[]);
         if number != 1 || records.iter().any(|byte| *byte != 0) {
-            return Err(WalError::MetaMissing { path: meta::path_in(dir) });
+            return Err(WalError::MetaMissing { path: meta::path_in(disk.dir()) });
         }
     }
     Ok(())
@@ -365,35 +355,11 @@ fn check_options(options: Options) -> Result<Options, WalError> {
     Ok(Options { segment_size: options.segment_size.next_multiple_of(PAGE_SIZE), ..options })
 }
 
-fn create_dirs(dir: &Path, wal_dir: &Path) -> Result<(), WalError> {
-    let is_new = !dir.exists();
-    let created = fs::create_dir_all(wal_dir).and_then(|()| {
-        meta::sync_dir(dir)?;
-        match dir.parent() {
-            // Only where it is needed: a service may lack the right to open the parent.
-            Some(parent) if is_new && parent != Path::new("") => meta::sync_dir(parent),
-            _ => Ok(()),
-        }
-    });
-    created.map_err(|error| WalError::io("create the data directory", dir, error))
-}
-
-fn lock_path_in(dir: &Path) -> PathBuf {
-    dir.join("lock")
-}
-
-fn lock(dir: &Path) -> Result<File, WalError> {
-    let path = lock_path_in(dir);
-    let file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(&path)
-        .map_err(|error| WalError::io("open", &path, error))?;
-    if !map::try_lock(&file, false).map_err(|error| WalError::io("lock", &path, error))? {
-        return Err(WalError::Locked { dir: dir.to_owned() });
+impl Options {
+    /// The blank segment of this number.
+    fn blank(&self, number: u64) -> Blank {
+        Blank { number, size: self.segment_size, sync: self.sync }
     }
-    Ok(file)
 }
 
 impl fmt::Display for Identity {

@@ -25,32 +25,32 @@
 //!
 //! The rest of the last segment gets its zeros even if it has them: reading it may have brought
 //! large folios into the page cache, which would make each append cost a hundredfold (see
-//! `segment`).
+//! `files`).
 
-use std::fs::{self, OpenOptions};
-use std::os::unix::fs::FileExt;
-use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-
-use memmap2::{Advice, MmapMut};
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
 
 use crate::paxos::{Recovered, RecoveredSlot, Slot, Value};
 
+use super::disk::Disk;
 use super::index::{Index, Location};
-use super::meta::{Meta, sync_dir};
+use super::meta::Meta;
 use super::record::{RecordType, Stored, peek, seed};
-use super::segment::{self, HEADER_SIZE, HeaderState, Segment, SegmentFile, SegmentHeader};
-use super::{WalError, map, record};
-
-/// Unit in which segments are read from the disk.
-const READ_SIZE: usize = 1024 * 1024;
+use super::segment::{self, HEADER_SIZE, HeaderState, Segment, SegmentHeader};
+use super::{WalError, record};
 
 /// A segment to be scanned.
 pub struct View<'a> {
+    /// The directory that it lies in, for errors.
+    pub wal_dir: &'a Path,
     pub number: u64,
-    pub file: &'a SegmentFile,
     pub bytes: &'a [u8],
+}
+
+impl View<'_> {
+    pub fn path(&self) -> PathBuf {
+        segment::path_in(self.wal_dir, self.number)
+    }
 }
 
 /// Where the log ends.
@@ -66,35 +66,24 @@ pub struct End {
 }
 
 /// The log, ready to be appended to.
-pub struct Log {
-    pub segments: Vec<Segment>,
+pub struct Log<D: Disk> {
+    pub segments: Vec<Segment<D::Bytes>>,
     pub index: Index,
     pub end: u64,
     pub recovered: Recovered,
 }
 
-/// Recovers the log in `wal_dir`: all the steps above.
-pub fn recover(
-    wal_dir: &Path,
+/// Recovers the log: all the steps above. `progress` gets bytes read and bytes in all.
+pub fn recover<D: Disk>(
+    disk: &mut D,
     meta: Meta,
     progress: &mut dyn FnMut(u64, u64),
-) -> Result<Log, WalError> {
-    let files = open_files(wal_dir, true)?;
-    let maps = files
-        .iter()
-        .map(|(_, file)| {
-            map::map_shared(&file.file)
-                .map_err(|error| WalError::io("map the log segment", &file.path, error))
-        })
-        .collect::<Result<Vec<MmapMut>, WalError>>()?;
-    let views: Vec<View> = files
-        .iter()
-        .zip(&maps)
-        .map(|((number, file), map)| {
-            let _ = map.advise(Advice::Sequential);
-            View { number: *number, file, bytes: map }
-        })
-        .collect();
+) -> Result<Log<D>, WalError> {
+    let wal_dir = &segment::dir_in(disk.dir());
+    let numbers = disk.list_segments()?;
+    let opened = open_all(wal_dir, numbers, |number| disk.open_segment(number))?;
+    let views: Vec<View> =
+        (1..).zip(&opened).map(|(number, bytes)| View { wal_dir, number, bytes }).collect();
 
     let mut index = Index::default();
     let mut recovered = Recovered { first_unchosen: Slot::FIRST, ..Recovered::default() };
@@ -110,7 +99,16 @@ pub fn recover(
             index.set(record.slot, location(number, offset));
         }
     };
-    let end = scan(&views, meta, &mut note, progress)?;
+    let size_total: u64 = views.iter().map(|view| view.bytes.len() as u64).sum();
+    let mut size_done = 0;
+    progress(0, size_total);
+    let mut load = |i: usize| {
+        disk.read_through(&opened[i])?;
+        size_done += opened[i].len() as u64;
+        progress(size_done, size_total);
+        Ok(())
+    };
+    let end = scan(&views, meta, &mut note, &mut load)?;
 
     for (slot, at) in index.from(recovered.first_unchosen) {
         // Segment numbers start at 1 and have no gaps.
@@ -120,9 +118,8 @@ pub fn recover(
         recovered.tail.push(RecoveredSlot { slot, ballot, value: Value(value.into()), chosen });
     }
     drop(views);
-    drop(maps);
 
-    let segments = settle(wal_dir, meta, files, &end)?;
+    let segments = settle(disk, meta, opened, &end)?;
     Ok(Log { segments, index, end: end.sequence, recovered })
 }
 
@@ -133,70 +130,62 @@ pub fn location(number: u64, offset: usize) -> Location {
     }
 }
 
-/// Opens all segments, which are numbered from 1 without a gap.
-pub fn open_files(wal_dir: &Path, write: bool) -> Result<Vec<(u64, SegmentFile)>, WalError> {
-    let numbers = segment::list(wal_dir)?;
+/// Opens all segments, whose `numbers` must go from 1 on without a gap.
+pub fn open_all<B: Deref<Target = [u8]>>(
+    wal_dir: &Path,
+    numbers: Vec<u64>,
+    mut open: impl FnMut(u64) -> Result<B, WalError>,
+) -> Result<Vec<B>, WalError> {
     if numbers.is_empty() {
         return Err(WalError::LogMissing { dir: wal_dir.to_owned() });
     }
-    let mut files = Vec::with_capacity(numbers.len());
+    let mut opened = Vec::with_capacity(numbers.len());
     for (expected, number) in (1..).zip(numbers) {
-        let path = segment::path_in(wal_dir, expected);
+        let path = || segment::path_in(wal_dir, expected);
         if number != expected {
-            return Err(WalError::SegmentMissing { path });
+            return Err(WalError::SegmentMissing { path: path() });
         }
-        let opened = OpenOptions::new().read(true).write(write).open(&path);
-        let file = opened.map_err(|error| WalError::io("open", &path, error))?;
-        let metadata = file.metadata().map_err(|error| WalError::io("open", &path, error))?;
-        if metadata.len() < HEADER_SIZE as u64 {
-            let expected = HEADER_SIZE as u64;
-            return Err(WalError::SegmentTruncated { path, size: metadata.len(), expected });
+        let bytes = open(number)?;
+        if bytes.len() < HEADER_SIZE {
+            let (size, expected) = (bytes.len() as u64, HEADER_SIZE as u64);
+            return Err(WalError::SegmentTruncated { path: path(), size, expected });
         }
-        if u64::from(u32::MAX) < metadata.len() {
-            return Err(WalError::damaged(&path, 0, "it is larger than any segment"));
+        if (u32::MAX as usize) < bytes.len() {
+            return Err(WalError::damaged(&path(), 0, "it is larger than any segment"));
         }
-        files.push((number, SegmentFile { file, path }));
+        opened.push(bytes);
     }
-    Ok(files)
+    Ok(opened)
 }
 
-/// Steps 1 to 3: calls `visit` with segment number, offset and record for each record, in order.
+/// Steps 1 to 3: calls `visit` with segment number, offset and record for each record, in order, and
+/// `load` for each view before its records are looked at.
 pub fn scan(
     views: &[View],
     meta: Meta,
     visit: &mut dyn FnMut(u64, usize, &Stored),
-    progress: &mut dyn FnMut(u64, u64),
+    load: &mut dyn FnMut(usize) -> Result<(), WalError>,
 ) -> Result<End, WalError> {
     let headers =
         views.iter().map(|view| check_header(view, meta)).collect::<Result<Vec<_>, _>>()?;
-    let size_total: u64 = views.iter().map(|view| view.bytes.len() as u64).sum();
-    let mut size_done = 0;
-    progress(0, size_total);
-    let mut load = |view: &View| -> Result<(), WalError> {
-        read_through(view)?;
-        size_done += view.bytes.len() as u64;
-        progress(size_done, size_total);
-        Ok(())
-    };
-
     let mut end = End { sequence: 0, view: 0, used: 0, torn: false };
     let mut loaded = 0;
     for (i, view) in views.iter().enumerate() {
-        load(view)?;
+        load(i)?;
         loaded = i + 1;
         match &headers[i] {
             Some(header) if header.first_sequence == end.sequence + 1 => {}
             None if i == 0 => {
                 let why = "its header is blank, and was once written";
-                return Err(WalError::damaged(&view.file.path, 0, why));
+                return Err(WalError::damaged(&view.path(), 0, why));
             }
             _ => break,
         }
         end.view = i;
         end.used = scan_segment(view, meta, &mut end.sequence, visit)?;
     }
-    for view in &views[loaded..] {
-        load(view)?;
+    for i in loaded..views.len() {
+        load(i)?;
     }
 
     let missing = end.sequence + 1;
@@ -208,7 +197,7 @@ pub fn scan(
             (&views[end.view], end.used)
         };
         let why = format!("record {missing} is missing, and {proof} says that it was durable");
-        return Err(WalError::damaged(&view.file.path, offset, why));
+        return Err(WalError::damaged(&view.path(), offset, why));
     }
     end.torn = !is_zero(&views[end.view].bytes[end.used..])
         || views[end.view + 1..].iter().any(|view| !is_zero(view.bytes));
@@ -217,28 +206,26 @@ pub fn scan(
 
 /// The header of a segment, `None` if it is blank.
 fn check_header(view: &View, meta: Meta) -> Result<Option<SegmentHeader>, WalError> {
-    let path = &view.file.path;
+    let damaged = |why: &str| Err(WalError::damaged(&view.path(), 0, why));
     let header = match SegmentHeader::decode(view.bytes) {
         HeaderState::Blank => return Ok(None),
-        HeaderState::Damaged => {
-            return Err(WalError::damaged(path, 0, "its header has a wrong checksum"));
-        }
+        HeaderState::Damaged => return damaged("its header has a wrong checksum"),
         HeaderState::Newer(found) => {
             let known = segment::VERSION;
-            return Err(WalError::NewerVersion { path: path.clone(), found, known });
+            return Err(WalError::NewerVersion { path: view.path(), found, known });
         }
         HeaderState::Valid(header) => header,
     };
     let size = view.bytes.len() as u64;
     if header.meta != meta || header.number != view.number {
-        return Err(WalError::damaged(path, 0, "it is a segment of another place or log"));
+        return damaged("it is a segment of another place or log");
     }
     if header.size != size {
         let expected = header.size;
-        return Err(WalError::SegmentTruncated { path: path.clone(), size, expected });
+        return Err(WalError::SegmentTruncated { path: view.path(), size, expected });
     }
     if header.first_sequence == 0 || header.first_sequence <= header.durable {
-        return Err(WalError::damaged(path, 0, "its header makes no sense"));
+        return damaged("its header makes no sense");
     }
     Ok(Some(header))
 }
@@ -261,7 +248,7 @@ fn scan_segment(
                 offset = (offset + record.extent()).min(view.bytes.len());
             }
             Ok(_) => break,
-            Err(why) => return Err(WalError::damaged(&view.file.path, offset, why)),
+            Err(why) => return Err(WalError::damaged(&view.path(), offset, why)),
         }
     }
     Ok(offset)
@@ -301,68 +288,45 @@ fn find_proof(
     None
 }
 
-/// Reads the file once by `read`, into the page cache: a sector that the disk can't read is an
-/// error here that names the file, and would be a fatal signal in the mapping.
-fn read_through(view: &View) -> Result<(), WalError> {
-    let mut buffer = vec![0u8; READ_SIZE.min(view.bytes.len())];
-    let mut at = 0;
-    while at < view.bytes.len() {
-        let failed = |error| WalError::io("read the log segment", &view.file.path, error);
-        match view.file.file.read_at(&mut buffer, at as u64).map_err(failed)? {
-            0 => break,
-            size => at += size,
-        }
-    }
-    Ok(())
-}
-
 /// Whole pages are or-ed together, which the compiler turns into wide instructions.
 fn is_zero(bytes: &[u8]) -> bool {
     bytes.chunks(4096).all(|page| page.iter().fold(0, |all, byte| all | byte) == 0)
 }
 
 /// Steps 4 and 5: nothing is left behind the end, and everything before it is on the disk.
-fn settle(
-    wal_dir: &Path,
+fn settle<D: Disk>(
+    disk: &mut D,
     meta: Meta,
-    mut files: Vec<(u64, SegmentFile)>,
+    mut opened: Vec<D::Bytes>,
     end: &End,
-) -> Result<Vec<Segment>, WalError> {
+) -> Result<Vec<Segment<D::Bytes>>, WalError> {
+    let number_last = end.view as u64 + 1;
     if end.torn {
-        let path = &files[end.view].1.path;
         log::warn!(
             "torn tail: what was not yet durable behind record {} ({} offset {}) is dropped",
             end.sequence,
-            path.display(),
+            segment::path_in(&segment::dir_in(disk.dir()), number_last).display(),
             end.used
         );
     }
-    while end.view + 1 < files.len() {
-        let (_, file) = files.pop().expect("there is a file behind the last one");
-        fs::remove_file(&file.path).map_err(|error| WalError::io("remove", &file.path, error))?;
+    while opened.len() as u64 > number_last {
+        let number = opened.len() as u64;
+        drop(opened.pop());
+        disk.remove_segment(number)?;
     }
-    sync_dir(wal_dir).map_err(|error| WalError::io("sync", wal_dir, error))?;
+    disk.sync_names()?;
 
-    let mut segments = Vec::with_capacity(files.len());
-    for (i, (number, file)) in files.into_iter().enumerate() {
-        let failed = |error| WalError::io("sync the log segment", &file.path, error);
-        file.file.sync_data().map_err(failed)?;
-        let size = file.file.metadata().map_err(failed)?.len();
-        let used = if i == end.view {
-            map::drop_cache(&file.file);
-            let never = AtomicBool::new(false);
-            segment::fill_with_zeros(&file.file, end.used as u64, size, true, &never)
-                .and_then(|()| file.file.sync_data())
-                .map_err(failed)?;
-            end.used
+    let mut segments = Vec::with_capacity(opened.len());
+    for (number, mut bytes) in (1..).zip(opened) {
+        disk.sync_segment(&bytes)?;
+        let mut used = bytes.len();
+        if number == number_last {
+            used = end.used;
+            bytes = disk.clear_rest(bytes, used)?;
         } else {
-            size as usize
-        };
-        let segment = Segment::map(Arc::new(file), number, used, meta.log_id)?;
-        if i != end.view {
-            segment.seal();
+            disk.seal(&bytes);
         }
-        segments.push(segment);
+        segments.push(Segment::new(bytes, number, used, meta.log_id));
     }
     Ok(segments)
 }

@@ -12,28 +12,28 @@ use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread::JoinHandle;
 
 use super::WalError;
-use super::segment::{self, Segment, SegmentFile};
+use super::disk::Blank;
+use super::files::{self, SegmentFile};
 
 pub struct SpareMaker {
     /// `None` only while this is dropped.
-    requests: Option<Sender<u64>>,
+    requests: Option<Sender<Blank>>,
     made: Receiver<Result<SegmentFile, WalError>>,
-    /// Number of the segment that was asked for and not yet taken.
-    asked: Option<u64>,
-    log_id: u64,
+    /// What was asked for and not yet taken.
+    asked: Option<Blank>,
     abandon: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl SpareMaker {
-    pub fn start(wal_dir: PathBuf, size: u64, sync: bool, log_id: u64) -> io::Result<SpareMaker> {
-        let (requests, requests_in) = channel::<u64>();
+    pub fn start(wal_dir: PathBuf) -> io::Result<SpareMaker> {
+        let (requests, requests_in) = channel::<Blank>();
         let (made_out, made) = channel();
         let abandon = Arc::new(AtomicBool::new(false));
         let give_up = abandon.clone();
         let thread = std::thread::Builder::new().name("wal-spare".to_owned()).spawn(move || {
-            while let Ok(number) = requests_in.recv() {
-                let result = segment::create(&wal_dir, number, size, sync, &give_up);
+            while let Ok(blank) = requests_in.recv() {
+                let result = files::create(&wal_dir, blank, &give_up);
                 if give_up.load(Ordering::Relaxed) {
                     return;
                 }
@@ -49,45 +49,36 @@ impl SpareMaker {
             requests: Some(requests),
             made,
             asked: None,
-            log_id,
             abandon,
             thread: Some(thread),
         })
     }
 
-    /// Has segment `number` made ready in the background.
-    pub fn ask(&mut self, number: u64) -> Result<(), WalError> {
+    /// Has a segment made ready in the background.
+    pub fn ask(&mut self, blank: Blank) -> Result<(), WalError> {
         assert!(self.asked.is_none(), "one spare at a time");
         let requests = self.requests.as_ref().expect("the sender lives as long as the maker");
-        requests.send(number).map_err(|_| thread_gone())?;
-        self.asked = Some(number);
+        requests.send(blank).map_err(|_| thread_gone())?;
+        self.asked = Some(blank);
         Ok(())
     }
 
-    /// The blank segment `number`, waiting for it if need be. A failure in the background may have
-    /// been long ago: it counts only if a second try fails too.
-    pub fn take(&mut self, number: u64) -> Result<Segment, WalError> {
-        for last_try in [false, true] {
-            if self.asked.is_none() {
-                self.ask(number)?;
-            }
-            assert!(self.asked == Some(number), "the spare is the segment that comes next");
-            let made = match self.made.try_recv() {
-                Ok(made) => made,
-                Err(TryRecvError::Empty) => {
-                    log::warn!("an append waits until log segment {number} is ready");
-                    self.made.recv().map_err(|_| thread_gone())?
-                }
-                Err(TryRecvError::Disconnected) => return Err(thread_gone()),
-            };
-            self.asked = None;
-            match made {
-                Ok(file) => return Segment::map(Arc::new(file), number, 0, self.log_id),
-                Err(error) if last_try => return Err(error),
-                Err(_) => {}
-            }
+    /// The segment that was asked for, or is asked for now, waiting for it if need be.
+    pub fn take(&mut self, blank: Blank) -> Result<SegmentFile, WalError> {
+        if self.asked.is_none() {
+            self.ask(blank)?;
         }
-        unreachable!("the last try returns")
+        assert!(self.asked == Some(blank), "the spare is the segment that comes next");
+        let made = match self.made.try_recv() {
+            Ok(made) => made,
+            Err(TryRecvError::Empty) => {
+                log::warn!("an append waits until log segment {} is ready", blank.number);
+                self.made.recv().map_err(|_| thread_gone())?
+            }
+            Err(TryRecvError::Disconnected) => return Err(thread_gone()),
+        };
+        self.asked = None;
+        made
     }
 }
 

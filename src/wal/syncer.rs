@@ -15,7 +15,8 @@ use std::thread::JoinHandle;
 use crate::trace::monotonic_ns;
 
 use super::WalError;
-use super::segment::SegmentFile;
+use super::disk::Finished;
+use super::files::SegmentFile;
 
 /// Makes the data of one file durable: `fdatasync`, except in tests.
 pub type SyncFile = Box<dyn Fn(&File) -> io::Result<()> + Send>;
@@ -23,13 +24,6 @@ pub type SyncFile = Box<dyn Fn(&File) -> io::Result<()> + Send>;
 struct Job {
     files: Vec<Arc<SegmentFile>>,
     position: u64,
-}
-
-pub struct Finished {
-    pub position: u64,
-    pub duration_ns: u64,
-    /// Why it failed, if it did.
-    pub result: Result<(), String>,
 }
 
 pub struct Syncer {

@@ -1,6 +1,7 @@
 //! Tests of the log as a whole that need its insides: syncs that are held back or fail, and which
 //! files they touch. Crash images are in `tests/wal_crash.rs`.
 
+use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -35,7 +36,8 @@ fn gated(dir: &Path) -> Gated {
         synced_out.send(file.metadata()?.ino()).unwrap();
         permits_in.recv().unwrap()
     });
-    let (wal, _) = Wal::open_with(dir, IDENTITY, OPTIONS, wake, &mut |_, _| (), sync_file).unwrap();
+    let disk = FileDisk::open_with(dir, wake, sync_file).unwrap();
+    let (wal, _) = Wal::open_on(disk, IDENTITY, OPTIONS, &mut |_, _| ()).unwrap();
     Gated { wal, permits, woken, synced }
 }
 

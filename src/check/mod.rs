@@ -1,0 +1,178 @@
+//! Was it linearizable? Histories of clients, judged against the model of the store.
+//!
+//! A history is a list of operations, each with the time it was invoked and the time its reply came,
+//! or without a reply. It is linearizable if the operations of each key can be put in one order that
+//! a single copy of the store could have executed, in which nothing comes before what had ended
+//! before it began. An operation without a reply may have taken effect at any time since, or never.
+//! Keys are independent: each is judged on its own (linearizability is local).
+//!
+//! `model` says what the store may reply, `search` looks for the order, `shrink` reduces what has
+//! none to the few operations that show it. This part has no threads, files or clocks; the same
+//! history always gets the same verdict.
+//!
+//! ```
+//! use loggos::check::{History, Op, Reply, Value, Verdict, linearizable};
+//!
+//! let mut history = History::new();
+//! let put = history.invoke(1, 100, b"key", Op::Put(Value::of(b"new")));
+//! history.reply(put, 200, Reply::Done);
+//! let get = history.invoke(2, 300, b"key", Op::Get);
+//! history.reply(get, 400, Reply::Value(Value::Absent));
+//! assert!(matches!(linearizable(&history), Verdict::Violated(_)));
+//! ```
+
+mod model;
+mod search;
+
+#[cfg(test)]
+mod tests;
+
+pub use model::{Op, Reply, Value};
+pub use search::Search;
+
+/// What many clients did to many keys.
+#[derive(Clone, Debug, Default)]
+pub struct History {
+    operations: Vec<Operation>,
+    names: Vec<Box<[u8]>>,
+    /// Only looked up, never walked through: its order is of no consequence.
+    #[allow(clippy::disallowed_types)]
+    numbers: std::collections::HashMap<Box<[u8]>, u32>,
+    starts_unknown: bool,
+}
+
+/// One operation of a history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Operation {
+    /// Whoever asked; only to show it.
+    pub client: u64,
+    /// Number of the key in its history.
+    pub key: u32,
+    pub op: Op,
+    pub invoked: u64,
+    pub outcome: Outcome,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// No reply: it may take effect at any time after it was invoked, or never.
+    Unknown,
+    /// Certainly without effect, now and for ever.
+    Failed,
+    Replied {
+        at: u64,
+        reply: Reply,
+    },
+}
+
+/// An operation that was invoked and whose outcome is to be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "an operation without a reply has an unknown outcome"]
+pub struct Ticket(usize);
+
+impl History {
+    /// No operations yet, on keys of which none exists.
+    pub fn new() -> History {
+        History::default()
+    }
+
+    /// The keys may hold anything at the beginning.
+    pub fn start_unknown(&mut self) {
+        self.starts_unknown = true;
+    }
+
+    /// A client asks at `time`. Times are any numbers that grow (nanoseconds, or the steps of a
+    /// simulator); where an invocation and a reply have the same time, the two overlap.
+    ///
+    /// Until more is told, the outcome is unknown.
+    pub fn invoke(&mut self, client: u64, time: u64, key: &[u8], op: Op) -> Ticket {
+        let key = self.number(key);
+        let outcome = Outcome::Unknown;
+        self.operations.push(Operation { client, key, op, invoked: time, outcome });
+        Ticket(self.operations.len() - 1)
+    }
+
+    /// The reply came at `time`.
+    pub fn reply(&mut self, ticket: Ticket, time: u64, reply: Reply) {
+        let operation = &mut self.operations[ticket.0];
+        assert!(operation.invoked <= time, "a reply comes after its question");
+        operation.outcome = Outcome::Replied { at: time, reply };
+    }
+
+    /// The operation certainly did not happen and never will.
+    pub fn fail(&mut self, ticket: Ticket) {
+        self.operations[ticket.0].outcome = Outcome::Failed;
+    }
+
+    pub fn len(&self) -> usize {
+        self.operations.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.operations.is_empty()
+    }
+
+    /// The name of a key by its number.
+    pub fn name(&self, key: u32) -> &[u8] {
+        &self.names[key as usize]
+    }
+
+    fn number(&mut self, key: &[u8]) -> u32 {
+        if let Some(&number) = self.numbers.get(key) {
+            return number;
+        }
+        let number = u32::try_from(self.names.len()).expect("so many keys do not fit in memory");
+        self.names.push(key.into());
+        self.numbers.insert(key.into(), number);
+        number
+    }
+
+    /// The state of each key at the beginning.
+    fn start(&self) -> Value {
+        if self.starts_unknown { Value::Any } else { Value::Absent }
+    }
+
+    /// The operations of each key, in the order in which the keys were first named.
+    fn by_key(&self) -> Vec<Vec<Operation>> {
+        let mut keys = vec![Vec::new(); self.names.len()];
+        for operation in &self.operations {
+            keys[operation.key as usize].push(*operation);
+        }
+        keys
+    }
+}
+
+/// What was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// There is an order for each key.
+    Linearizable,
+    /// There is none for the operations of this key.
+    Violated(Witness),
+    /// The search was given up before it found an order for this key or saw that there is none.
+    Undecided { key: Vec<u8> },
+}
+
+/// Operations of one key that cannot be put in any order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Witness {
+    pub key: Vec<u8>,
+    /// In the order in which they were invoked.
+    pub operations: Vec<Operation>,
+}
+
+/// Judges a history; of several violated keys the one that was named first.
+pub fn linearizable(history: &History) -> Verdict {
+    let mut undecided = None;
+    for (number, operations) in (0..).zip(history.by_key()) {
+        let key = || history.name(number).to_vec();
+        match Search::new(history.start(), &operations).run(search::budget(operations.len())) {
+            search::Found::Order => {}
+            search::Found::NoOrder => {
+                return Verdict::Violated(Witness { key: key(), operations });
+            }
+            search::Found::GivenUp => undecided = undecided.or_else(|| Some(key())),
+        }
+    }
+    undecided.map_or(Verdict::Linearizable, |key| Verdict::Undecided { key })
+}

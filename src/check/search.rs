@@ -1,0 +1,644 @@
+//! Looks for an order of one key's operations that the model allows.
+//!
+//! The search is that of Wing and Gong with Lowe's memory ("Testing for linearizability", 2017): walk
+//! forward in time, at each point choose one of the operations that may be next (invoked before the
+//! first reply that is still to be explained), and go back where none fits. A point is what has been
+//! ordered, as a set, and the state that it led to; a point met before is not entered again.
+//!
+//! What makes it fast on long histories, and why nothing is lost by it. Each says: if there is an
+//! order from here, there is one that this rule leaves.
+//!
+//! 1. *Reads at once.* An operation whose reply says that it changed nothing, and that fits now, is
+//!    taken now. In any order that has it later it can be moved here.
+//! 2. *No way back.* A state that other replies still show, and that nothing left can produce again,
+//!    is not left.
+//! 3. *Unseen writes at once.* Of a key that is only put and read: when the present value has been
+//!    shown to all who saw it, a write whose value nobody saw is taken now.
+//! 4. *Unknown outcomes last and for a reason.* Take the order with the fewest of them. In it none is
+//!    followed directly by a put (or it could be left out), and none is last. So one is only tried for
+//!    the sake of what comes directly after it; and one whose value nobody saw, on a key where mere
+//!    presence shows in no reply, is never tried. Equal ones are interchangeable: the one that was
+//!    invoked first is taken first. So thousands of them cost next to nothing.
+//!
+//! A point is remembered by a 128-bit hash. Should two of a billion points collide, by a chance of
+//! about 1 in 10^20, an order could be missed.
+
+// Looked up, never walked through: hash order is of no consequence.
+#![allow(clippy::disallowed_types)]
+
+use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasherDefault, Hasher};
+
+use super::model::{Op, Reply, Value, step};
+use super::{Operation, Outcome};
+
+/// No position, no value.
+const NONE: u32 = u32::MAX;
+
+/// How many points a search of so many operations may enter before it is given up.
+pub fn budget(operations: usize) -> u64 {
+    2_000_000 + 50 * operations as u64
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    Order,
+    NoOrder,
+    GivenUp,
+}
+
+/// An operation with a reply.
+struct Known {
+    op: Op,
+    reply: Reply,
+    invoked: u64,
+    replied: u64,
+    /// The value that must be there before it, if it is one only; else `NONE`.
+    sees: u32,
+    /// The value that is there after it, if it changes any; else `NONE`.
+    makes: u32,
+    /// Its reply says that nothing was changed.
+    is_read: bool,
+}
+
+/// Unknown outcomes that ask the same, in the order in which they were invoked.
+struct Group {
+    op: Op,
+    makes: u32,
+    invoked: Vec<u64>,
+    taken: usize,
+}
+
+/// A search for an order; `run` once.
+pub struct Search {
+    known: Vec<Known>,
+    groups: Vec<Group>,
+    /// Invocations and replies of `known` in the order of time: 2 * operation, + 1 for its reply.
+    events: Vec<u32>,
+    /// Links between the events that are not ordered yet; the last one is the list's head.
+    next: Vec<u32>,
+    before: Vec<u32>,
+    /// Where each operation's reply stands in `events`.
+    reply_at: Vec<u32>,
+    values: Values,
+    /// Replies still to be explained that show the value, and operations left that can make it.
+    seen: Vec<u32>,
+    made: Vec<u32>,
+    /// Unknown increments left, which can make any number.
+    wild: u32,
+    traits: Traits,
+    state: Value,
+    /// The last choice was an unknown outcome: something must show what it did.
+    owes: bool,
+    set: u128,
+    visited: HashSet<u128, BuildHasherDefault<Same>>,
+    path: Vec<Frame>,
+    /// The latest reply that no order came past.
+    furthest: u64,
+}
+
+/// What can occur on a key, and which rules therefore hold.
+#[derive(Clone, Copy, Default)]
+struct Traits {
+    /// Only put and get.
+    plain: bool,
+    /// Some reply shows, or some unknown outcome depends on, more than one exact value.
+    loose: bool,
+    /// A number that is spelled otherwise: increments may see several values.
+    numerals: bool,
+}
+
+struct Frame {
+    choice: Choice,
+    state: Value,
+    owes: bool,
+    /// Another choice could not do better: going back goes on past this one.
+    forced: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Choice {
+    /// The event of its invocation.
+    Known(u32),
+    Unknown(u32),
+}
+
+/// Where among the choices of a point to go on.
+#[derive(Clone, Copy)]
+enum Cursor {
+    Start,
+    Known(u32),
+    Unknown(u32),
+}
+
+impl Search {
+    /// The operations of one key, and what it held before them.
+    pub fn new(start: Value, operations: &[Operation]) -> Search {
+        let mut values = Values::default();
+        let mut known = Vec::with_capacity(operations.len());
+        let mut unknown = Vec::new();
+        for operation in operations {
+            match operation.outcome {
+                Outcome::Failed => {}
+                Outcome::Unknown if operation.op == Op::Get => {}
+                Outcome::Unknown => unknown.push((operation.op, operation.invoked)),
+                Outcome::Replied { at, reply } => {
+                    let (sees, makes) = (sees(operation.op, reply), makes(operation.op, reply));
+                    known.push(Known {
+                        op: operation.op,
+                        reply,
+                        invoked: operation.invoked,
+                        replied: at,
+                        sees: sees.map_or(NONE, |value| values.number(value)),
+                        makes: makes.map_or(NONE, |value| values.number(value)),
+                        is_read: makes.is_none(),
+                    });
+                }
+            }
+        }
+        let traits = traits(&known, &unknown);
+        let groups = groups(&known, unknown, &mut values);
+        let mut seen = vec![0; values.len()];
+        let mut made = vec![0; values.len()];
+        for known in &known {
+            count(&mut seen, known.sees, 1);
+            count(&mut made, known.makes, 1);
+        }
+        let mut wild = 0;
+        for group in &groups {
+            count(&mut made, group.makes, group.invoked.len() as u32);
+            wild += if group.makes == NONE { group.invoked.len() as u32 } else { 0 };
+        }
+        let events = events(&known);
+        let mut reply_at = vec![0; known.len()];
+        for (at, event) in events.iter().enumerate().filter(|(_, event)| *event % 2 == 1) {
+            reply_at[(event / 2) as usize] = at as u32;
+        }
+        let head = events.len() as u32;
+        Search {
+            known,
+            groups,
+            next: (0..=head).map(|at| if at == head { 0 } else { at + 1 }).collect(),
+            before: (0..=head).map(|at| if at == 0 { head } else { at - 1 }).collect(),
+            events,
+            reply_at,
+            values,
+            seen,
+            made,
+            wild,
+            traits,
+            state: start,
+            owes: false,
+            set: 0,
+            visited: HashSet::default(),
+            path: Vec::new(),
+            furthest: 0,
+        }
+    }
+
+    /// Searches until there is an order, or none is left, or `budget` points have been entered.
+    pub fn run(&mut self, budget: u64) -> Found {
+        let mut left = budget;
+        let mut cursor = Cursor::Start;
+        loop {
+            let head = self.next[self.events.len()];
+            if head as usize == self.events.len() {
+                return Found::Order;
+            }
+            if let Some((choice, after, forced)) = self.choose(head, cursor) {
+                if left == 0 {
+                    return Found::GivenUp;
+                }
+                left -= 1;
+                self.take(choice, after, forced);
+                if forced || self.visited.insert(self.point()) {
+                    cursor = Cursor::Start;
+                    continue;
+                }
+            }
+            match self.go_back() {
+                Some(on) => cursor = on,
+                None => return Found::NoOrder,
+            }
+        }
+    }
+
+    /// The time of the latest reply that no order came past: what was invoked later had no part in
+    /// that there is none.
+    pub fn furthest(&self) -> u64 {
+        self.furthest
+    }
+
+    /// The next choice from `cursor` on: what to take, the state after it, whether it is forced.
+    fn choose(&mut self, head: u32, cursor: Cursor) -> Option<(Choice, Value, bool)> {
+        let mut at = match cursor {
+            Cursor::Start => {
+                if let Some(at) = self.forced(head) {
+                    let known = &self.known[(self.events[at as usize] / 2) as usize];
+                    let after = step(self.state, known.op, Some(known.reply));
+                    return Some((Choice::Known(at), after.expect("it fits"), true));
+                }
+                head
+            }
+            Cursor::Known(at) => at,
+            Cursor::Unknown(group) => return self.choose_unknown(head, group),
+        };
+        let stays = self.must_stay();
+        while self.is_invocation(at) {
+            let known = &self.known[(self.events[at as usize] / 2) as usize];
+            let blind = matches!(known.op, Op::Put(_));
+            if !(self.owes && blind) {
+                if let Some(after) = step(self.state, known.op, Some(known.reply)) {
+                    let leaves = after != self.state;
+                    // What it sees itself need not be seen after it.
+                    let last =
+                        stays.is_some_and(|(value, count)| known.sees == value && count == 1);
+                    if !(leaves && stays.is_some() && !last) {
+                        return Some((Choice::Known(at), after, false));
+                    }
+                }
+            }
+            at = self.next[at as usize];
+        }
+        // `at` is the first reply that is to be explained and is not.
+        self.furthest = self.furthest.max(self.time(at));
+        self.choose_unknown(head, 0)
+    }
+
+    /// An operation that can be taken now without a loss: rules 1 and 3.
+    fn forced(&self, head: u32) -> Option<u32> {
+        let over = self.traits.plain
+            && !self.owes
+            && self.state != Value::Any
+            && self.values.find(self.state).is_none_or(|value| self.seen[value as usize] == 0);
+        let mut at = head;
+        while self.is_invocation(at) {
+            let known = &self.known[(self.events[at as usize] / 2) as usize];
+            let unseen = over && known.makes != NONE && self.seen[known.makes as usize] == 0;
+            // On an unknown beginning a read decides what that was.
+            let fits =
+                known.is_read && step(self.state, known.op, Some(known.reply)) == Some(self.state);
+            if unseen || fits {
+                return Some(at);
+            }
+            at = self.next[at as usize];
+        }
+        None
+    }
+
+    /// Rule 2: the present value, and how many replies still show it, if it must not be left before
+    /// those are explained.
+    fn must_stay(&self) -> Option<(u32, u32)> {
+        if self.traits.numerals {
+            return None;
+        }
+        let value = self.values.find(self.state)?;
+        let (seen, made) = (self.seen[value as usize], self.made[value as usize]);
+        let again = 0 < made || (0 < self.wild && self.state.number().is_some());
+        (0 < seen && !again).then_some((value, seen))
+    }
+
+    /// Rule 4: an unknown outcome for whose sake something can come directly after it.
+    fn choose_unknown(&self, head: u32, from: u32) -> Option<(Choice, Value, bool)> {
+        if self.groups.is_empty() || self.must_stay().is_some() {
+            return None;
+        }
+        let mut end = head;
+        while self.is_invocation(end) {
+            end = self.next[end as usize];
+        }
+        let limit = self.time(end);
+        for index in from..self.groups.len() as u32 {
+            let group = &self.groups[index as usize];
+            let blind = matches!(group.op, Op::Put(_));
+            if group.invoked.get(group.taken).is_none_or(|&invoked| limit < invoked)
+                || (self.owes && blind)
+                || !self.is_wanted(head, group)
+            {
+                continue;
+            }
+            let after = step(self.state, group.op, None).expect("it may do whatever it does");
+            if after != self.state {
+                return Some((Choice::Unknown(index), after, false));
+            }
+        }
+        None
+    }
+
+    /// Whether something that may be next can depend on what the group makes.
+    fn is_wanted(&self, head: u32, group: &Group) -> bool {
+        if self.traits.loose || group.makes == NONE {
+            return true;
+        }
+        if self.seen[group.makes as usize] == 0 {
+            return false;
+        }
+        let mut at = head;
+        while self.is_invocation(at) {
+            if self.known[(self.events[at as usize] / 2) as usize].sees == group.makes {
+                return true;
+            }
+            at = self.next[at as usize];
+        }
+        false
+    }
+
+    fn take(&mut self, choice: Choice, after: Value, forced: bool) {
+        let (state, owes) = (self.state, self.owes);
+        self.path.push(Frame { choice, state, owes, forced });
+        match choice {
+            Choice::Known(at) => {
+                let number = self.events[at as usize] / 2;
+                let known = &self.known[number as usize];
+                uncount(&mut self.seen, known.sees, 1);
+                uncount(&mut self.made, known.makes, 1);
+                self.unlink(at);
+                self.unlink(self.reply_at[number as usize]);
+                self.set ^= hash(u64::from(number));
+            }
+            Choice::Unknown(index) => {
+                let group = &mut self.groups[index as usize];
+                self.set ^= hash(group_element(index, group.taken));
+                group.taken += 1;
+                uncount(&mut self.made, group.makes, 1);
+                self.wild -= u32::from(group.makes == NONE);
+            }
+        }
+        self.state = after;
+        self.owes = matches!(choice, Choice::Unknown(_));
+    }
+
+    /// Undoes choices up to the last that was one; where to go on there.
+    fn go_back(&mut self) -> Option<Cursor> {
+        loop {
+            let frame = self.path.pop()?;
+            self.state = frame.state;
+            self.owes = frame.owes;
+            let on = match frame.choice {
+                Choice::Known(at) => {
+                    let number = self.events[at as usize] / 2;
+                    let known = &self.known[number as usize];
+                    count(&mut self.seen, known.sees, 1);
+                    count(&mut self.made, known.makes, 1);
+                    // In the reverse order of `take`, or the links would not fit.
+                    self.link(self.reply_at[number as usize]);
+                    self.link(at);
+                    self.set ^= hash(u64::from(number));
+                    Cursor::Known(self.next[at as usize])
+                }
+                Choice::Unknown(index) => {
+                    let group = &mut self.groups[index as usize];
+                    group.taken -= 1;
+                    self.set ^= hash(group_element(index, group.taken));
+                    count(&mut self.made, group.makes, 1);
+                    self.wild += u32::from(group.makes == NONE);
+                    Cursor::Unknown(index + 1)
+                }
+            };
+            if !frame.forced {
+                return Some(on);
+            }
+        }
+    }
+
+    /// The hash of what is ordered and of the state it led to.
+    fn point(&self) -> u128 {
+        let (kind, content) = match self.state {
+            Value::Absent => (1, 0),
+            Value::Integer(number) => (2, number as u64),
+            Value::Numeral { number, spelling } => (3 | u64::from(spelling) << 8, number as u64),
+            Value::Bytes(fingerprint) => (4, fingerprint),
+            Value::Any => (5, 0),
+        };
+        let state = hash(content).wrapping_add(hash(!(kind | u64::from(self.owes) << 48)));
+        self.set ^ state.rotate_left(64)
+    }
+
+    /// Whether an event is an invocation that is not ordered; else it is a reply or the list's head.
+    fn is_invocation(&self, at: u32) -> bool {
+        self.events.get(at as usize).is_some_and(|event| event % 2 == 0)
+    }
+
+    /// The time of a reply; after the last, the end of time.
+    fn time(&self, at: u32) -> u64 {
+        self.events.get(at as usize).map_or(u64::MAX, |e| self.known[(e / 2) as usize].replied)
+    }
+
+    fn unlink(&mut self, at: u32) {
+        let (before, next) = (self.before[at as usize], self.next[at as usize]);
+        self.next[before as usize] = next;
+        self.before[next as usize] = before;
+    }
+
+    fn link(&mut self, at: u32) {
+        let (before, next) = (self.before[at as usize], self.next[at as usize]);
+        self.next[before as usize] = at;
+        self.before[next as usize] = at;
+    }
+}
+
+/// The one value that must be there for this reply.
+fn sees(op: Op, reply: Reply) -> Option<Value> {
+    match (op, reply) {
+        (Op::Get, Reply::Value(value)) => Some(value),
+        (Op::Create(_), Reply::Done) | (Op::Update(_) | Op::Delete, Reply::Refused) => {
+            Some(Value::Absent)
+        }
+        (Op::Cas { expect, .. }, Reply::Done) => Some(expect),
+        (Op::Cas { .. }, Reply::Mismatch(present)) => Some(present),
+        // Before the sum `by` there may be a 0 or nothing.
+        (Op::Incr(by), Reply::Integer(sum)) => {
+            sum.checked_sub(by).filter(|&number| number != 0).map(Value::Integer)
+        }
+        _ => None,
+    }
+}
+
+/// The value that is there after this reply, if it changed any.
+fn makes(op: Op, reply: Reply) -> Option<Value> {
+    match (op, reply) {
+        (_, Reply::Integer(sum)) => Some(Value::Integer(sum)),
+        (Op::Delete, Reply::Done) => Some(Value::Absent),
+        (_, Reply::Done) => made_if_it_happened(op),
+        _ => None,
+    }
+}
+
+/// What an unknown outcome would leave, if that is one value only.
+fn made_if_it_happened(op: Op) -> Option<Value> {
+    match op {
+        Op::Put(value) | Op::Create(value) | Op::Update(value) | Op::Cas { value, .. } => {
+            Some(value)
+        }
+        Op::Delete => Some(Value::Absent),
+        Op::Get | Op::Incr(_) => None,
+    }
+}
+
+fn traits(known: &[Known], unknown: &[(Op, u64)]) -> Traits {
+    let mut traits = Traits { plain: true, ..Traits::default() };
+    let mut note = |op: Op, reply: Option<Reply>| {
+        traits.plain &= matches!(op, Op::Get | Op::Put(_));
+        traits.loose |= match reply {
+            None => !matches!(op, Op::Put(_)),
+            Some(reply) => sees(op, reply).is_none() && !matches!(op, Op::Put(_)),
+        };
+        let values = match op {
+            Op::Put(value) | Op::Create(value) | Op::Update(value) => [value, Value::Absent],
+            Op::Cas { expect, value } => [expect, value],
+            _ => [Value::Absent; 2],
+        };
+        let shown = match reply {
+            Some(Reply::Value(value) | Reply::Mismatch(value)) => value,
+            _ => Value::Absent,
+        };
+        let is_numeral = |value: &Value| matches!(value, Value::Numeral { .. });
+        traits.numerals |= values.iter().chain([&shown]).any(is_numeral);
+    };
+    known.iter().for_each(|it| note(it.op, Some(it.reply)));
+    unknown.iter().for_each(|(op, _)| note(*op, None));
+    traits
+}
+
+/// The unknown outcomes that may matter, equal ones together (rule 4).
+fn groups(known: &[Known], unknown: Vec<(Op, u64)>, values: &mut Values) -> Vec<Group> {
+    if unknown.is_empty() {
+        return Vec::new();
+    }
+    // Values that some reply or condition tells from others.
+    let mut telling: HashSet<Value> = HashSet::new();
+    let (mut presence, mut increments) = (false, false);
+    for it in known {
+        telling.extend(sees(it.op, it.reply));
+        increments |= matches!(it.op, Op::Incr(_));
+        presence |= matches!(
+            (it.op, it.reply),
+            (Op::Create(_) | Op::Incr(_) | Op::Cas { .. }, Reply::Refused)
+                | (Op::Update(_) | Op::Delete, Reply::Done)
+        );
+    }
+    for (op, _) in &unknown {
+        match *op {
+            Op::Create(_) => _ = telling.insert(Value::Absent),
+            Op::Cas { expect, .. } => _ = telling.insert(expect),
+            Op::Update(_) => presence = true,
+            Op::Incr(_) => increments = true,
+            Op::Get | Op::Put(_) | Op::Delete => {}
+        }
+    }
+    let matters = |op: Op| match made_if_it_happened(op) {
+        Some(value) => {
+            presence || telling.contains(&value) || (increments && value.number().is_some())
+        }
+        None => true,
+    };
+    let mut groups: Vec<Group> = Vec::new();
+    let mut places: HashMap<Op, usize> = HashMap::new();
+    for (op, invoked) in unknown.into_iter().filter(|(op, _)| matters(*op)) {
+        let place = *places.entry(op).or_insert(groups.len());
+        if place == groups.len() {
+            let makes = made_if_it_happened(op).map_or(NONE, |value| values.number(value));
+            groups.push(Group { op, makes, invoked: Vec::new(), taken: 0 });
+        }
+        groups[place].invoked.push(invoked);
+    }
+    groups.iter_mut().for_each(|group| group.invoked.sort_unstable());
+    groups
+}
+
+fn events(known: &[Known]) -> Vec<u32> {
+    assert!(known.len() < (NONE / 2) as usize, "so many operations do not fit in memory");
+    let mut events: Vec<u32> = (0..2 * known.len() as u32).collect();
+    events.sort_unstable_by_key(|&event| {
+        let known = &known[(event / 2) as usize];
+        // At one time invocations come first: they overlap with what ends then.
+        let (time, is_reply) = if event % 2 == 0 { (known.invoked, 0) } else { (known.replied, 1) };
+        (time, is_reply, event)
+    });
+    events
+}
+
+fn count(counts: &mut [u32], value: u32, by: u32) {
+    if value != NONE {
+        counts[value as usize] += by;
+    }
+}
+
+fn uncount(counts: &mut [u32], value: u32, by: u32) {
+    if value != NONE {
+        counts[value as usize] -= by;
+    }
+}
+
+/// The values that occur in replies, numbered.
+#[derive(Default)]
+struct Values {
+    numbers: HashMap<Value, u32, BuildHasherDefault<Same>>,
+}
+
+impl Values {
+    fn number(&mut self, value: Value) -> u32 {
+        let next = self.numbers.len() as u32;
+        *self.numbers.entry(value).or_insert(next)
+    }
+
+    fn find(&self, value: Value) -> Option<u32> {
+        self.numbers.get(&value).copied()
+    }
+
+    fn len(&self) -> usize {
+        self.numbers.len()
+    }
+}
+
+/// Number of the `taken`th of a group, as an element of the set of what is ordered.
+fn group_element(group: u32, taken: usize) -> u64 {
+    1 << 63 | u64::from(group) << 32 | taken as u64
+}
+
+/// Spreads a number over 128 bits (the finalizer of SplitMix64, twice).
+fn hash(number: u64) -> u128 {
+    let mix = |number: u64| {
+        let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        number ^ (number >> 31)
+    };
+    let low = mix(number.wrapping_add(0x9e37_79b9_7f4a_7c15));
+    let high = mix(low ^ number.rotate_left(32).wrapping_mul(0xd6e8_feb8_6659_fd93));
+    u128::from(high) << 64 | u128::from(low)
+}
+
+/// A hasher for what is spread already, or is mixed here in a few instructions.
+#[derive(Default)]
+struct Same(u64);
+
+impl Hasher for Same {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|&byte| self.write_u64(u64::from(byte)));
+    }
+
+    fn write_u32(&mut self, number: u32) {
+        self.write_u64(u64::from(number));
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = (self.0.rotate_left(5) ^ number).wrapping_mul(0x517c_c1b7_2722_0a95);
+        self.0 ^= self.0 >> 29;
+    }
+
+    fn write_i64(&mut self, number: i64) {
+        self.write_u64(number as u64);
+    }
+
+    fn write_isize(&mut self, number: isize) {
+        self.write_u64(number as u64);
+    }
+
+    fn write_u128(&mut self, number: u128) {
+        self.0 = number as u64;
+    }
+}
