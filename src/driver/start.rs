@@ -10,7 +10,7 @@ use rand::TryRng;
 use rand::rngs::SysRng;
 
 use crate::config::Config;
-use crate::paxos::{Effects, Node, NodeConfig, Slot, Value};
+use crate::paxos::{Batch, Effects, Node, NodeConfig, Recovered, Slot, Value};
 use crate::store::Store;
 use crate::trace;
 use crate::wal::{Identity, Options, Wal};
@@ -42,6 +42,10 @@ impl Server {
         let (wal, recovered) =
             Wal::open(&config.data_dir, identity, options, wake, &mut report_progress())?;
 
+        check_numbers(&recovered)?;
+        for entry in &recovered.tail {
+            check_value(entry.slot, &entry.value.0)?;
+        }
         let store = replay(&wal, recovered.first_unchosen, &config)?;
         let now = clock();
         let node_config = NodeConfig {
@@ -117,6 +121,30 @@ impl Server {
     }
 }
 
+/// The log's checksums are right, or it would not have been opened. Values that nobody here has written
+/// are refused all the same: behind this place nobody expects them.
+fn check_value(slot: Slot, value: &[u8]) -> Result<(), ServeError> {
+    match Batch::decode(value) {
+        Some(_) => Ok(()),
+        None => Err(ServeError::LogForeign { what: format!("slot {} holds no batch", slot.0) }),
+    }
+}
+
+/// As `check_value`: counting on from the end of a number's range would overflow. `wire` lets no such
+/// number in.
+fn check_numbers(recovered: &Recovered) -> Result<(), ServeError> {
+    const MAX: u64 = 1 << 62;
+    let rounds = [recovered.promised.round, recovered.own_ballot.round];
+    let last = recovered.tail.last().map_or(Slot(0), |entry| entry.slot);
+    let slots = [recovered.first_unchosen.0, last.0];
+    match rounds.into_iter().chain(slots).find(|number| MAX <= *number) {
+        Some(number) => Err(ServeError::LogForeign {
+            what: format!("a slot or a round is {number}, which is out of all range"),
+        }),
+        None => Ok(()),
+    }
+}
+
 /// Brings the store to where the log says that all is chosen.
 fn replay(wal: &Wal, first_unchosen: Slot, config: &Config) -> Result<Store, ServeError> {
     let mut store = Store::new();
@@ -130,6 +158,7 @@ fn replay(wal: &Wal, first_unchosen: Slot, config: &Config) -> Result<Store, Ser
     let mut slot = Slot::FIRST;
     while slot < first_unchosen {
         let (_, value) = wal.read(slot).ok_or(ServeError::SlotMissing { slot: slot.0 })?;
+        check_value(slot, value)?;
         store.apply(slot, &Value(Arc::from(value)), &mut applied);
         applied.clear();
         slot = slot.next();
