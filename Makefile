@@ -9,8 +9,9 @@ UNITDIR ?= $(LIBDIR)/systemd/system
 SYSUSERSDIR ?= $(LIBDIR)/sysusers.d
 EXPERIMENT ?= failover
 QUICK ?=
+SEED ?=
 
-.PHONY: help build demo test check fix mininet-experiment notebooks install uninstall clean
+.PHONY: help build demo test torture fuzz check fix mininet-experiment notebooks install uninstall clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed 's/:.*## /|/' | \
@@ -24,6 +25,12 @@ demo: build ## three nodes on this machine, and a leader that dies
 
 test: ## all that checks the project; as root with Mininet
 	@scripts/test.sh
+
+torture: build ## real nodes under random faults: SECONDS=180 SEED=
+	@scripts/torture.sh $(or $(SECONDS),180) $(SEED)
+
+fuzz: ## all that reads bytes, steered by coverage: SECONDS=60
+	@scripts/fuzz.sh $(or $(SECONDS),60)
 
 check: ## formatting and lints, edits nothing
 	@scripts/check.sh
