@@ -343,7 +343,8 @@ class Torture:
             self._at(self.cluster.now_s() + for_s, node.free_disk)
             return f"full disk n{number}{leads} for {for_s:.1f} s"
         if kind == "stop":
-            node.end(signal.SIGTERM, 0)
+            # Before it serves it may not yet watch for signals, and then this one just ends it.
+            node.end(signal.SIGTERM, 0, *(() if node.life.serving else (-signal.SIGTERM,)))
             node.restart_in(for_s)
             return f"stop n{number}{leads}, start after {for_s:.1f} s"
         node.end(signal.SIGKILL, -signal.SIGKILL)

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from torture_places import before_exec, fill
 
 DISK_FAILED = 74
+NO_ROOM = b"no room for the log segment"
 SERVING = b"serving as"
 # What a log must never say.
 BROKEN = re.compile(rb"panicked at|broken invariant|assertion .*failed|BUG|memory allocation of")
@@ -69,7 +70,8 @@ class Node:
         if self.cluster.traces:
             trace = self.cluster.run_dir / "traces" / f"n{self.number}-{self.lives}.trace"
             command += ["--trace", str(trace)]
-        expected, strained = {}, ""
+        # A disk that is still full is so for the next life, too.
+        expected, strained = ({DISK_FAILED: NO_ROOM} if self.ballast else {}), ""
         if fail_sync or slow_ms:
             how = f"error=EIO:when={fail_sync}" if fail_sync else f"delay_exit={slow_ms * 1000}"
             calls = self.cluster.run_dir / "logs" / f"n{self.number}-{self.lives}.strace"
@@ -78,7 +80,7 @@ class Node:
             command = [*strace, "-e", f"inject=fdatasync:{how}", "-o", str(calls), *command]
             strained = "slow disk" if slow_ms else ""
             if fail_sync:
-                expected = {DISK_FAILED: b"Input/output error"}
+                expected[DISK_FAILED] = b"Input/output error"
         with open(self.log, "ab") as log:
             offset = log.tell()
             process = self.cluster.place.popen(
@@ -182,7 +184,7 @@ class Node:
         """No room for another segment: the node must say so and end, or wait it out."""
         self.ballast = fill(self.home)
         if self.life:
-            self.life.expected[DISK_FAILED] = b"no room for the log segment"
+            self.life.expected[DISK_FAILED] = NO_ROOM
 
     def free_disk(self):
         """Room again."""
