@@ -24,6 +24,8 @@ class Experiment:
     segment_mib: int
     sync: bool
     node_traces: bool
+    # Whether clients record what `loggos check` judges (about 20 bytes an operation).
+    histories: bool
     # The load: connections, how many operations each has under way, and after how long without a
     # reply it asks another node. `rate` operations a second over all of them (None: as fast as
     # replies come), or one run of the load for each of `rates`, `repeats` times over.
@@ -78,6 +80,7 @@ FAILOVER = Experiment(
     segment_mib=64,
     sync=True,
     node_traces=True,
+    histories=True,
     clients=16,
     in_flight=1,
     op_timeout_ms=1000,

@@ -5,7 +5,8 @@
 
 Needs root, Mininet, and the built binary; `make mininet-experiment` sees to all of it and draws the
 figures afterwards. Exit codes: 0 the run is good, 1 it failed, 2 wrong use, 5 an acknowledged
-operation was lost or took effect twice, 128 + n interrupted by signal n.
+operation was lost or took effect twice, or `loggos check` found the histories or traces wrong,
+128 + n interrupted by signal n.
 """
 
 import argparse

@@ -13,8 +13,10 @@ import time
 import traceback
 from pathlib import Path
 
+import judge
 import sandbox
 from faults import Schedule
+from judge import CheckFailed
 from links import Links
 from sandbox import Interrupted
 from systems.loggos import Loggos
@@ -25,10 +27,6 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 BENCH_GRACE_S = 60
 AGREE_S = 20
 CHECK_FAILED = 5
-
-
-class CheckFailed(Exception):
-    """The load generator found an acknowledged operation lost, or one that took effect twice."""
 
 
 class Progress:
@@ -74,8 +72,9 @@ def run(experiment, binary, run_dir):
     environment = describe_machine(binary, run_dir)
     error = None
     parts = []
+    verdicts = []
     try:
-        code = play(experiment, binary, run_dir, environment, parts, progress)
+        code = play(experiment, binary, run_dir, environment, parts, verdicts, progress)
     except Interrupted as signal:
         code, error = 128 + signal.number, f"interrupted by {signal}"
     except CheckFailed as failure:
@@ -85,6 +84,15 @@ def run(experiment, binary, run_dir):
         (run_dir / "failure.txt").write_text(traceback.format_exc())
     finally:
         take_down(parts)
+    if code in (0, CHECK_FAILED):
+        # Now that all have ended, their files are whole.
+        try:
+            judge.whole_run(binary, run_dir, verdicts, progress.say)
+        except CheckFailed as failure:
+            code, error = CHECK_FAILED, error or str(failure)
+        except Exception as failure:
+            code, error = code or 1, error or str(failure)
+    write_json(run_dir / "check.json", verdicts)
     environment["commands"] = [command.as_json() for command in environment.get("commands", [])]
     write_json(run_dir / "environment.json", environment)
     write_json(run_dir / "outcome.json", {"ok": error is None, "error": error})
@@ -98,7 +106,7 @@ def run(experiment, binary, run_dir):
     return code
 
 
-def play(experiment, binary, run_dir, environment, parts, progress):
+def play(experiment, binary, run_dir, environment, parts, verdicts, progress):
     """The run itself. Adds to `parts` whatever must be taken down, as soon as there is any."""
     started = time.monotonic()
     star = Star(experiment.nodes, experiment.client_hosts, experiment.congestion_control)
@@ -117,7 +125,7 @@ def play(experiment, binary, run_dir, environment, parts, progress):
         system.start(node)
     system.wait_ready()
     progress.say(f"  {experiment.nodes} nodes are up, n{system.leader()} leads; {links.backend}")
-    load(experiment, system, links, run_dir, progress)
+    load(experiment, system, links, run_dir, verdicts, progress)
     write_json(run_dir / "status" / "end.json", system.wait_equal(AGREE_S))
     system.stop()
     progress.say(f"  all nodes agree and ended cleanly, {time.monotonic() - started:.0f} s in all")
@@ -133,7 +141,7 @@ def take_down(parts):
             print(f"  cleaning up: {error}", file=sys.stderr)
 
 
-def load(experiment, system, links, run_dir, progress):
+def load(experiment, system, links, run_dir, verdicts, progress):
     """Puts the load on the cluster, and carries out the schedule meanwhile."""
     if not experiment.rates:
         schedule = Schedule(experiment.schedule, system, links, run_dir / "faults.jsonl")
@@ -146,11 +154,17 @@ def load(experiment, system, links, run_dir, progress):
             name = f"bench-{rate:06d}-{repeat}"
             progress.say(f"  repeat {repeat} of {experiment.repeats}: {rate:,} operations/s")
             seed = experiment.seed + 1000 * repeat
-            one_load(experiment, system, progress, name, rate, seed, nothing)
+            labels = one_load(experiment, system, progress, name, rate, seed, nothing)
+            if experiment.histories:
+                # One by one, and then away with them: together they would be very large.
+                paths = [system.history(label) for label in labels]
+                judge.files(system.binary, paths, verdicts)
+                for path in paths:
+                    path.unlink()
 
 
 def one_load(experiment, system, progress, name, rate, seed, schedule):
-    """One load from its start to the load generators' exit."""
+    """One load from its start to the load generators' exit; returns their labels."""
     total_s = experiment.warmup_s + experiment.duration_s
     benches = system.bench(rate, seed, name, trace=not experiment.rates)
     begin = time.monotonic()
@@ -182,6 +196,7 @@ def one_load(experiment, system, progress, name, rate, seed, schedule):
         time.sleep(max(wait, 0))
     if schedule.pending:
         raise RuntimeError(f"the load ended before {len(schedule.pending)} events of the schedule")
+    return list(benches)
 
 
 def describe_machine(binary, run_dir):

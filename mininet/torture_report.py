@@ -2,6 +2,7 @@
 
 import itertools
 import struct
+import textwrap
 from collections import Counter
 
 from torture_plan import KINDS
@@ -96,7 +97,9 @@ def summary(run):
         lines.append(f"  gaps         none above {GAP_TOLD_S} s")
     lines.append("")
     for violation in run["violations"]:
-        lines.append(f"  VIOLATION: {violation}")
+        lines += textwrap.wrap(
+            f"VIOLATION: {violation}", 79, initial_indent="  ", subsequent_indent="    "
+        )
     verdict = "FAILED" if run["violations"] else "passed"
     lines.append(f"  {verdict}; again: make torture SECONDS={plan.seconds:g} SEED={plan.seed}")
     return lines

@@ -13,7 +13,10 @@ pub mod client;
 pub mod config;
 pub mod driver;
 pub mod limits;
+pub mod mutants;
 pub mod paxos;
+#[cfg(feature = "sim")]
+pub mod sim;
 pub mod store;
 pub mod trace;
 pub mod wal;

@@ -72,7 +72,8 @@ pub enum Kind {
     Synced = 22,
     /// This node knows more slots to be chosen. `a`: first unchosen slot now, `b`: before.
     Chosen = 23,
-    /// A slot was applied. `a`: slot, `aux`: commands.
+    /// A slot was applied. `a`: slot, `aux`: commands, `b`: low half of the store's digest after it,
+    /// `c`: xxh3-64 of the value that was chosen. (Traces of earlier builds have 0 in both.)
     Applied = 24,
     /// The reply to a command was handed to the client's connection. `a`: session, `b`: sequence
     /// number, `c`: slot.
@@ -83,6 +84,32 @@ pub enum Kind {
     ClientOperation = 40,
     /// A lab's fault, written by the experiment's tooling. `aux`: number of the event in the schedule.
     Fault = 60,
+}
+
+impl Kind {
+    /// The kind with this number. `None`: a kind of a later release.
+    pub fn of(number: u16) -> Option<Kind> {
+        use Kind::*;
+        let all = [
+            NodeStarted,
+            NodeStopped,
+            LeaderChanged,
+            ScoutStarted,
+            Adopted,
+            Preempted,
+            PeerUp,
+            PeerDown,
+            RequestReceived,
+            Proposed,
+            Synced,
+            Chosen,
+            Applied,
+            RequestReplied,
+            ClientOperation,
+            Fault,
+        ];
+        all.into_iter().find(|kind| *kind as u16 == number)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -143,6 +170,39 @@ impl Event {
     }
 }
 
+/// The records of a trace file, and who wrote it; or why it is none. Kinds that are not known here
+/// are left out, and a last record that is cut short.
+pub fn read(bytes: &[u8]) -> Result<(Source, Vec<Event>), String> {
+    let Some(header) = bytes.get(..HEADER_SIZE).filter(|header| header.starts_with(&MAGIC)) else {
+        return Err("it is no trace (no LOGGTRAC at its begin)".to_owned());
+    };
+    let u16_at = |at: usize| u16::from_le_bytes(header[at..at + 2].try_into().expect("2 bytes"));
+    let u32_at = |at: usize| u32::from_le_bytes(header[at..at + 4].try_into().expect("4 bytes"));
+    if u32_at(8) != VERSION || u32_at(12) != RECORD_SIZE as u32 {
+        return Err(format!("it has format {}; this program reads {VERSION}", u32_at(8)));
+    }
+    let source = match u16_at(16) {
+        1 => Source::Node(u16_at(18)),
+        2 => Source::Client,
+        other => return Err(format!("nobody knows its source {other}")),
+    };
+    Ok((source, bytes[HEADER_SIZE..].chunks_exact(RECORD_SIZE).filter_map(decode).collect()))
+}
+
+fn decode(record: &[u8]) -> Option<Event> {
+    let u16_at = |at: usize| u16::from_le_bytes(record[at..at + 2].try_into().expect("2 bytes"));
+    let u64_at = |at: usize| u64::from_le_bytes(record[at..at + 8].try_into().expect("8 bytes"));
+    Some(Event {
+        time_ns: u64_at(0),
+        kind: Kind::of(u16_at(8))?,
+        node: u16_at(10),
+        aux: u32::from_le_bytes(record[12..16].try_into().expect("4 bytes")),
+        a: u64_at(16),
+        b: u64_at(24),
+        c: u64_at(32),
+    })
+}
+
 /// Writes a trace file through a buffer. What is buffered at a kill -9 is lost, so `flush` is called
 /// when there is time for it.
 pub struct Writer {
@@ -201,7 +261,7 @@ pub fn wall_ns() -> u64 {
 }
 
 /// Wall clock and monotonic clock of one moment, and by how much they may be apart.
-fn clock_pair() -> (u64, u64, u64) {
+pub fn clock_pair() -> (u64, u64, u64) {
     let before = monotonic_ns();
     let wall = wall_ns();
     let after = monotonic_ns();
@@ -233,6 +293,24 @@ mod tests {
         expected[24] = 5;
         expected[32..40].copy_from_slice(&[8, 7, 6, 5, 4, 3, 2, 1]);
         assert_eq!(event.encode(), expected);
+        assert_eq!(decode(&expected), Some(event));
+        expected[8] = 99;
+        assert_eq!(decode(&expected), None, "of a later release");
+    }
+
+    #[test]
+    fn what_is_no_trace_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("t");
+        Writer::create(&path, Source::Client).unwrap();
+        let good = std::fs::read(&path).unwrap();
+        assert_eq!(read(&good), Ok((Source::Client, Vec::new())));
+        assert!(read(&good[..63]).is_err());
+        for (at, what) in [(0, "no trace"), (8, "format"), (16, "source")] {
+            let mut bad = good.clone();
+            bad[at] = 9;
+            assert!(read(&bad).unwrap_err().contains(what));
+        }
     }
 
     #[test]
@@ -246,5 +324,11 @@ mod tests {
         assert_eq!(bytes.len(), HEADER_SIZE + RECORD_SIZE);
         assert_eq!(&bytes[..8], b"LOGGTRAC");
         assert_eq!(u16::from_le_bytes([bytes[18], bytes[19]]), 9);
+        // One that was cut short by a kill -9 is left out.
+        for size in [bytes.len(), bytes.len() - 1] {
+            let (source, events) = read(&bytes[..size]).unwrap();
+            assert_eq!(source, Source::Node(9));
+            assert_eq!(events.len(), (size - HEADER_SIZE) / RECORD_SIZE);
+        }
     }
 }

@@ -106,7 +106,7 @@ fn help_is_a_manual() {
     let all = help(&["--help"]);
     let commands = [
         "serve", "get", "put", "create", "update", "delete", "cas", "incr", "scan", "shell",
-        "status", "bench", "demo", "wal",
+        "status", "bench", "check", "demo", "wal",
     ];
     for command in commands {
         assert!(all.contains(&format!("  {command} ")), "{command}");

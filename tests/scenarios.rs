@@ -4,16 +4,18 @@
 //! Messages take 1 ms, syncs 1 ms, a heartbeat round (the election timeout) 100 ms, and node 1 ends
 //! its first round first. The commands are listed at `Play::command`.
 
-mod cluster;
-
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use cluster::{Cluster, Reply, Settings};
-use loggos::paxos::{Member, NodeId, Roles, SessionId};
+use loggos::paxos::{Command, NodeId, Roles, SessionId};
+use loggos::sim::{self, Cluster, Reply, Settings};
+use loggos::store;
+use loggos::wire::kv;
 
 const TIMEOUT_US: u64 = 100_000;
+/// Sessions that clients find open: a scenario writes less often.
+const SESSIONS: u64 = 32;
 
 #[test]
 fn scenarios_come_out_as_written() {
@@ -148,7 +150,7 @@ impl Play {
                 let len = self.sessions.len() as u64 + 1;
                 let session = *self.sessions.entry((*text).to_owned()).or_insert(len);
                 for node in nodes.split(',') {
-                    let command = cluster::command(session, 1, text.as_bytes());
+                    let command = write(session, text);
                     if !cluster.command(id(node)?, command, session) {
                         return Err(format!("{node} does not run"));
                     }
@@ -213,7 +215,7 @@ impl Play {
 
     fn build(&mut self, words: &[&str]) -> Result<Cluster, String> {
         let mut settings = Settings {
-            members: Vec::new(),
+            roles: Vec::new(),
             phase1: None,
             phase2: None,
             election_timeout_us: TIMEOUT_US,
@@ -224,10 +226,12 @@ impl Play {
             stall_us: (2 * TIMEOUT_US, 2 * TIMEOUT_US),
             dial_us: (1000, 1000),
             learn_values_max: 100,
+            segment_size: 64 * 1024,
+            drift_ppm_max: 0,
             random_start: false,
             first_leader: 1,
+            sessions_open: SESSIONS,
         };
-        let mut roles = Vec::new();
         for word in words {
             let only = |acceptor, leader, replica| Roles { acceptor, leader, replica };
             match (word.split_once('='), *word) {
@@ -237,15 +241,15 @@ impl Play {
                 }
                 (Some(("lead", node)), _) => settings.first_leader = id(node)?.0,
                 (Some(("timeout", time)), _) => settings.request_timeout_us = millis(time)?,
-                (None, "A") => roles.push(only(true, false, false)),
-                (None, "L") => roles.push(only(false, true, false)),
-                (None, "R") => roles.push(only(false, false, true)),
-                (None, n) => roles = vec![Roles::ALL; n.parse().map_err(|_| "a number of nodes")?],
+                (None, "A") => settings.roles.push(only(true, false, false)),
+                (None, "L") => settings.roles.push(only(false, true, false)),
+                (None, "R") => settings.roles.push(only(false, false, true)),
+                (None, n) => {
+                    settings.roles = vec![Roles::ALL; n.parse().map_err(|_| "a number of nodes")?];
+                }
                 _ => return Err(format!("{word}?")),
             }
         }
-        settings.members =
-            (1..).zip(roles).map(|(node, roles)| Member { node: NodeId(node), roles }).collect();
         let mut cluster = Cluster::new(settings, 1);
         cluster.trace.len_max = 1000;
         cluster.start_all();
@@ -260,7 +264,7 @@ impl Play {
         self.sessions.insert(text.to_owned(), session);
         let cluster = self.cluster.as_mut().expect("built");
         for node in nodes.split(',') {
-            let command = cluster::command(session, 1, text.as_bytes());
+            let command = write(session, text);
             cluster.command(id(node)?, command, session);
         }
         let done = |reply: &Reply| matches!(reply, Reply::Done { id, .. } if id.session == SessionId(session));
@@ -306,11 +310,18 @@ impl Play {
     fn log(&self) -> Vec<String> {
         let cluster = self.cluster.as_ref().expect("built");
         let told = cluster.replicas().into_iter().map(|id| {
-            let machine = &cluster.hosts[&id].machine;
-            format!("  {id} slots below {}: {}", machine.applied_end, machine.words.join(" "))
+            let end = cluster.hosts[&id].applied_end;
+            format!("  {id} slots below {end}: {}", cluster.words(end).join(" "))
         });
         told.collect()
     }
+}
+
+/// The only command of a session: it puts the key `text`.
+fn write(session: u64, text: &str) -> Command {
+    assert!(session <= SESSIONS);
+    let put = store::Command::Put { key: text.as_bytes(), value: b"1" };
+    sim::command(session, 1, 1, &kv::encode_command(&put))
 }
 
 fn id(word: &str) -> Result<NodeId, String> {

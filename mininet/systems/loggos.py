@@ -226,9 +226,15 @@ class Loggos:
                 command.append("--check")
             if trace:
                 command += ["--trace", str(self.run_dir / "traces" / f"{label}.trace")]
+            if experiment.histories:
+                command += ["--history", str(self.history(label))]
             with open(self.run_dir / "logs" / f"{label}.log", "ab") as log:
                 started[label] = self._popen(host, command, stdout=log, stderr=log)
         return started
+
+    def history(self, label):
+        """Where a load generator records what its operations asked and were told."""
+        return self.run_dir / "traces" / f"{label}.history"
 
     def log_tail(self, label):
         """The last lines of a log and where it is."""

@@ -1,7 +1,8 @@
 """Everything that one run can tell: `python -m loggos.analyse results/failover/RUN_ID`.
 
 Writes `summary.csv`, `summary.md` and `figures/` into the run's folder. Ends with 1 if the run
-itself failed, or if an acknowledged operation was lost or took effect twice.
+itself failed, if an acknowledged operation was lost or took effect twice, or if the histories are
+not linearizable.
 """
 
 import argparse
@@ -115,6 +116,7 @@ def verdict(run: Run) -> tuple[bool, str]:
         "unexpected": "values that nobody wrote",
     }
     problems += [f"{found[key]} {text}" for key, text in words.items() if found[key]]
+    problems += unsound(run)
     if problems:
         return False, "**Failed:** " + "; ".join(problems) + "."
     if found["lost"] is None:
@@ -125,6 +127,49 @@ def verdict(run: Run) -> tuple[bool, str]:
     )
 
 
+def unsound(run: Run) -> list[str]:
+    """What `loggos check` found to be wrong, or could not decide."""
+    problems = []
+    for one in run.verdicts:
+        histories, nodes = one["histories"], one["nodes"]
+        if histories["violated"]:
+            problems.append(f"the operations on {histories['violated']} keys have no order")
+        if histories["undecided"] or histories["cut_short"]:
+            problems.append("whether the histories are linearizable was not decided")
+        if nodes["problems"]:
+            problems.append(f"{nodes['problems']} disagreements in the nodes' traces")
+    return problems
+
+
+def judged(run: Run) -> str:
+    """What `loggos check` found, in a sentence, and for what is wrong the lines that show it."""
+    if not run.verdicts:
+        return "No history was recorded, so none was judged."
+
+    def total(part: str, key: str) -> int:
+        return sum(one[part][key] for one in run.verdicts)
+
+    lines = [
+        line for one in run.verdicts for each in one["histories"]["witnesses"] for line in each
+    ]
+    lines += [line for one in run.verdicts for line in one["nodes"]["examples"]]
+    if lines:
+        return "\n".join(["```text", *lines, "```"])
+    if unsound(run):
+        return "The histories were not decided."
+    sentences = [
+        f"Linearizable: {total('histories', 'operations'):,} operations on "
+        f"{total('histories', 'keys'):,} keys have an order, "
+        f"{total('histories', 'unknown'):,} of them without a reply."
+    ]
+    if total("nodes", "files"):
+        sentences.append(
+            f"Agreed: {total('nodes', 'compared'):,} slots were applied with the same value and "
+            f"result at two nodes or more; {total('nodes', 'ballots'):,} ballots led, in order."
+        )
+    return " ".join(sentences)
+
+
 def analyse(run: Run) -> bool:
     """Writes tables and figures into the run's folder; returns whether the run is sound."""
     figures = run.path / "figures"
@@ -133,6 +178,7 @@ def analyse(run: Run) -> bool:
         f"# {run.name}: {run.experiment.get('title', '')}".rstrip(": "),
         conditions(run),
         sentence,
+        judged(run),
     ]
     if run.experiment.get("rates"):
         table, knee = steady_points(run)
@@ -189,7 +235,14 @@ def analyse(run: Run) -> bool:
 def publish(run: Run) -> Path:
     """Copies the tables, figures and parameters of a reference run to the experiment's folder."""
     target = run.path.parent
-    names = ["summary.md", "summary.csv", "experiment.json", "environment.json", "faults.jsonl"]
+    names = [
+        "summary.md",
+        "summary.csv",
+        "experiment.json",
+        "environment.json",
+        "faults.jsonl",
+        "check.json",
+    ]
     for name in names:
         if (run.path / name).exists():
             shutil.copyfile(run.path / name, target / name)

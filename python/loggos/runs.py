@@ -4,6 +4,7 @@ experiment.json   every parameter of the experiment
 environment.json  machine, kernel, versions, commit, commands with their exit codes
 outcome.json      whether the run succeeded, and what failed if not
 faults.jsonl      a line for each event of the schedule, with the time it was measured to happen
+check.json        verdicts of `loggos check` on histories and traces
 bench*.json       the load generator's own report
 traces/*.trace    what nodes and clients recorded
 status/*.json     what the nodes said of themselves before and after
@@ -54,6 +55,12 @@ class Run:
         """The load generator's reports, each with the name of its file as `file`."""
         paths = sorted(self.path.glob("bench*.json"))
         return [{"file": path.stem, **json.loads(path.read_text())} for path in paths]
+
+    @cached_property
+    def verdicts(self) -> list[dict]:
+        """What `loggos check` found; empty where nothing was judged."""
+        path = self.path / "check.json"
+        return json.loads(path.read_text()) if path.exists() else []
 
     @property
     def name(self) -> str:

@@ -51,7 +51,7 @@ def write_trace(path: Path, node: int, records: list[tuple]) -> Path:
     return path
 
 
-def write_run(path: Path, per_second: int = 200, lost: int = 0) -> Path:
+def write_run(path: Path, per_second: int = 200, lost: int = 0, violated: int = 0) -> Path:
     """A failover run's folder."""
     at = lambda seconds: ORIGIN_NS + round(seconds * 1e9)  # noqa: E731
     nodes: dict[int, list[tuple]] = {node: [] for node in (1, 2, 3)}
@@ -131,6 +131,21 @@ def write_run(path: Path, per_second: int = 200, lost: int = 0) -> Path:
         "reads": {"ok": 0, "unknown": 0},
         "writes": {"ok": len(client), "unknown": 0},
     }
+    check = {
+        "histories": {
+            "files": 1,
+            "cut_short": 0,
+            "operations": len(client),
+            "unknown": 3,
+            "keys": 50,
+            "violated": violated,
+            "undecided": 0,
+            "witnesses": [["key k1", "  no order"]] * violated,
+        },
+        "nodes": {"files": 3, "ballots": 2, "slots": 9, "compared": 8, "problems": 0},
+    }
+    check["nodes"]["examples"] = []
+    (path / "check.json").write_text(json.dumps([check]))
     (path / "experiment.json").write_text(json.dumps(experiment))
     (path / "environment.json").write_text(json.dumps({"commit": "none", "machine": {"cores": 2}}))
     (path / "outcome.json").write_text(json.dumps({"ok": True}))

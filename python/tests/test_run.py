@@ -86,7 +86,10 @@ def test_spans_last_from_a_fault_to_its_end(run):
 
 def test_analyse_writes_tables_and_figures(run, capsys):
     assert analyse.main([str(run.path)]) == 0
-    assert "Lost: 0, duplicated: 0" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "Lost: 0, duplicated: 0" in out
+    assert "operations on 50 keys have an order, 3 of them without a reply" in out
+    assert "8 slots were applied" in out
     table = pd.read_csv(run.path / "summary.csv")
     assert table["downtime_ms"][1] == pytest.approx(150.2)
     for figure in ["timeline", "stages", "election-1"]:
@@ -98,6 +101,24 @@ def test_analyse_fails_where_something_was_lost(tmp_path, capsys):
     path = synthetic.write_run(tmp_path / "failover" / "20260101-000001", per_second=50, lost=2)
     assert analyse.main([str(path)]) == 1
     assert "2 acknowledged operations lost" in capsys.readouterr().out
+
+
+def test_analyse_fails_where_a_history_has_no_order(tmp_path, capsys):
+    path = synthetic.write_run(tmp_path / "failover" / "20260101-000004", 50, violated=1)
+    assert analyse.main([str(path)]) == 1
+    out = capsys.readouterr().out
+    assert "the operations on 1 keys have no order" in out
+    assert "```text\nkey k1\n  no order\n```" in out
+
+
+def test_analyse_says_where_nothing_was_judged(run, tmp_path):
+    # Runs of earlier releases have no check.json.
+    before = runs.Run(tmp_path, run.experiment)
+    assert analyse.judged(before) == "No history was recorded, so none was judged."
+    undecided = runs.Run(run.path, run.experiment, outcome={"ok": True})
+    undecided.verdicts[0]["histories"]["cut_short"] = 1
+    assert analyse.judged(undecided) == "The histories were not decided."
+    assert not analyse.verdict(undecided)[0]
 
 
 def test_analyse_fails_where_the_run_failed(tmp_path, capsys):

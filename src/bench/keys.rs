@@ -89,6 +89,17 @@ pub fn parse_stamp(value: &[u8]) -> Option<(u32, u64)> {
     Some((u32::try_from(parse_hex(&stamp[..8])?).ok()?, parse_hex(&stamp[8..])?))
 }
 
+/// Writes into a value, if there is room, who writes it.
+fn stamp(worker: u32, number: u64, value: &mut Vec<u8>) {
+    if VALUE_STAMP_SIZE <= value.len() {
+        let size = value.len();
+        value.clear();
+        push_hex(u64::from(worker), 8, value);
+        push_hex(number, 16, value);
+        value.resize(size, b'.');
+    }
+}
+
 fn push_hex(value: u64, digits: u32, out: &mut Vec<u8>) {
     for digit in (0..digits).rev() {
         out.push(b"0123456789abcdef"[(value >> (digit * 4)) as usize & 15]);
@@ -178,13 +189,7 @@ impl Generator {
             Operation::Read => codec::encode_into(&Query::Get { key }, bulk),
             Operation::Incr => codec::encode_into(&Command::Incr { key, by: 1 }, bulk),
             Operation::Put | Operation::Create => {
-                if VALUE_STAMP_SIZE <= self.value.len() {
-                    let size = self.value.len();
-                    self.value.clear();
-                    push_hex(u64::from(worker), 8, &mut self.value);
-                    push_hex(job.number, 16, &mut self.value);
-                    self.value.resize(size, b'.');
-                }
+                stamp(worker, job.number, &mut self.value);
                 let value = self.value.as_slice();
                 match job.operation {
                     Operation::Create => codec::encode_into(&Command::Create { key, value }, bulk),
@@ -192,6 +197,12 @@ impl Generator {
                 }
             }
         };
+    }
+
+    /// The value that `worker`'s write of this number puts or creates.
+    pub fn value(&mut self, worker: u32, number: u64) -> &[u8] {
+        stamp(worker, number, &mut self.value);
+        &self.value
     }
 
     fn choose(&mut self) -> u64 {

@@ -19,6 +19,7 @@ use crate::trace::{self, Event, Kind, monotonic_ns};
 use super::arrivals::Arrivals;
 use super::check::Check;
 use super::control::Control;
+use super::history::History;
 use super::keys::{Generator, Job, Key};
 use super::options::{Options, Target};
 use super::recorder::{Recorder, Window};
@@ -66,6 +67,7 @@ pub struct Load<'a> {
     check: Option<Check>,
     recorder: Option<Recorder>,
     trace: Option<trace::Writer>,
+    history: Option<History>,
     interrupted: Arc<AtomicBool>,
     next_tick_ns: u64,
 }
@@ -74,6 +76,7 @@ pub struct Load<'a> {
 pub struct Finished {
     pub recorder: Recorder,
     pub check: Option<Check>,
+    pub history: Option<History>,
     /// Arrivals of an open loop that found no free connection before the end.
     pub never_started: u64,
     pub interrupted: bool,
@@ -88,7 +91,7 @@ impl<'a> Load<'a> {
         generator: Generator,
         run: u64,
         seed: u64,
-        trace: Option<trace::Writer>,
+        (trace, history): (Option<trace::Writer>, Option<History>),
         interrupted: Arc<AtomicBool>,
     ) -> io::Result<Load<'a>> {
         let poll = Poll::new()?;
@@ -127,6 +130,7 @@ impl<'a> Load<'a> {
             check: options.check.then(|| Check::new(options)),
             recorder: None,
             trace,
+            history,
             interrupted,
             next_tick_ns: 0,
         })
@@ -196,6 +200,7 @@ impl<'a> Load<'a> {
         Ok(Finished {
             recorder: self.recorder.expect("made when the run began"),
             check: self.check,
+            history: self.history,
             never_started,
             interrupted: self.interrupted.load(Ordering::Relaxed),
             cpu_ns,
@@ -348,6 +353,12 @@ impl<'a> Load<'a> {
     /// Records what ended on one worker.
     fn take_ended(&mut self, at: usize, now_ns: u64) -> io::Result<()> {
         let worker = &mut self.workers[at];
+        if let Some(history) = self.history.as_mut().filter(|_| !worker.ended.is_empty()) {
+            let ended_ns = monotonic_ns();
+            for ended in &worker.ended {
+                history.end(worker.id, ended, ended_ns, &mut self.generator)?;
+            }
+        }
         for ended in worker.ended.drain(..) {
             let (job, outcome) = (&ended.job, ended.outcome);
             if let Some(recorder) = &mut self.recorder {

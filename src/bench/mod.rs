@@ -8,6 +8,7 @@
 mod arrivals;
 mod check;
 mod control;
+mod history;
 mod keys;
 mod link;
 mod load;
@@ -33,7 +34,7 @@ use crate::store::{Query, Reply, prefix_end};
 use crate::trace::{self, monotonic_ns, wall_ns};
 use crate::wire::client::Consistency;
 
-use check::{Check, Verdict};
+use history::History;
 use keys::{Generator, Key, Names};
 use load::{Load, nanos};
 use options::{Options, ReadConsistency};
@@ -77,6 +78,13 @@ pub fn run(
     let seed = options.seed.unwrap_or(run >> 1);
     let names = Names::new(run);
     let trace = open_trace(options.trace.as_deref())?;
+    let history = match options.history.as_deref() {
+        Some(path) => Some(
+            History::create(path, options, names.clone())
+                .map_err(|error| cannot_write(path, &error))?,
+        ),
+        None => None,
+    };
     // Fail now rather than after the load.
     if let Some(path) = options.json.as_deref().filter(|path| *path != Path::new("-")) {
         std::fs::write(path, "").map_err(|error| cannot_write(path, &error))?;
@@ -84,17 +92,26 @@ pub fn run(
 
     let nodes = find_nodes(options, addresses)?;
     let generator = Generator::new(options, names.clone(), seed);
-    let load = Load::new(options, nodes, generator, run, seed, trace, interrupted)
+    let load = Load::new(options, nodes, generator, run, seed, (trace, history), interrupted)
         .map_err(|error| Error::Unreachable(format!("cannot poll: {error}")))?;
     let interval_s = options.interval.as_secs_f64();
     let mut finished = load
         .run(|window: &Window| progress(&report::progress(window, interval_s)))
         .map_err(Error::Unreachable)?;
 
-    let verdict = match finished.check.take() {
-        Some(check) => Some(compare(check, &names, addresses)?),
-        None => None,
-    };
+    let history = finished.history.take();
+    let mut verdict = None;
+    if finished.check.is_some() || history.is_some() {
+        let from_ns = monotonic_ns();
+        let present = read_back(&names, addresses)?;
+        if let (Some(mut history), Some(path)) = (history, options.history.as_deref()) {
+            let written = history
+                .read_back(from_ns, monotonic_ns(), &present)
+                .and_then(|()| history.finish());
+            written.map_err(|error| cannot_write(path, &error))?;
+        }
+        verdict = finished.check.take().map(|check| check.verdict(&present));
+    }
     let setting = Setting {
         options,
         nodes: addresses,
@@ -150,8 +167,8 @@ fn find_nodes(options: &Options, addresses: &[SocketAddr]) -> Result<Nodes, Erro
     Ok(nodes)
 }
 
-/// Reads all keys of the run and lets the check judge.
-fn compare(check: Check, names: &Names, addresses: &[SocketAddr]) -> Result<Verdict, Error> {
+/// Reads all keys of the run.
+fn read_back(names: &Names, addresses: &[SocketAddr]) -> Result<BTreeMap<Key, Vec<u8>>, Error> {
     let mut client = Client::new(addresses, QUESTION_TIMEOUT);
     let failed = |why: String| Error::Unreachable(format!("the check cannot read: {why}"));
     let end = prefix_end(names.prefix());
@@ -172,7 +189,7 @@ fn compare(check: Check, names: &Names, addresses: &[SocketAddr]) -> Result<Verd
         }
         match next {
             Some(next) => from = next,
-            None => return Ok(check.verdict(&present)),
+            None => return Ok(present),
         }
     }
 }

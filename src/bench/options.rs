@@ -82,6 +82,10 @@ pub struct Options {
     /// Write one trace record for every operation that ended
     #[arg(long, value_name = "FILE")]
     pub trace: Option<PathBuf>,
+    /// Write what every operation asked and was told, for `loggos check`; the
+    /// keys are read once more at the end
+    #[arg(long, value_name = "FILE", verbatim_doc_comment)]
+    pub history: Option<PathBuf>,
     /// No progress on standard error
     #[arg(long, short = 'q')]
     pub quiet: bool,

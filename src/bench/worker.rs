@@ -60,6 +60,8 @@ pub struct Ended {
     pub outcome: OperationOutcome,
     pub observed: Observed,
     pub intended_ns: u64,
+    /// Nothing of it was sent before.
+    pub started_ns: u64,
     /// Of a read: 0 and 0.
     pub session: SessionId,
     pub seq: u64,
@@ -448,6 +450,7 @@ impl Worker {
             outcome,
             observed,
             intended_ns: op.intended_ns,
+            started_ns: op.started_ns,
             session: if read { SessionId::NONE } else { self.session.unwrap_or(SessionId::NONE) },
             seq: if read { 0 } else { op.number },
             node,

@@ -21,14 +21,19 @@
 //! assert!(matches!(linearizable(&history), Verdict::Violated(_)));
 //! ```
 
+pub mod file;
 mod model;
+pub mod nodes;
+pub mod run;
 mod search;
+mod shrink;
+mod timeline;
 
 #[cfg(test)]
 mod tests;
 
 pub use model::{Op, Reply, Value};
-pub use search::Search;
+use search::{Found, Search};
 
 /// What many clients did to many keys.
 #[derive(Clone, Debug, Default)]
@@ -153,26 +158,47 @@ pub enum Verdict {
     Undecided { key: Vec<u8> },
 }
 
-/// Operations of one key that cannot be put in any order.
+/// Few operations of one key that cannot be put in any order, whatever the others did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Witness {
     pub key: Vec<u8>,
     /// In the order in which they were invoked.
     pub operations: Vec<Operation>,
+    /// How many more may have taken effect at some time, and help nothing.
+    pub others: usize,
+    /// How many operations the key had.
+    pub of: usize,
+}
+
+impl Witness {
+    /// The witness for people, a line each, within 80 columns.
+    pub fn lines(&self) -> Vec<String> {
+        timeline::lines(self)
+    }
 }
 
 /// Judges a history; of several violated keys the one that was named first.
 pub fn linearizable(history: &History) -> Verdict {
     let mut undecided = None;
     for (number, operations) in (0..).zip(history.by_key()) {
-        let key = || history.name(number).to_vec();
-        match Search::new(history.start(), &operations).run(search::budget(operations.len())) {
-            search::Found::Order => {}
-            search::Found::NoOrder => {
-                return Verdict::Violated(Witness { key: key(), operations });
-            }
-            search::Found::GivenUp => undecided = undecided.or_else(|| Some(key())),
+        let key = history.name(number);
+        match judge_key(key, history.start(), &operations) {
+            Verdict::Linearizable => {}
+            Verdict::Violated(witness) => return Verdict::Violated(witness),
+            verdict @ Verdict::Undecided { .. } => undecided = undecided.or(Some(verdict)),
         }
     }
-    undecided.map_or(Verdict::Linearizable, |key| Verdict::Undecided { key })
+    undecided.unwrap_or(Verdict::Linearizable)
+}
+
+/// Judges the operations of one key, which held `start` before them.
+fn judge_key(key: &[u8], start: Value, operations: &[Operation]) -> Verdict {
+    let mut search = Search::new(start, operations);
+    match search.run(search::budget(operations.len())) {
+        Found::Order => Verdict::Linearizable,
+        Found::GivenUp => Verdict::Undecided { key: key.to_vec() },
+        Found::NoOrder => {
+            Verdict::Violated(shrink::witness(key, start, operations, search.furthest()))
+        }
+    }
 }

@@ -95,6 +95,7 @@ pub struct Search {
     path: Vec<Frame>,
     /// The latest reply that no order came past.
     furthest: u64,
+    entered: u64,
 }
 
 /// What can occur on a key, and which rules therefore hold.
@@ -106,6 +107,8 @@ struct Traits {
     loose: bool,
     /// A number that is spelled otherwise: increments may see several values.
     numerals: bool,
+    /// Only get and increments of one sign: no value ever comes back.
+    one_way: bool,
 }
 
 struct Frame {
@@ -193,12 +196,12 @@ impl Search {
             visited: HashSet::default(),
             path: Vec::new(),
             furthest: 0,
+            entered: 0,
         }
     }
 
     /// Searches until there is an order, or none is left, or `budget` points have been entered.
     pub fn run(&mut self, budget: u64) -> Found {
-        let mut left = budget;
         let mut cursor = Cursor::Start;
         loop {
             let head = self.next[self.events.len()];
@@ -206,10 +209,10 @@ impl Search {
                 return Found::Order;
             }
             if let Some((choice, after, forced)) = self.choose(head, cursor) {
-                if left == 0 {
+                if self.entered == budget {
                     return Found::GivenUp;
                 }
-                left -= 1;
+                self.entered += 1;
                 self.take(choice, after, forced);
                 if forced || self.visited.insert(self.point()) {
                     cursor = Cursor::Start;
@@ -227,6 +230,11 @@ impl Search {
     /// that there is none.
     pub fn furthest(&self) -> u64 {
         self.furthest
+    }
+
+    /// How many points the search entered.
+    pub fn entered(&self) -> u64 {
+        self.entered
     }
 
     /// The next choice from `cursor` on: what to take, the state after it, whether it is forced.
@@ -295,6 +303,7 @@ impl Search {
         let value = self.values.find(self.state)?;
         let (seen, made) = (self.seen[value as usize], self.made[value as usize]);
         let again = 0 < made || (0 < self.wild && self.state.number().is_some());
+        let again = again && !self.traits.one_way;
         (0 < seen && !again).then_some((value, seen))
     }
 
@@ -455,7 +464,7 @@ fn sees(op: Op, reply: Reply) -> Option<Value> {
 }
 
 /// The value that is there after this reply, if it changed any.
-fn makes(op: Op, reply: Reply) -> Option<Value> {
+pub fn makes(op: Op, reply: Reply) -> Option<Value> {
     match (op, reply) {
         (_, Reply::Integer(sum)) => Some(Value::Integer(sum)),
         (Op::Delete, Reply::Done) => Some(Value::Absent),
@@ -477,7 +486,10 @@ fn made_if_it_happened(op: Op) -> Option<Value> {
 
 fn traits(known: &[Known], unknown: &[(Op, u64)]) -> Traits {
     let mut traits = Traits { plain: true, ..Traits::default() };
+    let (mut up, mut down) = (true, true);
     let mut note = |op: Op, reply: Option<Reply>| {
+        up &= op == Op::Get || matches!(op, Op::Incr(1..));
+        down &= op == Op::Get || matches!(op, Op::Incr(..0));
         traits.plain &= matches!(op, Op::Get | Op::Put(_));
         traits.loose |= match reply {
             None => !matches!(op, Op::Put(_)),
@@ -497,44 +509,85 @@ fn traits(known: &[Known], unknown: &[(Op, u64)]) -> Traits {
     };
     known.iter().for_each(|it| note(it.op, Some(it.reply)));
     unknown.iter().for_each(|(op, _)| note(*op, None));
+    // An increment may have seen one spelling of its number or another.
+    traits.loose |= traits.numerals && !traits.plain;
+    traits.one_way = up || down;
     traits
 }
 
-/// The unknown outcomes that may matter, equal ones together (rule 4).
+/// Which of the operations of a key can have a part in whether there is an order (rule 4).
+pub fn that_matter(operations: &[Operation]) -> Vec<bool> {
+    let mut telling = Telling::default();
+    operations.iter().for_each(|operation| match operation.outcome {
+        Outcome::Replied { reply, .. } => telling.note(operation.op, Some(reply)),
+        Outcome::Unknown => telling.note(operation.op, None),
+        Outcome::Failed => {}
+    });
+    let matters = operations.iter().map(|operation| match operation.outcome {
+        Outcome::Replied { .. } => true,
+        Outcome::Unknown => telling.of(operation.op),
+        Outcome::Failed => false,
+    });
+    matters.collect()
+}
+
+/// What of the state the replies and conditions on a key tell.
+#[derive(Default)]
+struct Telling {
+    /// Values that are told from all others.
+    values: HashSet<Value>,
+    /// That there is some value, whichever.
+    presence: bool,
+    /// Numbers from others.
+    numbers: bool,
+}
+
+impl Telling {
+    fn note(&mut self, op: Op, reply: Option<Reply>) {
+        match (op, reply) {
+            // Before a sum there may be a number of any spelling, or nothing.
+            (Op::Incr(by), Some(Reply::Integer(sum))) => match sum.checked_sub(by) {
+                Some(0) | None => self.numbers = true,
+                Some(number) => self.values.extend([Value::Integer(number)]),
+            },
+            (Op::Incr(_), _) => self.numbers = true,
+            (_, Some(reply)) => self.values.extend(sees(op, reply)),
+            (Op::Create(_), None) => self.values.extend([Value::Absent]),
+            (Op::Cas { expect, .. }, None) => self.values.extend([expect]),
+            (_, None) => {}
+        }
+        self.presence |= matches!(
+            (op, reply),
+            (Op::Create(_) | Op::Incr(_) | Op::Cas { .. }, Some(Reply::Refused))
+                | (Op::Update(_), None | Some(Reply::Done))
+                | (Op::Delete, Some(Reply::Done))
+        );
+    }
+
+    /// Whether they can tell that this unknown outcome took effect.
+    fn of(&self, op: Op) -> bool {
+        match made_if_it_happened(op) {
+            Some(value) => {
+                let counted = self.numbers && value.number().is_some();
+                let spelled = matches!(value, Value::Numeral { .. });
+                self.presence || counted || spelled || self.values.contains(&value)
+            }
+            None => matches!(op, Op::Incr(_)),
+        }
+    }
+}
+
+/// The unknown outcomes that may matter, equal ones together.
 fn groups(known: &[Known], unknown: Vec<(Op, u64)>, values: &mut Values) -> Vec<Group> {
     if unknown.is_empty() {
         return Vec::new();
     }
-    // Values that some reply or condition tells from others.
-    let mut telling: HashSet<Value> = HashSet::new();
-    let (mut presence, mut increments) = (false, false);
-    for it in known {
-        telling.extend(sees(it.op, it.reply));
-        increments |= matches!(it.op, Op::Incr(_));
-        presence |= matches!(
-            (it.op, it.reply),
-            (Op::Create(_) | Op::Incr(_) | Op::Cas { .. }, Reply::Refused)
-                | (Op::Update(_) | Op::Delete, Reply::Done)
-        );
-    }
-    for (op, _) in &unknown {
-        match *op {
-            Op::Create(_) => _ = telling.insert(Value::Absent),
-            Op::Cas { expect, .. } => _ = telling.insert(expect),
-            Op::Update(_) => presence = true,
-            Op::Incr(_) => increments = true,
-            Op::Get | Op::Put(_) | Op::Delete => {}
-        }
-    }
-    let matters = |op: Op| match made_if_it_happened(op) {
-        Some(value) => {
-            presence || telling.contains(&value) || (increments && value.number().is_some())
-        }
-        None => true,
-    };
+    let mut telling = Telling::default();
+    known.iter().for_each(|it| telling.note(it.op, Some(it.reply)));
+    unknown.iter().for_each(|(op, _)| telling.note(*op, None));
     let mut groups: Vec<Group> = Vec::new();
     let mut places: HashMap<Op, usize> = HashMap::new();
-    for (op, invoked) in unknown.into_iter().filter(|(op, _)| matters(*op)) {
+    for (op, invoked) in unknown.into_iter().filter(|(op, _)| telling.of(*op)) {
         let place = *places.entry(op).or_insert(groups.len());
         if place == groups.len() {
             let makes = made_if_it_happened(op).map_or(NONE, |value| values.number(value));

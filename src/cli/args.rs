@@ -19,8 +19,9 @@ Exit codes:
   3   it certainly did not happen: no node could be reached, or it was refused;
       serve, wal inspect: an address or the data directory is in use
   4   it may or may not have happened: no reply in time
-  5   a check failed: bench --check found an error, serve or wal inspect a
-      damaged log
+  5   a check failed: bench --check or check found an error, serve or wal
+      inspect a damaged log
+  6   check could not decide: a history is cut short, or the search too long
   70  a bug in this program
   74  the disk failed; after a failed sync a node must not go on
 Errors are one line on standard error.
@@ -40,6 +41,14 @@ failure, names its line, and ends with the exit code of the last one.
 
 Words are separated by blanks; quote with '…' or \"…\", and write any byte as
 \\xNN. All commands of one shell share one session.";
+
+const CHECK_HELP: &str = "\
+Histories are what `bench --history` writes, traces what `serve --trace` writes.
+All histories are taken together: what one client wrote another may have read.
+
+For a key whose operations no order explains, the fewest that show it are
+printed: when each began and ended, in ms, the number of its file and client,
+what it did, and what it was told; values are shown by their fingerprint.";
 
 const BENCH_HELP: &str = "\
 What it writes stays in the store, in keys that begin with bench/.";
@@ -81,6 +90,9 @@ pub enum Command {
     /// Put load on a cluster and measure throughput, latency and gaps
     #[command(after_help = BENCH_HELP)]
     Bench(BenchArgs),
+    /// Judge recorded histories (linearizable?) and nodes' traces (agreed?)
+    #[command(after_help = CHECK_HELP)]
+    Check(CheckArgs),
     /// Start three nodes here, kill the leader, and tell what happens
     Demo(DemoArgs),
     /// Look into a node's log
@@ -270,6 +282,20 @@ pub struct BenchArgs {
     pub options: Options,
     #[command(flatten)]
     pub nodes: NodesArgs,
+}
+
+#[derive(Args, Debug)]
+pub struct CheckArgs {
+    /// Files; of folders, the *.history and *.trace in them or one below
+    #[arg(value_name = "PATH", required = true)]
+    pub paths: Vec<PathBuf>,
+    /// By how much the clocks of the histories' machines may differ (not needed
+    /// where all are of one machine)
+    #[arg(long, value_name = "TIME", value_parser = duration::parse, verbatim_doc_comment)]
+    pub clock_error: Option<Duration>,
+    /// Print the verdict as one line of JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Args, Debug)]

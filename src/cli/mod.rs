@@ -5,6 +5,7 @@
 
 mod args;
 mod bench;
+mod check;
 mod demo;
 pub mod duration;
 mod kv;
@@ -35,6 +36,7 @@ pub mod code {
     pub const DEFINITE: u8 = 3;
     pub const UNKNOWN: u8 = 4;
     pub const CHECK: u8 = 5;
+    pub const UNDECIDED: u8 = 6;
     pub const BUG: u8 = 70;
     pub const DISK: u8 = 74;
 }
@@ -132,6 +134,7 @@ fn run(command: Command) -> Result<(), Failure> {
             status::run(online.what, &nodes, online.connect.timeout, &mut io::stdout())
         }
         Command::Bench(args) => bench::run(args),
+        Command::Check(args) => check::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Wal(WalCommand::Inspect { dir }) => server::inspect(&dir),
     }

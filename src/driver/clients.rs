@@ -147,7 +147,7 @@ impl Server {
             }
             self.store.apply(slot, &value, &mut applied);
             if self.tracer.is_on() {
-                self.tracer.applied(slot, applied.len());
+                self.tracer.applied(slot, applied.len(), self.store.digest(), &value);
             }
             for Applied { id, outcome } in applied.drain(..) {
                 if let Some(client) = self.node.finish(id) {

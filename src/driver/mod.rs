@@ -9,6 +9,7 @@ mod connection;
 mod held;
 mod logger;
 mod peers;
+pub(crate) mod replay;
 mod server;
 mod start;
 mod table;

@@ -10,7 +10,7 @@ use rand::TryRng;
 use rand::rngs::SysRng;
 
 use crate::config::Config;
-use crate::paxos::{Batch, Effects, Node, NodeConfig, Recovered, Slot, Value};
+use crate::paxos::{Effects, Node, NodeConfig, Recovered, Slot};
 use crate::store::Store;
 use crate::trace;
 use crate::wal::{Identity, Options, Wal};
@@ -19,6 +19,7 @@ use super::ServeError;
 use super::connection::READ_CHUNK;
 use super::held::Held;
 use super::peers::Link;
+use super::replay::{check_value, replay_into};
 use super::server::{CLIENT_LISTENER, PEER_LISTENER, SIGNALS, Server, WAKER, clock};
 use super::table::Table;
 use super::tracer::Tracer;
@@ -121,16 +122,8 @@ impl Server {
     }
 }
 
-/// The log's checksums are right, or it would not have been opened. Values that nobody here has written
-/// are refused all the same: behind this place nobody expects them.
-fn check_value(slot: Slot, value: &[u8]) -> Result<(), ServeError> {
-    match Batch::decode(value) {
-        Some(_) => Ok(()),
-        None => Err(ServeError::LogForeign { what: format!("slot {} holds no batch", slot.0) }),
-    }
-}
-
-/// As `check_value`: counting on from the end of a number's range would overflow. `wire` lets no such
+/// The log's checksums are right, or it would not have been opened. Numbers that nobody here has written
+/// are refused all the same: counting on from the end of their range would overflow. `wire` lets no such
 /// number in.
 fn check_numbers(recovered: &Recovered) -> Result<(), ServeError> {
     const MAX: u64 = 1 << 62;
@@ -147,27 +140,19 @@ fn check_numbers(recovered: &Recovered) -> Result<(), ServeError> {
 
 /// Brings the store to where the log says that all is chosen.
 fn replay(wal: &Wal, first_unchosen: Slot, config: &Config) -> Result<Store, ServeError> {
-    let mut store = Store::new();
     let me = config.nodes.iter().find(|n| n.id == config.node).expect("checked by Config");
     if !me.roles.replica {
-        return Ok(store);
+        return Ok(Store::new());
     }
     let begun_ns = trace::monotonic_ns();
     let mut told_ns = begun_ns;
-    let mut applied = Vec::new();
-    let mut slot = Slot::FIRST;
-    while slot < first_unchosen {
-        let (_, value) = wal.read(slot).ok_or(ServeError::SlotMissing { slot: slot.0 })?;
-        check_value(slot, value)?;
-        store.apply(slot, &Value(Arc::from(value)), &mut applied);
-        applied.clear();
-        slot = slot.next();
+    let store = replay_into(Store::new(), wal, first_unchosen, &mut |slot, _, _, _| {
         let now_ns = trace::monotonic_ns();
         if 1_000_000_000 < now_ns - told_ns {
             told_ns = now_ns;
-            log::info!("replaying the log: {} of {} slots", slot.0 - 1, first_unchosen.0 - 1);
+            log::info!("replaying the log: {slot} of {} slots", first_unchosen.0 - 1);
         }
-    }
+    })?;
     let ms = (trace::monotonic_ns() - begun_ns) / 1_000_000;
     log::info!("replayed {} slots in {ms} ms", first_unchosen.0 - 1);
     Ok(store)

@@ -1,7 +1,9 @@
 //! Turns what the core and the driver report into log lines and trace records.
 
+use xxhash_rust::xxh3::xxh3_64;
+
 use crate::config::Config;
-use crate::paxos::{CommandId, Event, NodeId, Slot};
+use crate::paxos::{CommandId, Event, NodeId, Slot, Value};
 use crate::trace::{self, Kind, Source, Writer};
 
 pub struct Tracer {
@@ -109,11 +111,14 @@ impl Tracer {
         });
     }
 
-    pub fn applied(&mut self, slot: Slot, commands: usize) {
+    /// `digest`: the store's after this slot.
+    pub fn applied(&mut self, slot: Slot, commands: usize, digest: u128, value: &Value) {
         let me = self.me;
         self.write(|t| trace::Event {
             a: slot.0,
             aux: commands as u32,
+            b: digest as u64,
+            c: xxh3_64(&value.0),
             ..trace::Event::new(t, Kind::Applied, me)
         });
     }

@@ -9,6 +9,7 @@
 //! the acceptor takes slots only in order, so "accepted below `accepted_end`" says all.
 
 use crate::limits;
+use crate::mutants::{self, Mutant};
 
 use super::effects::Effects;
 use super::ids::{Ballot, NodeId, Slot, Value};
@@ -49,7 +50,9 @@ impl Acceptor {
     ) {
         if self.promised < ballot {
             self.promised = ballot;
-            fx.persist(Record::Promised(ballot));
+            if !mutants::is_on(Mutant::PromiseNotRecorded) {
+                fx.persist(Record::Promised(ballot));
+            }
         }
         let mut p1b = P1b {
             ballot,
@@ -92,7 +95,7 @@ impl Acceptor {
         log: &mut Log,
         fx: &mut Effects,
     ) {
-        if ballot < self.promised {
+        if ballot < self.promised && !mutants::is_on(Mutant::AcceptBelowPromise) {
             let promised = self.promised;
             let p2b = P2b { ballot, promised, accepted_end: Slot(0), resend: false };
             fx.send_after_sync(from, Message::P2b(p2b));
@@ -123,7 +126,7 @@ impl Acceptor {
                 resend = true;
                 break;
             }
-            assert!(ballot == self.promised);
+            assert!(ballot == self.promised || mutants::is_on(Mutant::AcceptBelowPromise));
             log.accept(slot, ballot, value, fx);
             self.run_end = slot.next();
         }

@@ -11,6 +11,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::limits;
+use crate::mutants::{self, Mutant};
 
 use super::effects::Effects;
 use super::ids::{Ballot, NodeId, Slot, Value};
@@ -133,7 +134,9 @@ impl Commander {
         if self.ballot < p2b.promised {
             return CommanderOutcome::Preempted(p2b.promised);
         }
-        if p2b.ballot != self.ballot || p2b.promised != self.ballot {
+        if (p2b.ballot != self.ballot || p2b.promised != self.ballot)
+            && !mutants::is_on(Mutant::CountForeignVotes)
+        {
             return CommanderOutcome::Waiting;
         }
         let next_slot = self.next_slot();

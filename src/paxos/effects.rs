@@ -13,6 +13,8 @@
 //! the value and a client is told, (3) the acceptor crashes and forgets, (4) another quorum, which
 //! meets the first only in this acceptor, chooses another value.
 
+use crate::mutants::{self, Mutant};
+
 use super::batch::CommandId;
 use super::ids::{Ballot, NodeId, Slot, Value};
 use super::message::Message;
@@ -119,6 +121,9 @@ impl Effects {
 
     /// Sends when all that was recorded so far is durable; to the node itself too.
     pub fn send_after_sync(&mut self, to: NodeId, message: Message) {
+        if mutants::is_on(Mutant::ReplyBeforeSync) {
+            return self.send(to, message);
+        }
         self.sends_after_sync.push((to, message));
     }
 

@@ -21,6 +21,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::mutants::{self, Mutant};
+
 use super::effects::Effects;
 use super::ids::{Ballot, NodeId, Slot};
 use super::message::{Message, Standing};
@@ -202,7 +204,8 @@ impl Election {
         let is_acceptor = |node: NodeId| membership.roles(node).is_some_and(|roles| roles.acceptor);
         let mine = usize::from(is_acceptor(self.me));
         let answered = self.answers.keys().filter(|node| is_acceptor(**node)).count() + mine;
-        self.quorum_connected = membership.connected() <= answered;
+        self.quorum_connected =
+            membership.connected() <= answered || mutants::is_on(Mutant::ElectUnconnected);
         self.heard = self.answers.clone();
 
         let highest = self.answers.values().map(|standing| standing.leader).max();
@@ -212,7 +215,8 @@ impl Election {
             self.grace = false;
         }
 
-        let others_unhappy = self.answers.values().all(|standing| !standing.happy);
+        let others_unhappy = self.answers.values().all(|standing| !standing.happy)
+            || mutants::is_on(Mutant::ElectOverLeader);
         if self.happy {
             self.short_rounds = 0;
         }
@@ -236,7 +240,9 @@ impl Election {
                 .iter()
                 .filter(|(node, standing)| is_acceptor(**node) && standing.leader <= self.ballot)
                 .count();
-            return self.leading && connected <= followers + mine;
+            let connected =
+                connected <= followers + mine || mutants::is_on(Mutant::ElectUnconnected);
+            return self.leading && connected;
         }
         let leader = self.answers.get(&self.leader.node);
         leader.is_some_and(|standing| standing.ballot == self.leader && standing.happy)

@@ -8,6 +8,7 @@
 use std::collections::VecDeque;
 
 use crate::limits;
+use crate::mutants::{self, Mutant};
 
 use super::batch::{self, Command};
 use super::commander::{Commander, CommanderOutcome};
@@ -194,7 +195,7 @@ impl Leader {
             return;
         }
         if let Some((requests, read_slot)) =
-            self.reads.on_confirmed(from, round, membership.phase2())
+            self.reads.on_confirmed(from, round, confirmations(membership))
         {
             for ReadRequest { node, id, over } in requests {
                 let reply = Message::ReadIndexReply { id, read_slot };
@@ -236,6 +237,7 @@ impl Leader {
         let ballot = self.ballot;
         match &mut self.phase {
             Phase::Idle => {}
+            Phase::Scouting(_) if mutants::is_on(Mutant::NeverAskAgain) => {}
             Phase::Scouting(scout) => {
                 for acceptor in membership.acceptors() {
                     if !scout.has_answered(acceptor) {
@@ -272,7 +274,7 @@ impl Leader {
             fx.event(Event::Proposed { slot, commands: len, size, waited_us });
         }
         commander.pump(fx);
-        if *adopted_end <= commander.first_unchosen() {
+        if *adopted_end <= commander.first_unchosen() || mutants::is_on(Mutant::ReadBeforeAdopted) {
             if let Some(round) = self.reads.begin(commander.first_unchosen()) {
                 let ballot = self.ballot;
                 for acceptor in membership.acceptors() {
@@ -281,6 +283,11 @@ impl Leader {
             }
         }
     }
+}
+
+/// Acceptors that must confirm the lead before a read is answered.
+fn confirmations(membership: &Membership) -> usize {
+    if mutants::is_on(Mutant::ReadUnconfirmed) { 1 } else { membership.phase2() }
 }
 
 /// How many of the queued commands the next batch takes.

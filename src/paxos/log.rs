@@ -6,6 +6,8 @@
 
 use std::collections::VecDeque;
 
+use crate::mutants::{self, Mutant};
+
 use super::effects::{ChosenSlot, Effects, Event};
 use super::ids::{Ballot, Slot, Value};
 use super::message::PValue;
@@ -119,7 +121,7 @@ impl Log {
             // after a restart a scout would be told of the lower one. A value that lost, in a ballot
             // between the two, could then win.
             let have = matches!(self.tail.front(), Some(Some(entry)) if entry.value == value);
-            if !have {
+            if !have || mutants::is_on(Mutant::LearningLowersBallot) {
                 let slot = self.first_unchosen;
                 fx.persist(Record::Chosen { ballot, slot, value: value.clone() });
             }
@@ -150,7 +152,9 @@ impl Log {
     fn advance_from(&mut self, before: Slot, fx: &mut Effects) {
         while self.first_unchosen < self.commit_end {
             match self.tail.front() {
-                Some(Some(entry)) if entry.ballot == self.commit_ballot => {}
+                Some(Some(entry))
+                    if entry.ballot == self.commit_ballot
+                        || mutants::is_on(Mutant::CommitForeignBallot) => {}
                 _ => break,
             }
             let entry = self.pop_front().expect("the front was just seen");

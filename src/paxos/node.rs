@@ -5,6 +5,8 @@
 //!
 //! Here is where branches are: the roles return what they learned, and the node lets the others know.
 
+use crate::mutants::{self, Mutant};
+
 use super::acceptor::Acceptor;
 use super::batch::{Command, CommandId};
 use super::effects::{Effects, Event, LearnReply};
@@ -397,7 +399,9 @@ impl Node {
     fn compete(&mut self, ballot: Ballot, fx: &mut Effects) {
         let leader = self.leader.as_mut().expect("only nodes with the leader role compete");
         // The ballot is recorded before it is used: `scout` sends its P1a after the sync.
-        fx.persist(Record::OwnBallot(ballot));
+        if !mutants::is_on(Mutant::BallotNotRecorded) {
+            fx.persist(Record::OwnBallot(ballot));
+        }
         self.election.took(ballot);
         leader.scout(ballot, self.log.first_unchosen(), &self.membership, fx);
         self.after_leader_change(fx);

@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::mutants::{self, Mutant};
+
 use super::ids::NodeId;
 
 /// The roles that a node plays (PMMC, section 2). All three by default.
@@ -112,6 +114,9 @@ impl Membership {
     }
 
     pub fn phase1(&self) -> usize {
+        if mutants::is_on(Mutant::SmallQuorum) {
+            return self.phase1.saturating_sub(1).max(1);
+        }
         self.phase1
     }
 

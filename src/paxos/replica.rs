@@ -10,6 +10,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::limits;
+use crate::mutants::{self, Mutant};
 
 use super::batch::{Command, CommandId};
 use super::effects::{Effects, Expired};
@@ -203,7 +204,7 @@ impl Replica {
         }
         for id in expired {
             let waiting = self.remove(id).expect("just listed");
-            let definite = waiting.sent_to.is_none();
+            let definite = waiting.sent_to.is_none() || mutants::is_on(Mutant::DefiniteTooEarly);
             fx.expired.push(Expired::Command { id, client: waiting.client, definite });
         }
 

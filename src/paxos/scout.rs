@@ -8,6 +8,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::mutants::{self, Mutant};
+
 use super::ids::{Ballot, NodeId, Slot, Value};
 use super::message::P1b;
 
@@ -87,13 +89,17 @@ impl Scout {
             return ScoutOutcome::Waiting;
         }
         answer.covered = p1b.end;
-        answer.complete = p1b.no_more_accepted;
+        answer.complete = p1b.no_more_accepted || mutants::is_on(Mutant::TakePartForWhole);
         let complete = answer.complete;
         self.first_unchosen = self.first_unchosen.max(p1b.first_unchosen);
         for pvalue in p1b.accepted {
             // PMMC's pmax: of each slot, the value of the highest ballot.
             let highest = self.highest.entry(pvalue.slot).or_insert((Ballot::NONE, Value::noop()));
-            if highest.0 < pvalue.ballot {
+            let lower = mutants::is_on(Mutant::AdoptLowerBallot) && pvalue.ballot < highest.0;
+            if (highest.0 < pvalue.ballot && !mutants::is_on(Mutant::AdoptLowerBallot))
+                || highest.0.is_none()
+                || lower
+            {
                 *highest = (pvalue.ballot, pvalue.value);
             }
         }

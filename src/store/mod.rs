@@ -61,6 +61,14 @@ impl Store {
         Store::default()
     }
 
+    /// A store in which the sessions 1 to `count` are open: what scripted clusters begin with.
+    #[cfg(feature = "sim")]
+    pub fn with_sessions(count: u64) -> Store {
+        let mut store = Store::default();
+        store.sessions.open_first(count);
+        store
+    }
+
     /// Applies the value of `slot`, which must be the one after the last applied, and pushes one
     /// `Applied` a command in the order of the batch (of a no-op: none).
     ///
@@ -95,6 +103,21 @@ impl Store {
             };
             encode_reply(&reply)
         })
+    }
+
+    /// What no restart may do: see `mutants`.
+    pub(crate) fn forget_sessions(&mut self) {
+        self.sessions = Sessions::default();
+    }
+
+    /// What no restart may do: see `mutants`.
+    pub(crate) fn apply_again(&mut self, value: &Value) {
+        let batch = Batch::decode(&value.0);
+        for command in batch.iter().flat_map(Batch::commands) {
+            if let Ok(command) = decode_command(command.payload) {
+                self.kv.apply(&command);
+            }
+        }
     }
 
     /// Answers a query from the applied state.

@@ -19,6 +19,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::limits::{BATCH_COMMANDS_MAX, SESSION_IDLE_US_MAX, SESSION_WINDOW_MAX, SESSIONS_MAX};
+use crate::mutants::{self, Mutant};
 use crate::paxos::{CommandId, SessionId, Slot};
 
 use super::Outcome;
@@ -86,6 +87,11 @@ impl Sessions {
             let &(_, unused) = self.by_last_used.first().expect("as many as there are sessions");
             self.expire(unused);
         }
+        self.open(id);
+        id
+    }
+
+    fn open(&mut self, id: SessionId) {
         let session = Session {
             acknowledged: 1,
             last_used_us: self.time_us,
@@ -97,7 +103,15 @@ impl Sessions {
         assert!(before.is_none(), "a session id is given once");
         self.by_last_used.insert((self.time_us, id));
         assert!(self.sessions.len() <= SESSIONS_MAX);
-        id
+    }
+
+    /// Opens the sessions 1 to `count`, which nobody registers: those come from `BATCH_COMMANDS_MAX` on.
+    #[cfg(feature = "sim")]
+    pub fn open_first(&mut self, count: u64) {
+        assert!(count < BATCH_COMMANDS_MAX as u64);
+        for id in 1..=count {
+            self.open(SessionId(id));
+        }
     }
 
     /// Calls `execute` for the reply of a command unless it was applied before or may not be.
@@ -124,7 +138,8 @@ impl Sessions {
         if id.seq < session.acknowledged {
             return Outcome::Stale;
         }
-        if let Some(reply) = session.replies.get(&id.seq) {
+        let kept = session.replies.get(&id.seq);
+        if let (Some(reply), false) = (kept, mutants::is_on(Mutant::SessionlessRetry)) {
             return Outcome::Reply(reply.to_vec());
         }
         if SESSION_WINDOW_MAX as u64 <= id.seq - session.acknowledged

@@ -58,7 +58,7 @@ pub trait Disk {
     /// Opens a segment that is there.
     fn open_segment(&mut self, number: u64) -> Result<Self::Bytes, WalError>;
 
-    /// Reads all of it from the disk, so that what can't be read is an error here and nowhere later.
+    /// Reads all of it from the disk, so that what can't be read is an error here, and not later.
     fn read_through(&mut self, bytes: &Self::Bytes) -> Result<(), WalError>;
 
     /// Creates a segment now, in place of one that may be there.

@@ -69,7 +69,7 @@ impl SegmentBytes for MappedSegment {
 }
 
 impl MappedSegment {
-    /// Maps a file, with advice on how it is going to be read. Advice only, so a refusal is no error.
+    /// Maps a file, with advice on how it is going to be read. A refusal of that is no error.
     fn map(file: Arc<SegmentFile>, advice: Advice) -> Result<MappedSegment, WalError> {
         let map = map::map_shared(&file.file)
             .map_err(|error| WalError::io("map the log segment", &file.path, error))?;

@@ -33,6 +33,7 @@ use std::fmt;
 use std::path::Path;
 
 use crate::limits::SLOT_VALUE_SIZE_MAX;
+use crate::mutants::{self, Mutant};
 use crate::paxos::{Ballot, NodeId, Record, Recovered, Slot};
 use crate::wire::ClusterId;
 
@@ -257,7 +258,7 @@ impl<D: Disk> Wal<D> {
 
     fn on_finished(&mut self, finished: Finished) -> Result<SyncDone, WalError> {
         let expected = self.in_flight.take();
-        if let Err(why) = finished.result {
+        if let (Err(why), false) = (finished.result, mutants::is_on(Mutant::IgnoreFailedSync)) {
             return Err(self.fail(why));
         }
         assert!(expected == Some(finished.position), "results come in the order of the syncs");

@@ -18,7 +18,9 @@
 //!    new is appended. So no byte of it can be taken for a new record later. A crash in between
 //!    leaves a torn tail at the same place.
 //! 5. All that is left is synced: it may have been written by a process that was killed before its
-//!    sync, and so be in the page cache only, and from now on the node answers with it.
+//!    sync, and so be in the page cache only, and from now on the node answers with it. What nothing
+//!    proves to be on the disk is first written again, as it is: if that process ended because its
+//!    sync failed, the kernel takes the pages for clean, and a sync alone would pass them over.
 //!
 //! What this can't see: damage to records behind which nothing was appended in a later turn. They
 //! look like a torn tail.
@@ -30,9 +32,10 @@
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
+use crate::mutants::{self, Mutant};
 use crate::paxos::{Recovered, RecoveredSlot, Slot, Value};
 
-use super::disk::Disk;
+use super::disk::{Disk, SegmentBytes};
 use super::index::{Index, Location};
 use super::meta::Meta;
 use super::record::{RecordType, Stored, peek, seed};
@@ -86,6 +89,7 @@ pub fn recover<D: Disk>(
         (1..).zip(&opened).map(|(number, bytes)| View { wal_dir, number, bytes }).collect();
 
     let mut index = Index::default();
+    let mut proven = 0;
     let mut recovered = Recovered { first_unchosen: Slot::FIRST, ..Recovered::default() };
     let mut note = |number: u64, offset: usize, record: &Stored| {
         match record.kind {
@@ -98,6 +102,7 @@ pub fn recover<D: Disk>(
         if record.kind.has_value() {
             index.set(record.slot, location(number, offset));
         }
+        proven = proven.max(record.durable);
     };
     let size_total: u64 = views.iter().map(|view| view.bytes.len() as u64).sum();
     let mut size_done = 0;
@@ -119,7 +124,7 @@ pub fn recover<D: Disk>(
     }
     drop(views);
 
-    let segments = settle(disk, meta, opened, &end)?;
+    let segments = settle(disk, meta, opened, &end, proven)?;
     Ok(Log { segments, index, end: end.sequence, recovered })
 }
 
@@ -193,7 +198,8 @@ pub fn scan(
     }
 
     let missing = end.sequence + 1;
-    if let Some(proof) = find_proof(views, &headers, meta, &end, missing) {
+    let proof = find_proof(views, &headers, meta, &end, missing);
+    if let Some(proof) = proof.filter(|_| !mutants::is_on(Mutant::TrustTornTail)) {
         let next_is_blank = headers.get(end.view + 1).is_some_and(Option::is_none);
         let (view, offset) = if next_is_blank && is_zero(&views[end.view].bytes[end.used..]) {
             (&views[end.view + 1], 0)
@@ -297,12 +303,14 @@ fn is_zero(bytes: &[u8]) -> bool {
     bytes.chunks(4096).all(|page| page.iter().fold(0, |all, byte| all | byte) == 0)
 }
 
-/// Steps 4 and 5: nothing is left behind the end, and everything before it is on the disk.
+/// Steps 4 and 5: nothing is left behind the end, and everything before it is on the disk, where
+/// the records up to `proven` are already.
 fn settle<D: Disk>(
     disk: &mut D,
     meta: Meta,
     mut opened: Vec<D::Bytes>,
     end: &End,
+    proven: u64,
 ) -> Result<Vec<Segment<D::Bytes>>, WalError> {
     let number_last = end.view as u64 + 1;
     if end.torn {
@@ -320,17 +328,56 @@ fn settle<D: Disk>(
     }
     disk.sync_names()?;
 
+    let (unproven_segment, unproven_offset) = unproven_from(&opened, proven);
     let mut segments = Vec::with_capacity(opened.len());
     for (number, mut bytes) in (1..).zip(opened) {
-        disk.sync_segment(&bytes)?;
-        let mut used = bytes.len();
+        let i = number as usize - 1;
+        let used = if number == number_last { end.used } else { bytes.len() };
+        let start = if i == unproven_segment { unproven_offset } else { 0 };
+        if unproven_segment <= i && start < used && !mutants::is_on(Mutant::TrustPageCache) {
+            write_again(bytes.write(start, used));
+        }
+        if !mutants::is_on(Mutant::RecoverWithoutSync) {
+            disk.sync_segment(&bytes)?;
+        }
         if number == number_last {
-            used = end.used;
-            bytes = disk.clear_rest(bytes, used)?;
+            if !mutants::is_on(Mutant::KeepTornTail) {
+                bytes = disk.clear_rest(bytes, used)?;
+            }
         } else {
             disk.seal(&bytes);
         }
         segments.push(Segment::new(bytes, number, used, meta.log_id));
     }
     Ok(segments)
+}
+
+/// Where what may not be on the disk begins: segment, as an index of `opened`, and offset.
+fn unproven_from<B: Deref<Target = [u8]>>(opened: &[B], proven: u64) -> (usize, usize) {
+    let first_sequence = |bytes: &B| match SegmentHeader::decode(bytes) {
+        HeaderState::Valid(header) => header.first_sequence,
+        _ => unreachable!("the scan has read this header"),
+    };
+    let i = opened.iter().rposition(|bytes| first_sequence(bytes) <= proven + 1);
+    let i = i.expect("the first segment begins with record 1");
+    let mut sequence = first_sequence(&opened[i]);
+    if proven < sequence {
+        // Not even its header is proven.
+        return (i, 0);
+    }
+    let mut offset = HEADER_SIZE;
+    while sequence <= proven {
+        let size = Stored::value_of(&opened[i][offset..]).1.len();
+        offset += (record::HEADER_SIZE + size).next_multiple_of(8);
+        sequence += 1;
+    }
+    (i, offset)
+}
+
+/// Stores bytes over themselves, one at least in each sector, so that all of it is written.
+fn write_again(bytes: &mut [u8]) {
+    let (last, others) = bytes.split_last_mut().expect("it is not empty");
+    for byte in others.iter_mut().step_by(512).chain([last]) {
+        *byte = std::hint::black_box(*byte);
+    }
 }

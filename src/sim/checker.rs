@@ -6,9 +6,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use loggos::paxos::{Ballot, CommandId, Membership, Message, NodeId, Record, Slot, Value};
+use crate::paxos::{Ballot, CommandId, Membership, Message, NodeId, Record, Slot, Value};
+use crate::store::Applied;
 
-use super::wal::Wal;
+use super::oracle::Oracle;
+use super::shadow::Shadow;
 
 pub struct Checker {
     membership: Membership,
@@ -20,8 +22,7 @@ pub struct Checker {
     told: BTreeMap<NodeId, Ballot>,
     /// How far each node's P2b in a ballot were checked.
     checked: BTreeMap<NodeId, (Ballot, Slot)>,
-    /// Where each command was executed: at every node the same slot.
-    executed: BTreeMap<CommandId, Slot>,
+    pub oracle: Oracle,
     /// Commands whose clients were told, and the slot.
     acked: BTreeMap<CommandId, Slot>,
     /// A read that begins now must see all slots below.
@@ -37,7 +38,7 @@ impl Checker {
             proposed: BTreeMap::new(),
             told: BTreeMap::new(),
             checked: BTreeMap::new(),
-            executed: BTreeMap::new(),
+            oracle: Oracle::new(),
             acked: BTreeMap::new(),
             seen_end: Slot::FIRST,
         }
@@ -92,30 +93,30 @@ impl Checker {
     }
 
     /// A node restarts with a write-ahead log that says all slots below `first_unchosen` are chosen.
-    pub fn on_recovered(&self, node: NodeId, wal: &Wal, first_unchosen: Slot) {
+    pub fn on_recovered(&self, node: NodeId, log: &Shadow, first_unchosen: Slot) {
         if let Some(&told) = self.told.get(&node) {
-            assert!(told <= wal.durable_promised, "{node} forgot its promise {told}");
+            assert!(told <= log.durable_promised, "{node} forgot its promise {told}");
         }
         for slot in (1..first_unchosen.0).map(Slot) {
-            let (_, value) = wal.value(slot).unwrap_or_else(|| panic!("{node} lost slot {slot}"));
+            let (_, value) = log.value(slot).unwrap_or_else(|| panic!("{node} lost slot {slot}"));
             self.on_handed_out(node, slot, value);
         }
     }
 
     /// A message leaves `from`, or is handed to itself: whatever it reveals must be durable.
-    pub fn on_message(&mut self, from: NodeId, wal: &Wal, message: &Message) {
+    pub fn on_message(&mut self, from: NodeId, log: &Shadow, message: &Message) {
         match message {
             Message::P1a { ballot, .. } => {
-                assert!(*ballot <= wal.durable_own_ballot, "{from} uses {ballot} before its sync");
+                assert!(*ballot <= log.durable_own_ballot, "{from} uses {ballot} before its sync");
             }
             Message::P1b(p1b) => {
-                self.on_promise(from, wal, p1b.promised);
+                self.on_promise(from, log, p1b.promised);
                 if p1b.promised != p1b.ballot {
                     return;
                 }
                 for pvalue in &p1b.accepted {
                     // Of a chosen slot the chosen value alone may have been learned since.
-                    let durable = wal.durable_slots.get(&pvalue.slot).copied();
+                    let durable = log.durable_slots.get(&pvalue.slot).copied();
                     let learned = durable.is_some() && self.chosen.contains_key(&pvalue.slot);
                     assert!(
                         learned || durable.is_some_and(|ballot| pvalue.ballot <= ballot),
@@ -125,7 +126,7 @@ impl Checker {
                 self.check_chosen_below(from, p1b.first_unchosen);
             }
             Message::P2a { ballot, first_slot, first_unchosen, values } => {
-                assert!(*ballot <= wal.durable_own_ballot, "{from} uses {ballot} before its sync");
+                assert!(*ballot <= log.durable_own_ballot, "{from} uses {ballot} before its sync");
                 for (i, value) in values.iter().enumerate() {
                     self.on_proposed(*ballot, first_slot.plus(i), value);
                 }
@@ -135,12 +136,12 @@ impl Checker {
                 self.check_chosen_below(from, *first_unchosen);
             }
             Message::P2b(p2b) => {
-                self.on_promise(from, wal, p2b.promised);
+                self.on_promise(from, log, p2b.promised);
                 if p2b.promised == p2b.ballot {
-                    self.check_accepted(from, wal, p2b.ballot, p2b.accepted_end);
+                    self.check_accepted(from, log, p2b.ballot, p2b.accepted_end);
                 }
             }
-            Message::ConfirmAck { ballot, .. } => self.on_promise(from, wal, *ballot),
+            Message::ConfirmAck { ballot, .. } => self.on_promise(from, log, *ballot),
             Message::Chosen { first_slot, values, .. } => {
                 for (i, (_, value)) in values.iter().enumerate() {
                     self.on_handed_out(from, first_slot.plus(i), value);
@@ -150,8 +151,8 @@ impl Checker {
         }
     }
 
-    fn on_promise(&mut self, from: NodeId, wal: &Wal, promised: Ballot) {
-        assert!(promised <= wal.durable_promised, "{from} promises {promised} before its sync");
+    fn on_promise(&mut self, from: NodeId, log: &Shadow, promised: Ballot) {
+        assert!(promised <= log.durable_promised, "{from} promises {promised} before its sync");
         let told = self.told.entry(from).or_default();
         *told = promised.max(*told);
     }
@@ -165,13 +166,13 @@ impl Checker {
         }
     }
 
-    fn check_accepted(&mut self, from: NodeId, wal: &Wal, ballot: Ballot, end: Slot) {
+    fn check_accepted(&mut self, from: NodeId, log: &Shadow, ballot: Ballot, end: Slot) {
         let checked = self.checked.entry(from).or_insert((ballot, Slot::FIRST));
         if checked.0 != ballot {
             *checked = (ballot, Slot::FIRST);
         }
         for slot in (checked.1.0..end.0).map(Slot) {
-            let durable = wal.durable_slots.get(&slot).copied();
+            let durable = log.durable_slots.get(&slot).copied();
             assert!(
                 self.chosen.contains_key(&slot) || durable.is_some_and(|held| ballot <= held),
                 "{from} says that it accepted slot {slot} in {ballot}, durable is {durable:?}"
@@ -180,9 +181,17 @@ impl Checker {
         checked.1 = checked.1.max(end);
     }
 
-    pub fn on_executed(&mut self, node: NodeId, id: CommandId, slot: Slot) {
-        let first = *self.executed.entry(id).or_insert(slot);
-        assert_eq!(first, slot, "{node} executes {id:?} in another slot than the others");
+    /// A replica applied a slot, now or when it was replayed.
+    pub fn on_applied(
+        &mut self,
+        node: NodeId,
+        slot: Slot,
+        value: &Value,
+        applied: &[Applied],
+        digest: u128,
+    ) {
+        self.on_handed_out(node, slot, value);
+        self.oracle.on_applied(slot, value, applied, digest);
     }
 
     /// A client is told that its command is done, by a node that applied all slots below `end`.

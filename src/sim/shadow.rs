@@ -5,10 +5,10 @@
 
 use std::collections::BTreeMap;
 
-use loggos::paxos::{Ballot, Record, Recovered, RecoveredSlot, Slot, Value};
+use crate::paxos::{Ballot, Record, Recovered, RecoveredSlot, Slot, Value};
 
 #[derive(Default)]
-pub struct Wal {
+pub struct Shadow {
     records: Vec<Record>,
     durable: usize,
     /// The last record of each slot, durable or not.
@@ -21,7 +21,7 @@ pub struct Wal {
     pub durable_slots: BTreeMap<Slot, Ballot>,
 }
 
-impl Wal {
+impl Shadow {
     pub fn len(&self) -> usize {
         self.records.len()
     }
@@ -75,14 +75,23 @@ impl Wal {
         newly
     }
 
-    /// Power is lost: what is not durable is gone.
-    pub fn crash(&mut self) {
-        self.records.truncate(self.durable);
-        self.promised = self.durable_promised;
+    /// The process has ended, and `len` records were left of its log.
+    pub fn truncate(&mut self, len: usize) {
+        assert!(self.durable <= len && len <= self.records.len());
+        self.records.truncate(len);
+        self.promised = Ballot::NONE;
         self.latest.clear();
         for (at, record) in self.records.iter().enumerate() {
-            if let Record::Accepted { slot, .. } | Record::Chosen { slot, .. } = record {
-                self.latest.insert(*slot, at);
+            match record {
+                Record::Promised(ballot) => self.promised = self.promised.max(*ballot),
+                Record::Accepted { slot, ballot, .. } => {
+                    self.promised = self.promised.max(*ballot);
+                    self.latest.insert(*slot, at);
+                }
+                Record::Chosen { slot, .. } => {
+                    self.latest.insert(*slot, at);
+                }
+                Record::OwnBallot(_) | Record::FirstUnchosen(_) => {}
             }
         }
     }
@@ -126,14 +135,5 @@ impl Wal {
             }
             _ => None,
         }
-    }
-
-    /// At most `len` recorded values of the slots of `first..end`, without a gap.
-    pub fn values(&self, first: Slot, end: Slot, len: usize) -> Vec<(Ballot, Value)> {
-        (first.0..end.0)
-            .take(len)
-            .map_while(|slot| self.value(Slot(slot)))
-            .map(|(ballot, value)| (ballot, value.clone()))
-            .collect()
     }
 }

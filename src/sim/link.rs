@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use loggos::paxos::{Message, NodeId};
+use crate::paxos::NodeId;
 
 pub struct Link {
     /// The lower id first; index 0 and 1 below.
@@ -24,7 +24,8 @@ pub struct Link {
 }
 
 pub enum Parcel {
-    Message(Message),
+    /// The frame of a message.
+    Frame(Vec<u8>),
     /// The sender closed the connection.
     End,
 }

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use loggos::paxos::{Ballot, Event, Message, NodeId, Record, Slot};
+use crate::paxos::{Ballot, Event, Message, NodeId, Record, Slot};
 
-use super::Input;
-use super::wal::Wal;
+use super::host::Input;
+use super::shadow::Shadow;
 
 #[derive(Clone, Debug, Default)]
 pub struct Coverage {
@@ -25,6 +25,22 @@ pub struct Coverage {
     pub take_overs: u64,
     /// Commands decided more than once and executed once.
     pub duplicates: u64,
+    /// Sessions opened by clients.
+    pub sessions: u64,
+    /// Commands that the store refused: their session had expired, or the number was out of its window.
+    pub refused_commands: u64,
+    /// Operations that clients gave up, and those that certainly did not happen.
+    pub given_up: u64,
+    pub definite_errors: u64,
+    pub clock_jumps: u64,
+    pub failed_syncs: u64,
+    /// Processes that ended, or did not start, because their disk was full.
+    pub full_disks: u64,
+    /// Places of logs that were damaged on the disk, and logs that were refused for it.
+    pub damages: u64,
+    pub refused_logs: u64,
+    /// Histories whose check was given up.
+    pub undecided: u64,
     /// Where each stream of P2a ends.
     sent: BTreeMap<NodeId, (Ballot, Slot)>,
 }
@@ -47,9 +63,9 @@ impl Coverage {
         }
     }
 
-    pub fn on_record(&mut self, wal: &Wal, record: &Record) {
+    pub fn on_record(&mut self, log: &Shadow, record: &Record) {
         if let Record::Accepted { slot, .. } = record {
-            if Slot::FIRST < *slot && wal.value(Slot(slot.0 - 1)).is_none() {
+            if Slot::FIRST < *slot && log.value(Slot(slot.0 - 1)).is_none() {
                 self.jumps += 1;
             }
         }
@@ -97,6 +113,15 @@ impl Coverage {
             ("relays", &mut self.relays),
             ("take-overs", &mut self.take_overs),
             ("duplicates", &mut self.duplicates),
+            ("sessions", &mut self.sessions),
+            ("refused commands", &mut self.refused_commands),
+            ("given up", &mut self.given_up),
+            ("definite errors", &mut self.definite_errors),
+            ("clock jumps", &mut self.clock_jumps),
+            ("failed syncs", &mut self.failed_syncs),
+            ("full disks", &mut self.full_disks),
+            ("damages", &mut self.damages),
+            ("refused logs", &mut self.refused_logs),
         ]
     }
 }

@@ -1,0 +1,51 @@
+//! A log, applied once more: how a replica's store comes back after a restart.
+
+use std::sync::Arc;
+
+use crate::mutants::{self, Mutant};
+use crate::paxos::{Batch, Slot, Value};
+use crate::store::{Applied, Store};
+use crate::wal::{Disk, Wal};
+
+use super::ServeError;
+
+/// Applies all slots below `first_unchosen` to an empty store; `done` hears of each, with the store
+/// behind it.
+pub fn replay_into<D: Disk>(
+    mut store: Store,
+    wal: &Wal<D>,
+    first_unchosen: Slot,
+    done: &mut dyn FnMut(Slot, &Value, &[Applied], &Store),
+) -> Result<Store, ServeError> {
+    let mut applied = Vec::new();
+    for slot in (Slot::FIRST.0..first_unchosen.0).map(Slot) {
+        let (_, value) = wal.read(slot).ok_or(ServeError::SlotMissing { slot: slot.0 })?;
+        check_value(slot, value)?;
+        let value = Value(Arc::from(value));
+        store.apply(slot, &value, &mut applied);
+        if slot.next() == first_unchosen {
+            break_on_purpose(&mut store, &value);
+        }
+        done(slot, &value, &applied, &store);
+        applied.clear();
+    }
+    Ok(store)
+}
+
+/// The log's checksums are right, or it would not have been opened. A value that nobody here has written
+/// is refused all the same: behind this place nobody expects one.
+pub fn check_value(slot: Slot, value: &[u8]) -> Result<(), ServeError> {
+    match Batch::decode(value) {
+        Some(_) => Ok(()),
+        None => Err(ServeError::LogForeign { what: format!("slot {} holds no batch", slot.0) }),
+    }
+}
+
+fn break_on_purpose(store: &mut Store, last: &Value) {
+    if mutants::is_on(Mutant::ForgetSessions) {
+        store.forget_sessions();
+    }
+    if mutants::is_on(Mutant::ApplyTwice) {
+        store.apply_again(last);
+    }
+}

@@ -1,0 +1,384 @@
+//! The command line of `loggos-sim`.
+
+use std::fs;
+use std::io::{IsTerminal, Read, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::process::{Command, ExitCode, Stdio};
+use std::time::{Duration, Instant, SystemTime};
+
+use clap::Parser;
+
+use super::batch::{self, Batch, Report};
+use super::plan::{FAULTS, Fault, Fixed, Plan};
+use super::run::{Outcome, Run};
+use super::shrink::shrink;
+
+/// Plays whole clusters in one thread each: the real core, store, log and messages, on a simulated
+/// network, disk and clock. One seed decides all.
+#[derive(Debug, Parser)]
+#[command(name = "loggos-sim", version)]
+struct Arguments {
+    /// Play this seed alone and tell what happened
+    #[arg(long, conflicts_with_all = ["seeds", "plan"])]
+    seed: Option<u64>,
+    /// How many seeds to run on all cores
+    #[arg(long, default_value_t = 1000)]
+    seeds: u64,
+    /// The first of them; "fresh" takes the clock
+    #[arg(long, default_value = "1")]
+    first: String,
+    /// Begin no seed after so many seconds
+    #[arg(long)]
+    seconds: Option<u64>,
+    /// Play the plan in this JSON file ("-": standard input)
+    #[arg(long)]
+    plan: Option<PathBuf>,
+    /// Nodes of each cluster, all with all roles
+    #[arg(long)]
+    nodes: Option<usize>,
+    /// Clients of each run
+    #[arg(long)]
+    clients: Option<usize>,
+    /// Virtual seconds for which faults strike; at least 60 by default
+    #[arg(long)]
+    virtual_seconds: Option<u64>,
+    /// Happenings after which faults end, if time is left
+    #[arg(long)]
+    steps: Option<u64>,
+    /// Only these faults, as "Crash,Cut"; "none" for none
+    #[arg(long)]
+    faults: Option<String>,
+    /// Lines of the trace that are kept
+    #[arg(long, default_value_t = 60)]
+    trace: usize,
+    /// Tell of every message too
+    #[arg(long)]
+    messages: bool,
+    /// If the run fails, look for a smaller one that does
+    #[arg(long)]
+    shrink: bool,
+    /// Runs that looking for a smaller one may take
+    #[arg(long, default_value_t = 500)]
+    tries: usize,
+    /// Write the plan, shrunk or not, to this file
+    #[arg(long)]
+    write_plan: Option<PathBuf>,
+    /// Threads; one a core by default
+    #[arg(long)]
+    threads: Option<usize>,
+    /// Play with this deliberate defect ("list": all of them)
+    #[cfg(feature = "mutants")]
+    #[arg(long)]
+    mutant: Option<String>,
+}
+
+const FAILED: u8 = 1;
+const USAGE: u8 = 2;
+
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(&arguments) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(FAILED),
+        Err(why) => {
+            eprintln!("loggos-sim: {why}");
+            ExitCode::from(USAGE)
+        }
+    }
+}
+
+/// Whether all was well.
+fn run(arguments: &Arguments) -> Result<bool, String> {
+    #[cfg(feature = "mutants")]
+    if let Some(name) = &arguments.mutant {
+        if name == "list" {
+            for mutant in crate::mutants::ALL {
+                println!("{:<34} {}", mutant.name(), mutant.what());
+            }
+            return Ok(true);
+        }
+        let mutant = crate::mutants::Mutant::by_name(name)
+            .ok_or_else(|| format!("no mutant {name:?}; see --mutant list"))?;
+        crate::mutants::switch_on(Some(mutant));
+    }
+    let fixed = fixed(arguments)?;
+    batch::quiet_panics();
+    if let Some(path) = &arguments.plan {
+        return one(read_plan(path)?, arguments);
+    }
+    if let Some(seed) = arguments.seed {
+        return one(Plan::draw(seed, &fixed), arguments);
+    }
+    many(arguments, fixed)
+}
+
+fn fixed(arguments: &Arguments) -> Result<Fixed, String> {
+    if arguments.nodes == Some(0) || arguments.clients == Some(0) {
+        return Err("a cluster has at least one node and one client".into());
+    }
+    let fault = |name: &str| {
+        let known = FAULTS.into_iter().find(|fault| format!("{fault:?}") == name);
+        known.ok_or_else(|| format!("no fault {name:?}; there are {FAULTS:?}"))
+    };
+    let faults: Option<Vec<Fault>> = match arguments.faults.as_deref() {
+        None => None,
+        Some("none") => Some(Vec::new()),
+        Some(names) => Some(names.split(',').map(fault).collect::<Result<_, String>>()?),
+    };
+    Ok(Fixed {
+        nodes: arguments.nodes,
+        clients: arguments.clients,
+        duration_us: arguments.virtual_seconds.map(|seconds| seconds * 1_000_000),
+        steps_max: arguments.steps,
+        faults,
+    })
+}
+
+fn read_plan(path: &PathBuf) -> Result<Plan, String> {
+    let mut text = String::new();
+    let read = if path.as_os_str() == "-" {
+        std::io::stdin().read_to_string(&mut text).map(|_| ())
+    } else {
+        fs::read_to_string(path).map(|read| text = read)
+    };
+    read.map_err(|error| format!("cannot read the plan {}: {error}", path.display()))?;
+    serde_json::from_str(&text).map_err(|error| format!("{} is no plan: {error}", path.display()))
+}
+
+// One run.
+
+fn one(plan: Plan, arguments: &Arguments) -> Result<bool, String> {
+    let (plan, well) = match (arguments.shrink, fails(&plan)?) {
+        (true, true) => (smaller(plan, arguments.tries)?, false),
+        (_, failed) => (plan, !failed),
+    };
+    if let Some(path) = &arguments.write_plan {
+        let text = serde_json::to_string_pretty(&plan).expect("a plan is plain data") + "\n";
+        fs::write(path, text)
+            .map_err(|error| format!("cannot write the plan to {}: {error}", path.display()))?;
+    }
+    if arguments.plan.as_ref().is_none_or(|path| path.as_os_str() != "-") {
+        tell(plan, arguments);
+    }
+    Ok(well)
+}
+
+/// Whether a plan fails, played in a process of its own: so it may abort, or never end.
+fn fails(plan: &Plan) -> Result<bool, String> {
+    if cfg!(panic = "unwind") {
+        return Ok(batch::play(plan.clone()).is_err());
+    }
+    let cannot = |error: std::io::Error| format!("cannot start myself: {error}");
+    let mut child = Command::new(std::env::current_exe().map_err(cannot)?)
+        .args(["--plan", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(cannot)?;
+    let text = serde_json::to_string(plan).expect("a plan is plain data");
+    // A child that has died does not read to the end.
+    let _ = child.stdin.take().expect("piped").write_all(text.as_bytes());
+    Ok(!child.wait().map_err(cannot)?.success())
+}
+
+fn smaller(plan: Plan, tries: usize) -> Result<Plan, String> {
+    let mut wrong = None;
+    let begun = Instant::now();
+    let small = shrink(
+        plan,
+        tries,
+        &mut |plan| {
+            fails(plan).unwrap_or_else(|why| {
+                wrong = Some(why);
+                false
+            })
+        },
+        &mut |plan, tried| {
+            eprintln!(
+                "shrinking, {tried} tried: {} nodes, {} faults, {} clients, {:.1} s",
+                plan.settings.roles.len(),
+                plan.faults.len(),
+                plan.load.clients,
+                plan.duration_us as f64 / 1e6
+            );
+        },
+    );
+    eprintln!("shrinking took {:.1} s", begun.elapsed().as_secs_f64());
+    wrong.map_or(Ok(small), Err)
+}
+
+/// Plays a plan with its trace and prints plan, trace and outcome.
+fn tell(plan: Plan, arguments: &Arguments) {
+    describe(&plan);
+    let mut run = Run::new(plan, arguments.trace, arguments.messages);
+    // Where a panic aborts, the trace has to be out before.
+    let result = catch_unwind(AssertUnwindSafe(|| run.go()));
+    for line in &run.cluster.trace.lines {
+        println!("{line}");
+    }
+    match result {
+        Ok(outcome) => println!("well: {}", line_of(&outcome)),
+        Err(panic) => println!("FAILED: {}", batch::text_of(&*panic)),
+    }
+}
+
+fn describe(plan: &Plan) {
+    let settings = &plan.settings;
+    let roles: Vec<String> = settings.roles.iter().map(|roles| roles.to_string()).collect();
+    println!("nodes      {}", roles.join(", "));
+    println!("quorums    phase 1 {:?}, phase 2 {:?}", settings.phase1, settings.phase2);
+    println!(
+        "times      election timeout {} ms, delay {:?} us, sync {:?} us, drift {} ppm",
+        settings.election_timeout_us / 1000,
+        settings.delay_us,
+        settings.sync_us,
+        settings.drift_ppm_max
+    );
+    println!("load       {:?}", plan.load);
+    println!("duration   {:.3} s, hub {}", plan.duration_us as f64 / 1e6, plan.hub);
+    if plan.faults.len() <= 20 {
+        for fault in &plan.faults {
+            let (at, length) = (fault.at_us as f64 / 1e3, fault.for_us as f64 / 1e3);
+            println!("{at:9.3} ms  {:?} for {length:.3} ms", fault.fault);
+        }
+    } else {
+        println!("faults     {}", plan.faults.len());
+    }
+}
+
+fn line_of(outcome: &Outcome) -> String {
+    format!(
+        "{:.1} virtual s, {} operations, {} commands acknowledged, {} slots chosen; \
+         all well again after {:.1} election timeouts",
+        outcome.virtual_us as f64 / 1e6,
+        outcome.operations,
+        outcome.acked,
+        outcome.chosen,
+        outcome.recovery
+    )
+}
+
+// Many runs.
+
+fn many(arguments: &Arguments, fixed: Fixed) -> Result<bool, String> {
+    let first = match arguments.first.as_str() {
+        "fresh" => {
+            let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+            // Far above the seeds that people give by hand.
+            since.map_err(|_| "the clock stands before 1970")?.as_secs() << 20
+        }
+        number => number.parse().map_err(|_| format!("{number:?} is no seed"))?,
+    };
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let batch = Batch {
+        first,
+        seeds: arguments.seeds,
+        threads: arguments.threads.unwrap_or(cores).max(1),
+        fixed,
+        time_max: arguments.seconds.map(Duration::from_secs),
+        failures_max: 10,
+    };
+    println!("seeds from {first}, {} threads", batch.threads);
+    let mut progress = Progress::new(arguments.seeds, batch.time_max);
+    let report = batch.run(&mut |report| progress.tell(report));
+    progress.clear();
+    summarize(&report);
+    Ok(report.failed.is_empty() && 0 < report.seeds)
+}
+
+struct Progress {
+    seeds: u64,
+    time_max: Option<Duration>,
+    is_terminal: bool,
+    told: Instant,
+}
+
+impl Progress {
+    fn new(seeds: u64, time_max: Option<Duration>) -> Progress {
+        Progress {
+            seeds,
+            time_max,
+            is_terminal: std::io::stderr().is_terminal(),
+            told: Instant::now(),
+        }
+    }
+
+    fn tell(&mut self, report: &Report) {
+        let pause = Duration::from_millis(if self.is_terminal { 500 } else { 20_000 });
+        if self.told.elapsed() < pause {
+            return;
+        }
+        self.told = Instant::now();
+        let real = report.real.as_secs_f64();
+        let of = match self.time_max {
+            Some(time_max) => format!("{real:.0} of {} s", time_max.as_secs()),
+            None => format!("{real:.0} s"),
+        };
+        let line = format!(
+            "{} of {} seeds, {} failed, {of}, {:.1} seeds/s",
+            report.seeds,
+            self.seeds,
+            report.failed.len(),
+            report.seeds as f64 / real
+        );
+        if self.is_terminal {
+            eprint!("\r{line:<78}");
+        } else {
+            eprintln!("{line}");
+        }
+    }
+
+    fn clear(&self) {
+        if self.is_terminal {
+            eprint!("\r{:78}\r", "");
+        }
+    }
+}
+
+fn summarize(report: &Report) {
+    let (real, virt) = (report.real.as_secs_f64(), report.virtual_us as f64 / 1e6);
+    println!(
+        "{} seeds in {real:.1} s ({:.1} a second); {:.0} virtual s, {:.0} times real time",
+        report.seeds,
+        report.seeds as f64 / real,
+        virt,
+        virt / real
+    );
+    println!(
+        "{} operations, {} commands acknowledged, {} slots chosen, {} happenings",
+        report.operations, report.acked, report.chosen, report.happenings
+    );
+    println!("\nplaces reached");
+    for pair in report.coverage.counts().chunks(2) {
+        let cell = |(name, count): &(&str, u64)| format!("  {name:<22}{count:>12}");
+        let cells: Vec<String> = pair.iter().map(cell).collect();
+        println!("{}", cells.join("   "));
+    }
+    println!("\nelection timeouts                 median     95%     99%   99.9%    most");
+    distribution("all well again after the faults", &report.recoveries);
+    distribution("only a hub reaches a quorum", &report.hubs);
+    for (seed, what) in &report.failed {
+        let line: String = what.lines().next().unwrap_or("").chars().take(60).collect();
+        println!("\nFAILED seed {seed}: {line}");
+    }
+    if let Some((seed, _)) = report.failed.first() {
+        println!("\nplay it again: loggos-sim --seed {seed} --shrink");
+    }
+}
+
+fn distribution(name: &str, sorted: &[f64]) {
+    if sorted.is_empty() {
+        return;
+    }
+    let at = |part: f64| sorted[((sorted.len() - 1) as f64 * part) as usize];
+    println!(
+        "  {name:<32}{:>6.1} {:>7.1} {:>7.1} {:>7.1} {:>7.1}",
+        at(0.5),
+        at(0.95),
+        at(0.99),
+        at(0.999),
+        at(1.0)
+    );
+}

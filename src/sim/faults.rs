@@ -1,0 +1,165 @@
+//! What each fault does to the cluster, and how it ends.
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+use crate::paxos::NodeId;
+
+use super::cluster::Cluster;
+use super::plan::{Fault, Planned};
+
+/// How a fault ends.
+#[derive(Clone, Copy, Debug)]
+pub enum Undo {
+    Start(NodeId),
+    Resume(NodeId),
+    Heal(NodeId, NodeId),
+    HealAll,
+    Delay(NodeId, NodeId),
+    Disk(NodeId),
+}
+
+const HOUR_US: i64 = 3_600_000_000;
+
+/// Strikes; what comes back ends it.
+pub fn strike(cluster: &mut Cluster, planned: &Planned) -> Vec<Undo> {
+    let mut dice = StdRng::seed_from_u64(planned.dice);
+    let dice = &mut dice;
+    let timeout_us = cluster.settings.election_timeout_us;
+    let nodes = cluster.nodes();
+    let a = nodes[dice.random_range(0..nodes.len())];
+    // The leader is the best victim.
+    let a = match cluster.leader() {
+        Some(leader) if dice.random_bool(0.4) => leader,
+        _ => a,
+    };
+    let others: Vec<NodeId> = nodes.iter().copied().filter(|node| *node != a).collect();
+    let b = match others.len() {
+        0 => a,
+        len => others[dice.random_range(0..len)],
+    };
+    match planned.fault {
+        Fault::Crash | Fault::PowerLoss => {
+            cluster.crash(a, planned.fault == Fault::PowerLoss);
+            vec![Undo::Start(a)]
+        }
+        Fault::CrashAll | Fault::PowerLossAll => {
+            for &node in &nodes {
+                cluster.crash(node, planned.fault == Fault::PowerLossAll);
+            }
+            nodes.into_iter().map(Undo::Start).collect()
+        }
+        Fault::Pause => {
+            cluster.pause(a);
+            vec![Undo::Resume(a)]
+        }
+        Fault::HandOver => {
+            cluster.hand_over(a);
+            vec![]
+        }
+        Fault::WallClock => {
+            // A day and more makes sessions expire.
+            let most_us = HOUR_US * if dice.random_range(0..4) == 0 { 60 } else { 1 };
+            let by_us = dice.random_range(-most_us..=most_us);
+            cluster.jump_wall_clock(a, by_us);
+            vec![]
+        }
+        Fault::SlowDisk => {
+            cluster.slow_disk(a, (timeout_us / 10, timeout_us * 2));
+            vec![Undo::Disk(a)]
+        }
+        Fault::StalledDisk => {
+            cluster.stall_disk(a);
+            vec![Undo::Disk(a)]
+        }
+        Fault::FailedSync => {
+            cluster.fail_next_sync(a);
+            vec![Undo::Disk(a), Undo::Start(a)]
+        }
+        Fault::FullDisk => {
+            cluster.fill_disk(a, true);
+            vec![Undo::Disk(a), Undo::Start(a)]
+        }
+        Fault::Damage | Fault::StaleSegment => {
+            if cluster.may_lose(a) {
+                let stale = planned.fault == Fault::StaleSegment;
+                cluster.crash(a, stale || dice.random_bool(0.5));
+                cluster.damage(a, stale, dice);
+            }
+            vec![Undo::Start(a)]
+        }
+        Fault::Replay => {
+            cluster.replay(20);
+            vec![]
+        }
+        // What follows takes two.
+        _ if a == b => vec![],
+        Fault::Cut => {
+            cluster.cut_both(a, b);
+            vec![Undo::Heal(a, b)]
+        }
+        Fault::CutOneWay => {
+            cluster.cut(a, b);
+            vec![Undo::Heal(a, b)]
+        }
+        Fault::Isolate => {
+            for other in others {
+                cluster.cut_both(a, other);
+            }
+            vec![Undo::HealAll]
+        }
+        Fault::Partial => {
+            let links = nodes.len() * nodes.len();
+            let kept: Vec<bool> = (0..links).map(|_| dice.random_bool(0.5)).collect();
+            cluster
+                .partition(|a, b| kept[usize::from(a.0 - 1) * nodes.len() + usize::from(b.0 - 1)]);
+            vec![Undo::HealAll]
+        }
+        Fault::Split => {
+            let side: Vec<bool> =
+                nodes.iter().map(|node| *node == a || dice.random_bool(0.35)).collect();
+            cluster.partition(|a, b| side[usize::from(a.0 - 1)] == side[usize::from(b.0 - 1)]);
+            vec![Undo::HealAll]
+        }
+        Fault::Reset => {
+            cluster.reset(a, b);
+            vec![]
+        }
+        Fault::SlowLink => {
+            cluster.delay(a, b, (timeout_us / 20, timeout_us / 2));
+            vec![Undo::Delay(a, b)]
+        }
+    }
+}
+
+pub fn undo(cluster: &mut Cluster, undo: Undo) {
+    match undo {
+        Undo::Start(node) => {
+            if !cluster.is_running(node) {
+                cluster.start(node);
+            }
+        }
+        Undo::Resume(node) => cluster.resume(node),
+        Undo::Heal(a, b) => cluster.heal(a, b),
+        Undo::HealAll => cluster.heal_all(),
+        Undo::Delay(a, b) => {
+            let delay_us = cluster.settings.delay_us;
+            cluster.delay(a, b, delay_us);
+        }
+        Undo::Disk(node) => cluster.mend_disk(node),
+    }
+}
+
+/// Ends everything that can end.
+pub fn undo_all(cluster: &mut Cluster) {
+    let nodes = cluster.nodes();
+    for (i, &a) in nodes.iter().enumerate() {
+        cluster.mend_disk(a);
+        cluster.resume(a);
+        for &b in &nodes[i + 1..] {
+            undo(cluster, Undo::Delay(a, b));
+        }
+    }
+    cluster.heal_all();
+    cluster.start_all();
+}

@@ -1,0 +1,43 @@
+//! The simulator: a whole cluster in one thread from one seed, over the code that ships.
+//!
+//! Real are the core (`paxos`), the store with its sessions, the log with its encoding, recovery and
+//! spare segments (`wal`), and the bytes of the messages (`wire`). Models are time, the network, the
+//! disk under the log, and the clients. A step lets the next thing happen; the observer (`checker`)
+//! judges every record that becomes durable, every message that leaves, every slot that is applied and
+//! every reply.
+//!
+//! - `cluster` is the world: time, what can be done to it, and what happens next.
+//! - `host` is one node: it carries out `Effects` in the order that `Effects` gives, as the driver does.
+//! - `network` and `link` are the connections.
+//! - `log` is a node's log on its `disk`, beside a `shadow` that it is held against; `oracle` is what the
+//!   store must answer.
+//! - `plan` draws from a seed what a run will be: cluster, network, clients, faults. It is data, so it
+//!   can be written down, played again, and made smaller (`shrink`).
+//! - `run` plays a plan; `clients` and `faults` are what it does to the cluster.
+//! - `coverage` counts how often runs came to the places that matter.
+//!
+//! A broken rule is a panic: in the core, whose own assertions count as well, or in the checker.
+
+pub mod batch;
+mod checker;
+pub mod cli;
+mod clients;
+mod clock;
+mod cluster;
+pub mod coverage;
+mod disk;
+mod faults;
+mod host;
+mod link;
+mod log;
+mod network;
+mod oracle;
+pub mod plan;
+mod run;
+mod shadow;
+pub mod shrink;
+mod trace;
+
+pub use cluster::{Cluster, Reply, Settings};
+pub use host::{Host, command};
+pub use run::{Outcome, Run};

@@ -1,0 +1,141 @@
+//! What the store must answer: the same commands carried out by a few lines that share nothing with it.
+//!
+//! The oracle is fed each slot once, in order, by the first replica that applies it. It knows of sessions
+//! only that a command is executed once; whether the store may refuse a command (a session that expired, a
+//! number out of its window) is taken from the store, and then the oracle does not execute it either. All
+//! other replicas are held to the digest that the store had at that slot.
+
+use std::collections::{BTreeMap, HashMap};
+
+use crate::paxos::{Batch, CommandId, Slot, Value};
+use crate::store::{Applied, Command, Failure, Outcome, Reply};
+use crate::wire::kv;
+
+pub struct Oracle {
+    entries: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// Where each command was executed, and its encoded reply.
+    executed: HashMap<CommandId, (Slot, Vec<u8>)>,
+    /// Digest of the store behind each slot, from slot 1.
+    digests: Vec<u128>,
+    /// The keys that were written, in order, with the slot: what scripted clusters show.
+    words: Vec<(Slot, String)>,
+    /// Copies of commands that were executed before.
+    pub duplicates: u64,
+    /// Commands of expired sessions, and those whose number was out of the window.
+    pub refused: u64,
+}
+
+impl Oracle {
+    pub fn new() -> Oracle {
+        Oracle {
+            entries: BTreeMap::new(),
+            executed: HashMap::new(),
+            digests: Vec::new(),
+            words: Vec::new(),
+            duplicates: 0,
+            refused: 0,
+        }
+    }
+
+    /// A replica applied `slot` and had this digest behind it.
+    pub fn on_applied(&mut self, slot: Slot, value: &Value, applied: &[Applied], digest: u128) {
+        let index = slot.0 as usize - 1;
+        if let Some(first) = self.digests.get(index) {
+            assert!(*first == digest, "slot {slot}: two replicas differ behind it");
+            return;
+        }
+        assert_eq!(index, self.digests.len(), "a replica leaves slots out");
+        self.digests.push(digest);
+        if value.is_noop() {
+            return;
+        }
+        let batch = Batch::decode(&value.0).expect("a chosen value is a batch");
+        assert_eq!(batch.len(), applied.len(), "slot {slot}: an outcome for each command");
+        for (command, applied) in batch.commands().zip(applied) {
+            let id = command.id;
+            assert_eq!(id, applied.id);
+            match &applied.outcome {
+                Outcome::Registered(_) => {}
+                Outcome::SessionExpired | Outcome::Stale | Outcome::OutOfWindow => {
+                    self.refused += 1;
+                }
+                Outcome::Reply(reply) => match self.executed.get(&id) {
+                    Some((_, first)) => {
+                        self.duplicates += 1;
+                        assert!(first == reply, "slot {slot}: {id:?} is executed a second time");
+                    }
+                    None => {
+                        let command = kv::decode_command(command.payload).expect("we sent it");
+                        let expected = kv::encode_reply(&self.execute(slot, &command));
+                        assert!(
+                            expected == *reply,
+                            "slot {slot}: {command:?} is answered {reply:?}, not {expected:?}"
+                        );
+                        self.executed.insert(id, (slot, expected));
+                    }
+                },
+            }
+        }
+    }
+
+    fn execute(&mut self, slot: Slot, command: &Command<'_>) -> Reply {
+        let (Command::Put { key, .. }
+        | Command::Create { key, .. }
+        | Command::Update { key, .. }
+        | Command::Delete { key }
+        | Command::Cas { key, .. }
+        | Command::Incr { key, .. }) = *command;
+        self.words.push((slot, String::from_utf8_lossy(key).into_owned()));
+        let present = self.entries.get(key).cloned();
+        let (written, reply) = match (*command, present) {
+            (Command::Put { value, .. }, _)
+            | (Command::Create { value, .. }, None)
+            | (Command::Update { value, .. }, Some(_)) => (Some(value.to_vec()), Reply::Done),
+            (Command::Create { .. }, Some(_)) => return Reply::Failed(Failure::Exists),
+            (Command::Update { .. } | Command::Delete { .. }, None) => {
+                return Reply::Failed(Failure::NotFound);
+            }
+            (Command::Delete { .. }, Some(_)) => (None, Reply::Done),
+            (Command::Cas { expect, value, .. }, present) => {
+                if present.as_deref() != expect {
+                    return Reply::Failed(Failure::Mismatch { present });
+                }
+                (Some(value.to_vec()), Reply::Done)
+            }
+            (Command::Incr { by, .. }, present) => {
+                let present =
+                    present.map_or(Some(0), |it| String::from_utf8(it).ok()?.parse().ok());
+                let Some(before) = present else { return Reply::Failed(Failure::NotAnInteger) };
+                let Some(sum) = i64::checked_add(before, by) else {
+                    return Reply::Failed(Failure::Overflow);
+                };
+                (Some(sum.to_string().into_bytes()), Reply::Integer(sum))
+            }
+        };
+        match written {
+            Some(value) => self.entries.insert(key.to_vec(), value),
+            None => self.entries.remove(key),
+        };
+        reply
+    }
+
+    /// The first slot that no replica has applied.
+    pub fn end(&self) -> Slot {
+        Slot::FIRST.plus(self.digests.len())
+    }
+
+    /// What a key holds behind the last slot applied.
+    pub fn get(&self, key: &[u8]) -> Option<&Vec<u8>> {
+        self.entries.get(key)
+    }
+
+    /// The slot in which a command was executed.
+    pub fn executed(&self, id: CommandId) -> Option<Slot> {
+        self.executed.get(&id).map(|(slot, _)| *slot)
+    }
+
+    /// The keys written in the slots below `end`, in order.
+    pub fn words(&self, end: Slot) -> impl Iterator<Item = &str> {
+        self.words.iter().take_while(move |(slot, _)| *slot < end).map(|(_, word)| word.as_str())
+    }
+}

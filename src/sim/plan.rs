@@ -1,0 +1,297 @@
+//! What a run will be, drawn from its seed: the cluster, its network and disks, the clients, and each
+//! fault with its time.
+//!
+//! Swarm testing: each seed also draws which kinds of faults are on and how hard they come, so that no
+//! fault drowns the others. A plan is data: it can be written down, played again, and made smaller. Each
+//! fault has dice of its own, so that the others strike as before when one is left out.
+
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
+use rand::{Rng, RngExt, SeedableRng};
+use serde::{Deserialize, Serialize};
+
+use crate::paxos::Roles;
+
+use super::cluster::Settings;
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// For all that is not in the plan: delays, and what clients pick.
+    pub seed: u64,
+    pub settings: Settings,
+    pub load: Load,
+    pub faults: Vec<Planned>,
+    /// From and to: when clients begin operations and most faults strike. Between storms little happens.
+    pub storms: Vec<(u64, u64)>,
+    /// How long clients work and faults strike, in virtual microseconds.
+    pub duration_us: u64,
+    /// The run ends after so many happenings, even if time is left.
+    pub steps_max: u64,
+    /// Whether, before all is healed, some node that reaches a quorum over some links must be served.
+    pub hub: bool,
+}
+
+/// What the clients do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Load {
+    pub clients: usize,
+    /// Operations that a client has in flight.
+    pub lanes: usize,
+    pub keys: u64,
+    pub reads_percent: u32,
+    /// Between the operations of a burst, and between bursts; the latter is drawn from 0 to twice this.
+    pub think_us: u64,
+    pub pause_us: u64,
+    /// Operations of a burst, at most.
+    pub burst: u64,
+    /// How long a client waits for a reply before it asks another node, from and to.
+    pub patience_us: (u64, u64),
+    /// How often an operation is sent before the client gives it up.
+    pub sends_max: u32,
+    /// Bytes of every second value; others are a few bytes.
+    pub value_size: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Planned {
+    pub at_us: u64,
+    /// How long it lasts, where it lasts.
+    pub for_us: u64,
+    pub dice: u64,
+    pub fault: Fault,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Fault {
+    // Processes and machines.
+    Crash,
+    PowerLoss,
+    CrashAll,
+    PowerLossAll,
+    Pause,
+    HandOver,
+    /// The wall clock jumps, by seconds or by days, in either direction.
+    WallClock,
+    // The network.
+    Cut,
+    CutOneWay,
+    Isolate,
+    /// Each pair is cut or healed by the toss of a coin.
+    Partial,
+    /// Two sides that do not hear each other, the leader mostly on the smaller one: it leaves values
+    /// that a minority accepted, and the next split leaves others.
+    Split,
+    Reset,
+    SlowLink,
+    /// Old messages arrive again.
+    Replay,
+    // Disks.
+    SlowDisk,
+    StalledDisk,
+    FailedSync,
+    FullDisk,
+    /// Bits flip, or a sector is lost, in what was durable; the node finds out when it restarts.
+    Damage,
+    /// A segment comes back as it was earlier.
+    StaleSegment,
+}
+
+pub const FAULTS: [Fault; 21] = [
+    Fault::Crash,
+    Fault::PowerLoss,
+    Fault::CrashAll,
+    Fault::PowerLossAll,
+    Fault::Pause,
+    Fault::HandOver,
+    Fault::WallClock,
+    Fault::Cut,
+    Fault::CutOneWay,
+    Fault::Isolate,
+    Fault::Partial,
+    Fault::Split,
+    Fault::Reset,
+    Fault::SlowLink,
+    Fault::Replay,
+    Fault::SlowDisk,
+    Fault::StalledDisk,
+    Fault::FailedSync,
+    Fault::FullDisk,
+    Fault::Damage,
+    Fault::StaleSegment,
+];
+
+/// What of a plan the user fixes; the seed draws the rest.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Fixed {
+    pub nodes: Option<usize>,
+    pub clients: Option<usize>,
+    pub duration_us: Option<u64>,
+    pub steps_max: Option<u64>,
+    /// Only these faults; an empty list means none.
+    pub faults: Option<Vec<Fault>>,
+}
+
+const SECOND_US: u64 = 1_000_000;
+/// Every run of the default lasts at least this long.
+pub const DURATION_US_MIN: u64 = 60 * SECOND_US;
+
+impl Plan {
+    pub fn draw(seed: u64, fixed: &Fixed) -> Plan {
+        let mut dice = StdRng::seed_from_u64(seed);
+        let dice = &mut dice;
+        let timeout_us = pick(dice, &[100_000, 300_000, 1_000_000, 2_000_000]);
+        // Large commands, few enough: answers to scouts and learners then come in parts.
+        let heavy = dice.random_range(0..30) == 0;
+        let mut settings = draw_settings(dice, timeout_us, heavy, fixed);
+        let duration_us = DURATION_US_MIN + dice.random_range(0..20 * SECOND_US);
+        let duration_us = fixed.duration_us.unwrap_or(duration_us);
+        let storms = draw_storms(dice, timeout_us, duration_us);
+        let mut load = draw_load(dice, timeout_us, heavy);
+        load.clients = fixed.clients.unwrap_or(load.clients);
+        if load.value_size == 0 && load.clients < 8 {
+            // A batch must fit; where it is small, small segments make many.
+            settings.segment_size = 16 << 10;
+        }
+        let faults = draw_faults(dice, timeout_us, &storms, fixed);
+        Plan {
+            seed: dice.next_u64(),
+            settings,
+            load,
+            faults,
+            storms,
+            duration_us,
+            steps_max: fixed.steps_max.unwrap_or(u64::MAX),
+            hub: dice.random_bool(0.5),
+        }
+    }
+}
+
+fn pick<T: Copy>(dice: &mut StdRng, of: &[T]) -> T {
+    *of.choose(dice).expect("there is something to choose from")
+}
+
+fn draw_settings(dice: &mut StdRng, timeout_us: u64, heavy: bool, fixed: &Fixed) -> Settings {
+    let acceptors = fixed.nodes.unwrap_or_else(|| pick(dice, &[1, 3, 3, 3, 3, 5, 5, 7]));
+    let mut roles = Vec::new();
+    // Split: acceptors alone, one to three leaders, one or two replicas.
+    if fixed.nodes.is_none() && dice.random_range(0..5) == 0 {
+        let only = |acceptor, leader, replica| Roles { acceptor, leader, replica };
+        for _ in 0..acceptors {
+            roles.push(only(true, false, dice.random_bool(0.2)));
+        }
+        for _ in 0..dice.random_range(1..4) {
+            roles.push(only(false, true, dice.random_bool(0.3)));
+        }
+        for _ in 0..dice.random_range(1..3) {
+            roles.push(only(false, false, true));
+        }
+    } else {
+        roles.resize(acceptors, Roles::ALL);
+    }
+    // Phase 1 gets what phase 2 leaves over.
+    let phase2 = (dice.random_range(0..4) == 0).then(|| dice.random_range(1..=acceptors));
+    let delay_max_us = timeout_us / pick(dice, &[50, 50, 50, 5]);
+    Settings {
+        roles,
+        phase1: None,
+        phase2,
+        election_timeout_us: timeout_us,
+        request_timeout_us: timeout_us * dice.random_range(4..30),
+        window_slots: if heavy { 16 } else { pick(dice, &[1, 2, 4, 16, 256]) },
+        delay_us: (timeout_us / 1000, delay_max_us),
+        sync_us: (timeout_us / 2000, timeout_us / pick(dice, &[500, 50, 5])),
+        stall_us: (timeout_us / 2, timeout_us * dice.random_range(1..5)),
+        dial_us: (timeout_us / 200, timeout_us / 3),
+        learn_values_max: pick(dice, &[1, 7, 100]),
+        segment_size: if heavy { 16 << 20 } else { 64 << 10 },
+        drift_ppm_max: pick(dice, &[0, 100, 20_000]),
+        random_start: true,
+        first_leader: 0,
+        sessions_open: 0,
+    }
+}
+
+/// Some tens of election timeouts each, the first at the beginning.
+fn draw_storms(dice: &mut StdRng, timeout_us: u64, duration_us: u64) -> Vec<(u64, u64)> {
+    let mut storms = Vec::new();
+    let mut at_us = timeout_us / 10;
+    while at_us < duration_us && storms.len() < 3 {
+        let end_us = at_us + timeout_us * dice.random_range(10..40);
+        storms.push((at_us, end_us.min(duration_us)));
+        at_us = end_us + dice.random_range(0..duration_us / 2);
+    }
+    storms
+}
+
+fn draw_load(dice: &mut StdRng, timeout_us: u64, heavy: bool) -> Load {
+    let clients = if heavy { 6 } else { dice.random_range(1..6) };
+    let lanes = if heavy { 1 } else { pick(dice, &[1, 1, 2, 5]) };
+    let think_us = if heavy { timeout_us } else { timeout_us / pick(dice, &[1, 5, 25]) };
+    Load {
+        clients,
+        lanes: lanes as usize,
+        keys: pick(dice, &[1, 3, 10]),
+        reads_percent: dice.random_range(0..60),
+        think_us: think_us * lanes,
+        pause_us: timeout_us * dice.random_range(1..10),
+        burst: pick(dice, &[3, 30, 300]),
+        patience_us: (timeout_us / 2, timeout_us * dice.random_range(1..10)),
+        // Each operation given up has an unknown outcome, and many of those hide errors.
+        sends_max: pick(dice, &[1, 4, 4, 100, 100, 100]),
+        value_size: if heavy { 900_000 } else { pick(dice, &[0, 0, 0, 2000]) },
+    }
+}
+
+fn draw_faults(
+    dice: &mut StdRng,
+    timeout_us: u64,
+    storms: &[(u64, u64)],
+    fixed: &Fixed,
+) -> Vec<Planned> {
+    let mut kinds: Vec<Fault> = match dice.random_range(0..8) {
+        // Splits alone, one behind the other, are the hardest on phase 1.
+        0 => vec![Fault::Split],
+        // A few that may only together do harm.
+        1..4 => (0..dice.random_range(1..4)).map(|_| pick(dice, &FAULTS)).collect(),
+        _ => {
+            let on = dice.random_range(0.1..0.9);
+            FAULTS.into_iter().filter(|_| dice.random_bool(on)).collect()
+        }
+    };
+    if let Some(faults) = &fixed.faults {
+        kinds.clone_from(faults);
+    }
+    // A tenth to six election timeouts, as likely to be short as long.
+    let gap_us = (timeout_us as f64 * 0.1 * 60f64.powf(dice.random_range(0.0..1.0))) as u64;
+    let length_us = (timeout_us as f64 * 0.1 * 80f64.powf(dice.random_range(0.0..1.0))) as u64;
+    let mut faults = Vec::new();
+    for (start_us, end_us) in storms {
+        let mut at_us = start_us + dice.random_range(0..2 * timeout_us);
+        while at_us < *end_us && !kinds.is_empty() {
+            faults.push(Planned {
+                at_us,
+                for_us: dice.random_range(1..=2 * length_us),
+                dice: dice.next_u64(),
+                fault: pick(dice, &kinds),
+            });
+            at_us += dice.random_range(1..=2 * gap_us);
+        }
+    }
+    faults
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A seed is a plan, and a plan survives being written down.
+    #[test]
+    fn a_seed_draws_the_same_plan_again() {
+        for seed in 0..50 {
+            let plan = Plan::draw(seed, &Fixed::default());
+            assert_eq!(plan, Plan::draw(seed, &Fixed::default()));
+            let text = serde_json::to_string(&plan).unwrap();
+            assert_eq!(plan, serde_json::from_str(&text).unwrap());
+        }
+    }
+}

@@ -1,0 +1,315 @@
+//! Plays a plan: clients work and faults strike, then all faults end and everybody must be served again.
+
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
+use rand::{RngExt, SeedableRng};
+
+use crate::check::{self, Verdict};
+use crate::paxos::{NodeId, Slot};
+use crate::store;
+use crate::wire::kv;
+
+use super::clients::Clients;
+use super::cluster::{Cluster, Reply};
+use super::coverage::Coverage;
+use super::faults::{self, Undo};
+use super::host;
+use super::plan::Plan;
+
+/// Election timeouts after the last fault within which reads and commands must be served again at each
+/// replica and all nodes be level.
+const RECOVERY_TIMEOUTS_MAX: f64 = 20.0;
+/// Election timeouts within which a node that reaches a quorum, whatever else is cut, must be served.
+const HUB_TIMEOUTS_MAX: f64 = 12.0;
+
+/// What a run came to.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    pub coverage: Coverage,
+    /// Commands acknowledged, slots chosen, operations in the history.
+    pub acked: u64,
+    pub chosen: u64,
+    pub operations: u64,
+    pub virtual_us: u64,
+    pub happenings: u64,
+    /// From the end of all faults until everybody is served and level, in election timeouts.
+    pub recovery: f64,
+    /// Until a node that reaches a quorum was served while other links stayed cut; if that was tried.
+    pub hub: Option<f64>,
+}
+
+pub struct Run {
+    pub plan: Plan,
+    pub cluster: Cluster,
+    /// Draws what the clients do; the cluster draws for itself.
+    dice: StdRng,
+    clients: Clients,
+    undos: Vec<Undo>,
+}
+
+/// Alarm tokens: lanes of clients by their number, then these and a number.
+const FAULT: u64 = 1 << 32;
+const UNDO: u64 = 2 << 32;
+/// Client tokens and read tokens of the run itself.
+const OWN: u64 = 1 << 40;
+
+impl Run {
+    /// `trace_len`: how many lines of the trace are kept.
+    pub fn new(plan: Plan, trace_len: usize, messages: bool) -> Run {
+        let mut cluster = Cluster::new(plan.settings.clone(), plan.seed);
+        cluster.trace.len_max = trace_len;
+        cluster.trace.messages = messages;
+        let replays = plan.faults.iter().any(|it| it.fault == super::plan::Fault::Replay);
+        cluster.keep_sent(if replays { 300 } else { 0 });
+        Run {
+            cluster,
+            dice: StdRng::seed_from_u64(plan.seed ^ 0x9e37_79b9_7f4a_7c15),
+            clients: Clients::new(plan.load.clone(), plan.storms.clone()),
+            undos: Vec::new(),
+            plan,
+        }
+    }
+
+    /// # Panics
+    /// If a rule is broken.
+    pub fn go(&mut self) -> Outcome {
+        self.cluster.start_all();
+        for lane in 0..self.clients.lanes() {
+            let in_us = self.dice.random_range(0..=self.plan.load.pause_us);
+            self.clients.wake(&mut self.cluster, lane, in_us);
+        }
+        for (i, fault) in self.plan.faults.iter().enumerate() {
+            self.cluster.alarm(fault.at_us, FAULT + i as u64);
+        }
+        let end_us = self.plan.duration_us;
+        while self.cluster.now_us < end_us && self.cluster.happenings() < self.plan.steps_max {
+            match self.cluster.step(end_us) {
+                None => {}
+                Some(token) => self.on_alarm(token),
+            }
+            self.pass_replies();
+        }
+        self.clients.done = true;
+        let hub = if self.plan.hub { self.serve_hub() } else { None };
+        let recovery = self.recover();
+        self.check_history();
+        let mut coverage = self.cluster.coverage.clone();
+        coverage.duplicates += self.cluster.checker.oracle.duplicates;
+        coverage.refused_commands += self.cluster.checker.oracle.refused;
+        Outcome {
+            coverage,
+            acked: self.cluster.checker.acked().len() as u64,
+            chosen: self.cluster.checker.chosen_len() as u64,
+            operations: self.clients.history.len() as u64,
+            virtual_us: self.cluster.now_us,
+            happenings: self.cluster.happenings(),
+            recovery,
+            hub,
+        }
+    }
+
+    fn on_alarm(&mut self, token: u64) {
+        if token < FAULT {
+            self.clients.on_wake(&mut self.cluster, &mut self.dice, token as usize);
+        } else if token < UNDO {
+            let planned = self.plan.faults[(token - FAULT) as usize];
+            self.cluster.note(|| format!("fault: {:?}", planned.fault));
+            for undo in faults::strike(&mut self.cluster, &planned) {
+                self.undos.push(undo);
+                let number = self.undos.len() as u64 - 1;
+                self.cluster.alarm(planned.for_us, UNDO + number);
+            }
+        } else {
+            faults::undo(&mut self.cluster, self.undos[(token - UNDO) as usize]);
+        }
+    }
+
+    fn pass_replies(&mut self) {
+        while !self.cluster.replies.is_empty() {
+            for reply in std::mem::take(&mut self.cluster.replies) {
+                self.clients.on_reply(&mut self.cluster, &mut self.dice, reply);
+            }
+        }
+    }
+
+    /// Cuts all links but some, over which one node reaches a quorum of acceptors, and returns after how
+    /// many election timeouts that one was served. `None` if there is no such node.
+    fn serve_hub(&mut self) -> Option<f64> {
+        faults::undo_all(&mut self.cluster);
+        let membership = self.cluster.membership.clone();
+        let up: Vec<NodeId> =
+            self.cluster.nodes().into_iter().filter(|id| self.cluster.is_running(*id)).collect();
+        let roles = |id: &NodeId| membership.roles(*id).expect("a member");
+        let hubs: Vec<NodeId> = up
+            .iter()
+            .copied()
+            .filter(|id| roles(id).leader && roles(id).replica && roles(id).acceptor)
+            .collect();
+        if hubs.is_empty() {
+            return None;
+        }
+        let hub = hubs[self.dice.random_range(0..hubs.len())];
+        let mut acceptors: Vec<NodeId> =
+            up.iter().copied().filter(|id| *id != hub && roles(id).acceptor).collect();
+        let quorum = membership.phase1().max(membership.phase2());
+        if acceptors.len() + 1 < quorum {
+            return None;
+        }
+        acceptors.shuffle(&mut self.dice);
+        acceptors.truncate(quorum - 1);
+        // Some time with all links up, so that a leader stands, before most are cut.
+        let timeout_us = self.cluster.settings.election_timeout_us;
+        let until_us = self.cluster.now_us + timeout_us * self.dice.random_range(0..8);
+        while self.cluster.now_us < until_us {
+            self.cluster.step(until_us);
+            self.pass_replies();
+        }
+        let chance = self.dice.random_range(0.0..0.7);
+        let mut kept = Vec::new();
+        for (i, &a) in up.iter().enumerate() {
+            for &b in &up[i + 1..] {
+                let of_hub =
+                    (a == hub && acceptors.contains(&b)) || (b == hub && acceptors.contains(&a));
+                if of_hub || self.dice.random_bool(chance) {
+                    kept.push((a, b));
+                }
+            }
+        }
+        self.cluster.note(|| format!("only {kept:?} are left; {hub} must be served"));
+        self.cluster.partition(|a, b| kept.contains(&(a, b)));
+        let start_us = self.cluster.now_us;
+        let deadline_us = start_us + (HUB_TIMEOUTS_MAX * timeout_us as f64) as u64;
+        self.write_own(hub, 1);
+        loop {
+            self.step_until(deadline_us, "the node that reaches a quorum");
+            let mut done = false;
+            let mut again = false;
+            for reply in std::mem::take(&mut self.cluster.replies) {
+                match reply {
+                    Reply::Registered { client: OWN, .. } => done = true,
+                    Reply::Expired { client: OWN, .. } => again = true,
+                    other => self.clients.on_reply(&mut self.cluster, &mut self.dice, other),
+                }
+            }
+            if done {
+                return Some((self.cluster.now_us - start_us) as f64 / timeout_us as f64);
+            }
+            if again {
+                self.write_own(hub, 1);
+            }
+        }
+    }
+
+    /// The run's own command: it registers a session, for which it needs none.
+    fn write_own(&mut self, at: NodeId, nonce: u64) {
+        self.cluster.command(at, host::command(0, OWN + nonce, 0, b""), OWN);
+    }
+
+    /// Ends all faults and returns the election timeouts until all is well again: a read at each
+    /// replica answered, then a new command applied everywhere.
+    fn recover(&mut self) -> f64 {
+        self.cluster.note(|| "all faults end".into());
+        faults::undo_all(&mut self.cluster);
+        let timeout_us = self.cluster.settings.election_timeout_us;
+        let start_us = self.cluster.now_us;
+        let deadline_us = start_us + (RECOVERY_TIMEOUTS_MAX * timeout_us as f64) as u64;
+
+        // Reads first: they must not need a write to be served.
+        let replicas: Vec<NodeId> =
+            self.cluster.replicas().into_iter().filter(|id| self.cluster.is_running(*id)).collect();
+        let mut reading = replicas.clone();
+        for replica in &replicas {
+            self.cluster.read(*replica, OWN + u64::from(replica.0));
+        }
+        while !reading.is_empty() {
+            self.step_until(deadline_us, "a read");
+            for reply in std::mem::take(&mut self.cluster.replies) {
+                match reply {
+                    Reply::Read { read, node, .. } if OWN <= read => {
+                        reading.retain(|replica| *replica != node);
+                    }
+                    Reply::ReadExpired { read } if OWN <= read => {
+                        self.cluster.read(NodeId((read - OWN) as u16), read);
+                    }
+                    other => self.clients.on_reply(&mut self.cluster, &mut self.dice, other),
+                }
+            }
+        }
+
+        let at = replicas[self.dice.random_range(0..replicas.len())];
+        self.write_own(at, 2);
+        let mut written = false;
+        let mut end = Slot::FIRST;
+        while !written || !self.is_level(end) {
+            self.step_until(deadline_us, "a command");
+            for reply in std::mem::take(&mut self.cluster.replies) {
+                match reply {
+                    Reply::Registered { client: OWN, .. } => {
+                        written = true;
+                        end = self.cluster.checker.oracle.end();
+                    }
+                    Reply::Expired { client: OWN, .. } => self.write_own(at, 2),
+                    other => self.clients.on_reply(&mut self.cluster, &mut self.dice, other),
+                }
+            }
+        }
+        for (id, slot) in self.cluster.checker.acked() {
+            let executed = self.cluster.checker.oracle.executed(*id);
+            assert_eq!(executed, Some(*slot), "the acknowledged {id:?} is lost");
+            assert!(*slot < end, "the acknowledged {id:?} is not applied everywhere");
+        }
+        (self.cluster.now_us - start_us) as f64 / timeout_us as f64
+    }
+
+    /// Whether every running node that learns has all slots below `end`, and as many as any other.
+    fn is_level(&self, end: Slot) -> bool {
+        let learners = self
+            .cluster
+            .hosts
+            .iter()
+            .filter(|(id, host)| host.is_running() && self.cluster.roles(**id).learns());
+        let mut ends = learners.map(|(_, host)| host.applied_end);
+        let first = ends.next().expect("somebody runs");
+        end <= first && ends.all(|other| other == first)
+    }
+
+    fn step_until(&mut self, deadline_us: u64, what: &str) {
+        if let Some(token) = self.cluster.step(deadline_us) {
+            // Faults are over; clients only learn how their last operations end.
+            if token < FAULT {
+                self.clients.on_wake(&mut self.cluster, &mut self.dice, token as usize);
+            }
+        }
+        if deadline_us <= self.cluster.now_us {
+            let views: Vec<String> = self
+                .cluster
+                .hosts
+                .iter()
+                .map(|(id, host)| format!("{id} {:?}", host.node.as_ref().map(|node| node.view())))
+                .collect();
+            panic!("not served in time after the last fault: {what}\n{}", views.join("\n"));
+        }
+    }
+
+    fn check_history(&mut self) {
+        let Some(&node) = self.cluster.replicas().iter().find(|id| self.cluster.is_running(**id))
+        else {
+            return;
+        };
+        self.clients.read_all(&self.cluster, node);
+        for key in 0..self.plan.load.keys {
+            let key = format!("k{key}").into_bytes();
+            let query = store::Query::Get { key: &key };
+            let present = self.cluster.checker.oracle.get(&key).cloned();
+            let shown = self.cluster.hosts[&node].store.query(&query);
+            assert_eq!(shown, store::Reply::Value(present), "{node}: what a key holds in the end");
+            let bytes = kv::encode_reply(&shown);
+            assert_eq!(kv::decode_reply(&bytes).as_ref(), Ok(&shown));
+        }
+        match check::linearizable(&self.clients.history) {
+            Verdict::Linearizable => {}
+            Verdict::Undecided { .. } => self.cluster.coverage.undecided += 1,
+            Verdict::Violated(witness) => panic!("the history is not linearizable: {witness:?}"),
+        }
+    }
+}
