@@ -66,10 +66,8 @@ class Node:
             str(self.cluster.binary), "serve", "--config", str(self.cluster.config),
             "--node", str(self.number), "--data-dir", str(self.home / "data"),
             "--log-level", "info",
+            "--trace", str(self.cluster.run_dir / "traces" / f"n{self.number}-{self.lives}.trace"),
         ]  # fmt: skip
-        if self.cluster.traces:
-            trace = self.cluster.run_dir / "traces" / f"n{self.number}-{self.lives}.trace"
-            command += ["--trace", str(trace)]
         # A disk that is still full is so for the next life, too.
         expected, strained = ({DISK_FAILED: NO_ROOM} if self.ballast else {}), ""
         if fail_sync or slow_ms:
@@ -196,11 +194,10 @@ class Node:
 class Cluster:
     """All nodes, their configuration, and what they say of themselves."""
 
-    def __init__(self, place, numbers, binary, run_dir, traces, tell):
+    def __init__(self, place, numbers, binary, run_dir, tell):
         self.place = place
         self.binary = binary
         self.run_dir = run_dir
-        self.traces = traces
         self.tell = tell
         self.ends = Counter()
         self.began = time.monotonic()
