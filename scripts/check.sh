@@ -7,6 +7,7 @@ cd "$root_dir"
 scripts/setup.sh rust python
 
 as_builder cargo fmt --check
+as_builder cargo fmt --check --manifest-path fuzz/Cargo.toml
 as_builder cargo clippy --quiet --all-targets --all-features -- -D warnings
 as_builder .venv/bin/ruff format --quiet --check python mininet
 as_builder .venv/bin/ruff check --quiet python mininet

@@ -1,9 +1,12 @@
 #!/usr/bin/env bash
-# Sees to what the rest needs, and does nothing where it is there: setup.sh [rust] [python] [mininet]
+# Sees to what the rest needs, and does nothing where it is there:
+# setup.sh [rust] [python] [mininet] [fuzz] [torture]
 #
 #   rust     a compiler that is new enough, and a linker
 #   python   .venv with python/requirements.txt
 #   mininet  Mininet and the tools of the network laboratory
+#   fuzz     a C++ compiler, for the fuzzer's engine
+#   torture  strace, which makes disks fail, and tools for small file systems
 set -euo pipefail
 # shellcheck source=scripts/common.sh
 . "$(dirname "$0")/common.sh"
@@ -64,9 +67,24 @@ setup_mininet() {
     [ "${#packages[@]}" -eq 0 ] || apt_install "${packages[@]}"
 }
 
+setup_fuzz() {
+    command -v c++ >/dev/null || apt_install g++
+}
+
+setup_torture() {
+    local packages=()
+    needs() { PATH=$PATH:/usr/sbin:/sbin command -v "$1" >/dev/null || packages+=("$2"); }
+    [ -x /usr/bin/python3 ] || packages+=(python3)
+    needs strace strace
+    needs unshare util-linux
+    needs mount mount
+    needs mkfs.ext4 e2fsprogs
+    [ "${#packages[@]}" -eq 0 ] || apt_install "${packages[@]}"
+}
+
 for part in "$@"; do
     case $part in
-        rust | python | mininet) "setup_$part" ;;
-        *) fail "unknown part $part; there are rust, python and mininet" ;;
+        rust | python | mininet | fuzz | torture) "setup_$part" ;;
+        *) fail "unknown part $part; there are rust, python, mininet, fuzz and torture" ;;
     esac
 done

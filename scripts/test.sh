@@ -36,6 +36,16 @@ else
     RESULTS=target/lab step "Mininet smoke test" scripts/experiment.sh smoke
 fi
 
+torture() {
+    as_builder cargo build --release --quiet && RESULTS=target/lab scripts/torture.sh 35
+}
+step "Real nodes under random faults" torture
+if command -v c++ >/dev/null || is_root; then
+    step "Fuzzing, steered by coverage" scripts/fuzz.sh 10
+else
+    left_out+=("Fuzzing, steered by coverage (needs a C++ compiler)")
+fi
+
 # cargo: "test result: ok. 12 passed; 0 failed; ..."; pytest: "33 passed in 5.4s".
 passed=$(grep -aoE '[0-9]+ passed' "$log" | awk '{ sum += $1 } END { print sum + 0 }')
 broken=$(grep -aoE '[0-9]+ failed' "$log" | awk '{ sum += $1 } END { print sum + 0 }')

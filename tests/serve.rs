@@ -9,12 +9,15 @@ use std::net::TcpStream;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use loggos::limits;
+use loggos::paxos::{Ballot, NodeId, Record, Slot, Value};
 use loggos::store;
+use loggos::wal::{Identity, Options, Wal};
 use loggos::wire::client::{Consistency, Request};
-use loggos::wire::{Hello, PROTOCOL_VERSION, frame, kv};
+use loggos::wire::{ClusterId, Hello, PROTOCOL_VERSION, frame, kv};
 use support::Cluster;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_loggos");
@@ -81,6 +84,38 @@ fn a_data_directory_is_not_shared() {
     let text = fs::read_to_string(&config).unwrap();
     fs::write(&config, text.replace("cluster = \"test\"", "cluster = \"other\"")).unwrap();
     assert_refused(&serve(&config, &data), 2, &["cluster"]);
+}
+
+/// A log whose checksums are right and which holds what no node writes: refused by name, not met later by
+/// whoever expects a batch, or counts on from the last of all rounds.
+#[test]
+fn a_log_that_no_node_wrote_is_refused() {
+    let value = Value(Arc::from(*b"no batch"));
+    let ballot = Ballot { round: 1, node: NodeId(1) };
+    let slot = Slot::FIRST;
+    let far = Ballot { round: u64::MAX, ..ballot };
+    for (records, part) in [
+        (vec![Record::Accepted { ballot, slot, value: value.clone() }], "slot 1 holds no batch"),
+        (
+            vec![Record::Chosen { ballot, slot, value }, Record::FirstUnchosen(slot.next())],
+            "slot 1 holds no batch",
+        ),
+        (vec![Record::OwnBallot(far)], "out of all range"),
+        (vec![Record::FirstUnchosen(Slot(u64::MAX))], "out of all range"),
+    ] {
+        let cluster = Cluster::new(&["acceptor leader replica"], "");
+        let identity = Identity { cluster: ClusterId::of_name("test"), node: NodeId(1) };
+        let options = Options { segment_size: limits::WAL_SEGMENT_SIZE_MIN, sync: true };
+        let data = cluster.data_dir(1);
+        let wake = Box::new(|| ());
+        let (mut wal, _) = Wal::open(&data, identity, options, wake, &mut |_, _| ()).unwrap();
+        for record in &records {
+            wal.append(record).unwrap();
+        }
+        wal.sync_now().unwrap();
+        drop(wal);
+        assert_refused(&serve(&cluster.config_path(), &data), 5, &["not written by", part]);
+    }
 }
 
 /// Damage in the middle of the log: the node does not start, and says in which segment and where.

@@ -13,7 +13,7 @@ mod output;
 mod server;
 mod shell;
 mod status;
-mod words;
+pub mod words;
 
 use std::fmt;
 use std::io;

@@ -27,7 +27,7 @@ pub fn serve(args: ServeArgs) -> Result<(), Failure> {
     driver::serve(config).map_err(|error| {
         let code = match &error {
             ServeError::Wal(error) => code_of(error),
-            ServeError::SlotMissing { .. } => code::CHECK,
+            ServeError::SlotMissing { .. } | ServeError::LogForeign { .. } => code::CHECK,
             ServeError::Listen { .. } | ServeError::Io { .. } => code::DEFINITE,
         };
         Failure { code, message: error.to_string() }

@@ -41,6 +41,10 @@ pub enum ServeError {
     SlotMissing {
         slot: u64,
     },
+    /// The log is whole, and holds what no node writes.
+    LogForeign {
+        what: String,
+    },
 }
 
 impl fmt::Display for ServeError {
@@ -57,6 +61,11 @@ impl fmt::Display for ServeError {
                 f,
                 "the log has no value for slot {slot}, which it says is chosen; inspect it with \
                  `loggos wal inspect`"
+            ),
+            ServeError::LogForeign { what } => write!(
+                f,
+                "the log was not written by this program: {what}; inspect it with `loggos wal \
+                 inspect`"
             ),
         }
     }

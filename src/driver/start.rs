@@ -10,7 +10,7 @@ use rand::TryRng;
 use rand::rngs::SysRng;
 
 use crate::config::Config;
-use crate::paxos::{Effects, Node, NodeConfig, Slot};
+use crate::paxos::{Effects, Node, NodeConfig, Recovered, Slot};
 use crate::store::Store;
 use crate::trace;
 use crate::wal::{Identity, Options, Wal};
@@ -19,7 +19,7 @@ use super::ServeError;
 use super::connection::READ_CHUNK;
 use super::held::Held;
 use super::peers::Link;
-use super::replay::replay_into;
+use super::replay::{check_value, replay_into};
 use super::server::{CLIENT_LISTENER, PEER_LISTENER, SIGNALS, Server, WAKER, clock};
 use super::table::Table;
 use super::tracer::Tracer;
@@ -43,6 +43,10 @@ impl Server {
         let (wal, recovered) =
             Wal::open(&config.data_dir, identity, options, wake, &mut report_progress())?;
 
+        check_numbers(&recovered)?;
+        for entry in &recovered.tail {
+            check_value(entry.slot, &entry.value.0)?;
+        }
         let store = replay(&wal, recovered.first_unchosen, &config)?;
         let now = clock();
         let node_config = NodeConfig {
@@ -115,6 +119,22 @@ impl Server {
             stopping_us: None,
             config,
         })
+    }
+}
+
+/// The log's checksums are right, or it would not have been opened. Numbers that nobody here has written
+/// are refused all the same: counting on from the end of their range would overflow. `wire` lets no such
+/// number in.
+fn check_numbers(recovered: &Recovered) -> Result<(), ServeError> {
+    const MAX: u64 = 1 << 62;
+    let rounds = [recovered.promised.round, recovered.own_ballot.round];
+    let last = recovered.tail.last().map_or(Slot(0), |entry| entry.slot);
+    let slots = [recovered.first_unchosen.0, last.0];
+    match rounds.into_iter().chain(slots).find(|number| MAX <= *number) {
+        Some(number) => Err(ServeError::LogForeign {
+            what: format!("a slot or a round is {number}, which is out of all range"),
+        }),
+        None => Ok(()),
     }
 }
 

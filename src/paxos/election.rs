@@ -204,8 +204,8 @@ impl Election {
         let is_acceptor = |node: NodeId| membership.roles(node).is_some_and(|roles| roles.acceptor);
         let mine = usize::from(is_acceptor(self.me));
         let answered = self.answers.keys().filter(|node| is_acceptor(**node)).count() + mine;
-        self.quorum_connected = membership.connected() <= answered
-            || mutants::is_on(Mutant::ElectUnconnected);
+        self.quorum_connected =
+            membership.connected() <= answered || mutants::is_on(Mutant::ElectUnconnected);
         self.heard = self.answers.clone();
 
         let highest = self.answers.values().map(|standing| standing.leader).max();

@@ -274,9 +274,7 @@ impl Leader {
             fx.event(Event::Proposed { slot, commands: len, size, waited_us });
         }
         commander.pump(fx);
-        if *adopted_end <= commander.first_unchosen()
-            || mutants::is_on(Mutant::ReadBeforeAdopted)
-        {
+        if *adopted_end <= commander.first_unchosen() || mutants::is_on(Mutant::ReadBeforeAdopted) {
             if let Some(round) = self.reads.begin(commander.first_unchosen()) {
                 let ballot = self.ballot;
                 for acceptor in membership.acceptors() {

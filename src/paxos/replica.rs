@@ -204,8 +204,7 @@ impl Replica {
         }
         for id in expired {
             let waiting = self.remove(id).expect("just listed");
-            let definite =
-                waiting.sent_to.is_none() || mutants::is_on(Mutant::DefiniteTooEarly);
+            let definite = waiting.sent_to.is_none() || mutants::is_on(Mutant::DefiniteTooEarly);
             fx.expired.push(Expired::Command { id, client: waiting.client, definite });
         }
 

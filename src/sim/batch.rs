@@ -57,7 +57,8 @@ impl Report {
 ///
 /// Where panics abort the process (the release profile) there is no `Err`.
 pub fn play(plan: Plan) -> Result<Outcome, String> {
-    catch_unwind(AssertUnwindSafe(|| Run::new(plan, 0, false).go())).map_err(|panic| text_of(&*panic))
+    catch_unwind(AssertUnwindSafe(|| Run::new(plan, 0, false).go()))
+        .map_err(|panic| text_of(&*panic))
 }
 
 pub fn text_of(panic: &(dyn Any + Send)) -> String {

@@ -297,7 +297,12 @@ struct Progress {
 
 impl Progress {
     fn new(seeds: u64, time_max: Option<Duration>) -> Progress {
-        Progress { seeds, time_max, is_terminal: std::io::stderr().is_terminal(), told: Instant::now() }
+        Progress {
+            seeds,
+            time_max,
+            is_terminal: std::io::stderr().is_terminal(),
+            told: Instant::now(),
+        }
     }
 
     fn tell(&mut self, report: &Report) {

@@ -95,7 +95,8 @@ impl Clients {
                 // Some time in the beginning of the next one, if there is one.
                 let next = self.storms.iter().find(|(start_us, _)| cluster.now_us < *start_us);
                 if let Some((start_us, _)) = next {
-                    let in_us = start_us - cluster.now_us + dice.random_range(0..=self.load.pause_us);
+                    let in_us =
+                        start_us - cluster.now_us + dice.random_range(0..=self.load.pause_us);
                     self.wake(cluster, lane, in_us);
                 }
             }

@@ -51,18 +51,43 @@ pub struct Settings {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
     /// A session was opened for the registration with this nonce.
-    Registered { client: u64, nonce: u64, session: SessionId },
+    Registered {
+        client: u64,
+        nonce: u64,
+        session: SessionId,
+    },
     /// The command was executed, in `slot`, with this encoded `store::Reply`.
-    Done { client: u64, id: CommandId, node: NodeId, slot: Slot, reply: Vec<u8> },
+    Done {
+        client: u64,
+        id: CommandId,
+        node: NodeId,
+        slot: Slot,
+        reply: Vec<u8>,
+    },
     /// The session has expired, or the command's number is out of its window: it may have happened.
-    Refused { client: u64, id: CommandId },
+    Refused {
+        client: u64,
+        id: CommandId,
+    },
     /// Not decided in time.
-    Expired { client: u64, id: CommandId, definite: bool },
+    Expired {
+        client: u64,
+        id: CommandId,
+        definite: bool,
+    },
     /// A read may be answered now, from the store of this node.
-    Read { read: u64, node: NodeId, end: Slot },
-    ReadExpired { read: u64 },
+    Read {
+        read: u64,
+        node: NodeId,
+        end: Slot,
+    },
+    ReadExpired {
+        read: u64,
+    },
     /// The process died: whoever waited there hears nothing more.
-    Died { node: NodeId },
+    Died {
+        node: NodeId,
+    },
 }
 
 pub(super) enum Happening {
@@ -199,8 +224,7 @@ impl Cluster {
 
     /// The node that leads and says so, if it is one.
     pub fn leader(&self) -> Option<NodeId> {
-        let leading =
-            |host: &Host| host.node.as_ref().is_some_and(|node| node.view().leading);
+        let leading = |host: &Host| host.node.as_ref().is_some_and(|node| node.view().leading);
         let mut leaders = self.hosts.iter().filter(|(_, host)| leading(host));
         let leader = *leaders.next()?.0;
         leaders.next().is_none().then_some(leader)

@@ -115,7 +115,8 @@ pub fn strike(cluster: &mut Cluster, planned: &Planned) -> Vec<Undo> {
         Fault::Partial => {
             let links = nodes.len() * nodes.len();
             let kept: Vec<bool> = (0..links).map(|_| dice.random_bool(0.5)).collect();
-            cluster.partition(|a, b| kept[usize::from(a.0 - 1) * nodes.len() + usize::from(b.0 - 1)]);
+            cluster
+                .partition(|a, b| kept[usize::from(a.0 - 1) * nodes.len() + usize::from(b.0 - 1)]);
             vec![Undo::HealAll]
         }
         Fault::Split => {

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt};
 
+use crate::driver::replay::replay_into;
 use crate::paxos::{
     ChosenSlot, Command, CommandId, Effects, Event, Expired, LearnReply, Member, Message, Node,
     NodeConfig, NodeId, Now, Roles, SessionId, Slot, Value,
 };
-use crate::driver::replay::replay_into;
 use crate::store::{Applied, Outcome, Store};
 use crate::wal::WalError;
 use crate::wire::peer;
@@ -141,10 +141,11 @@ impl Cluster {
         if host.is_replica {
             let (empty, checker) = (std::mem::take(&mut host.store), &mut self.checker);
             let end = recovered.first_unchosen;
-            host.store = replay_into(empty, host.log.wal(), end, &mut |slot, value, applied, store| {
-                checker.on_applied(id, slot, value, applied, store.digest());
-            })
-            .expect("the log has what it says it has");
+            host.store =
+                replay_into(empty, host.log.wal(), end, &mut |slot, value, applied, store| {
+                    checker.on_applied(id, slot, value, applied, store.digest());
+                })
+                .expect("the log has what it says it has");
         }
         let config = NodeConfig {
             node: id,

@@ -79,8 +79,7 @@ impl Log {
 
     fn mount(&mut self) -> Result<Recovered, WalError> {
         let mount = self.disk.mount();
-        let (wal, recovered) =
-            Wal::open_on(mount, self.identity, self.options, &mut |_, _| ())?;
+        let (wal, recovered) = Wal::open_on(mount, self.identity, self.options, &mut |_, _| ())?;
         self.wal = Some(wal);
         Ok(recovered)
     }

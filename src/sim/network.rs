@@ -243,8 +243,8 @@ impl Cluster {
         let state = &self.network.links[link];
         let nodes = state.nodes;
         let is_paused = |node: &NodeId| self.hosts[node].is_paused();
-        let reachable = !state.is_cut()
-            && nodes.iter().all(|node| self.is_running(*node) && !is_paused(node));
+        let reachable =
+            !state.is_cut() && nodes.iter().all(|node| self.is_running(*node) && !is_paused(node));
         if state.up == [true; 2] {
             return;
         }

@@ -103,7 +103,8 @@ impl Oracle {
                 (Some(value.to_vec()), Reply::Done)
             }
             (Command::Incr { by, .. }, present) => {
-                let present = present.map_or(Some(0), |it| String::from_utf8(it).ok()?.parse().ok());
+                let present =
+                    present.map_or(Some(0), |it| String::from_utf8(it).ok()?.parse().ok());
                 let Some(before) = present else { return Reply::Failed(Failure::NotAnInteger) };
                 let Some(sum) = i64::checked_add(before, by) else {
                     return Reply::Failed(Failure::Overflow);

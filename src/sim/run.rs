@@ -168,7 +168,8 @@ impl Run {
         let mut kept = Vec::new();
         for (i, &a) in up.iter().enumerate() {
             for &b in &up[i + 1..] {
-                let of_hub = (a == hub && acceptors.contains(&b)) || (b == hub && acceptors.contains(&a));
+                let of_hub =
+                    (a == hub && acceptors.contains(&b)) || (b == hub && acceptors.contains(&a));
                 if of_hub || self.dice.random_bool(chance) {
                     kept.push((a, b));
                 }
@@ -262,9 +263,11 @@ impl Run {
 
     /// Whether every running node that learns has all slots below `end`, and as many as any other.
     fn is_level(&self, end: Slot) -> bool {
-        let learners = self.cluster.hosts.iter().filter(|(id, host)| {
-            host.is_running() && self.cluster.roles(**id).learns()
-        });
+        let learners = self
+            .cluster
+            .hosts
+            .iter()
+            .filter(|(id, host)| host.is_running() && self.cluster.roles(**id).learns());
         let mut ends = learners.map(|(_, host)| host.applied_end);
         let first = ends.next().expect("somebody runs");
         end <= first && ends.all(|other| other == first)

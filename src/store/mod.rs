@@ -73,8 +73,8 @@ impl Store {
     /// `Applied` a command in the order of the batch (of a no-op: none).
     ///
     /// # Panics
-    /// If slots are left out or repeated, or the value is none that our leaders form: `wire` and
-    /// `wal` let no such value in.
+    /// If slots are left out or repeated, or the value is none that our leaders form: `wire` lets no
+    /// such value in, nor does a node's start take one from its log.
     pub fn apply(&mut self, slot: Slot, value: &Value, out: &mut Vec<Applied>) {
         assert!(slot == self.applied.next(), "{slot:?} does not follow {:?}", self.applied);
         self.applied = slot;

@@ -184,6 +184,10 @@ pub fn scan(
                 let why = "its header is blank, and was once written";
                 return Err(WalError::damaged(&view.path(), 0, why));
             }
+            Some(_) if i == 0 => {
+                let why = "its header does not say that the log begins here";
+                return Err(WalError::damaged(&view.path(), 0, why));
+            }
             _ => break,
         }
         end.view = i;

@@ -8,15 +8,16 @@ use serde::{Deserialize, Serialize};
 
 use super::WireError;
 
-/// Nothing that we decode may make us allocate more than this, whatever its length fields say.
-const DECODE_LIMIT: usize = 16 * 1024 * 1024;
+const fn config<const LIMIT: usize>() -> Configuration<LittleEndian, Fixint, Limit<LIMIT>> {
+    bincode::config::standard().with_fixed_int_encoding().with_limit::<LIMIT>()
+}
 
-const CONFIG: Configuration<LittleEndian, Fixint, Limit<DECODE_LIMIT>> =
-    bincode::config::standard().with_fixed_int_encoding().with_limit::<DECODE_LIMIT>();
+/// Nothing that we decode is longer.
+const SIZE_MAX: usize = 16 * 1024 * 1024;
 
 /// Appends the encoding of `value` to `out` and returns how many bytes that were.
 pub fn encode_into<T: Serialize>(value: &T, out: &mut Vec<u8>) -> usize {
-    bincode::serde::encode_into_std_write(value, out, CONFIG)
+    bincode::serde::encode_into_std_write(value, out, config::<SIZE_MAX>())
         .expect("plain data written to memory always encodes")
 }
 
@@ -27,10 +28,44 @@ pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
 }
 
 /// Decodes a value that fills `bytes` exactly; it may borrow from them.
+///
+/// bincode sets aside what a string's length says, up to its limit, before it looks whether so much is
+/// there; so the limit is one that goes with the size of what came. Memory for a sequence is bounded by
+/// serde, to 1 MiB, until its items are there.
 pub fn decode<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, WireError> {
-    match bincode::serde::borrow_decode_from_slice(bytes, CONFIG) {
+    match bytes.len() {
+        0..=1_024 => decode_within::<T, 1_024>(bytes),
+        1_025..=65_536 => decode_within::<T, 65_536>(bytes),
+        _ => decode_within::<T, SIZE_MAX>(bytes),
+    }
+}
+
+fn decode_within<'de, T: Deserialize<'de>, const LIMIT: usize>(
+    bytes: &'de [u8],
+) -> Result<T, WireError> {
+    match bincode::serde::borrow_decode_from_slice(bytes, config::<LIMIT>()) {
         Ok((value, size)) if size == bytes.len() => Ok(value),
         Ok(_) => Err(WireError::Malformed("bytes left over behind the message")),
         Err(_) => Err(WireError::Malformed("the message does not decode")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The limit that goes with a size must not refuse anything of that size: strings, byte slices and
+    /// lists that just fit under each step, and just do not.
+    #[test]
+    fn no_size_is_refused() {
+        for size in [0, 100, 1000, 1015, 1016, 1017, 65_527, 65_528, 65_529, 1_000_000] {
+            let text = "x".repeat(size);
+            assert_eq!(decode::<String>(&encode(&text)), Ok(text.clone()));
+            assert_eq!(decode::<&[u8]>(&encode(&text.as_bytes())), Ok(text.as_bytes()));
+            let words: Vec<(u8, u64)> = vec![(1, 2); size / 9];
+            assert_eq!(decode::<Vec<(u8, u64)>>(&encode(&words)), Ok(words.clone()));
+            let texts: Vec<String> = vec!["xyz".to_owned(); size / 11];
+            assert_eq!(decode::<Vec<String>>(&encode(&texts)), Ok(texts.clone()));
+        }
     }
 }

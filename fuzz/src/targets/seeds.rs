@@ -1,0 +1,277 @@
+//! Inputs to begin with, made by the project's own encoders: one of each kind.
+
+use std::sync::Arc;
+
+use loggos::paxos::{
+    Ballot, Command as PaxosCommand, CommandId, Message, NodeId, P1b, P2b, PValue, Record, Roles,
+    SessionId, Slot, Standing, Value, batch,
+};
+use loggos::store::{Command, Failure, Query, Reply};
+use loggos::wal::Wal;
+use loggos::wire::client::{Consistency, ErrorKind, ErrorReply, Request, RequestKey, Response};
+use loggos::wire::status::{NodeStatus, PeerStatus};
+use loggos::wire::{ClusterId, Hello, PROTOCOL_VERSION, codec, frame, kv, peer};
+
+use super::wal::{META, OPTIONS, Picture, in_memory};
+
+const BALLOT: Ballot = Ballot { round: 7, node: NodeId(2) };
+const ID: CommandId = CommandId { session: SessionId(4096), seq: 3 };
+
+/// The seeds of a target.
+pub fn seeds(target: &str) -> Vec<Vec<u8>> {
+    match target {
+        "frame" => frames(),
+        "peer" => messages().iter().map(peer_input).collect(),
+        "client" => clients(),
+        "kv" => kvs(),
+        "batch" => batches().iter().map(|value| value.0.to_vec()).collect(),
+        "store" => vec![store()],
+        "config" => vec![include_bytes!("../../../systemd/loggos.toml").to_vec(), config()],
+        "words" => vec![br#"put "a b" 'c d' \x00\n"#.to_vec(), b"1.5s".to_vec()],
+        "log" | "directory" => pictures(),
+        _ => Vec::new(),
+    }
+}
+
+fn command(id: CommandId, payload: &[u8]) -> PaxosCommand {
+    PaxosCommand { id, acknowledged: 1, payload: Arc::from(payload) }
+}
+
+fn batches() -> Vec<Value> {
+    let register = CommandId { session: SessionId::NONE, seq: 99 };
+    let put = kv::encode_command(&Command::Put { key: b"k", value: b"v" });
+    vec![
+        Value::noop(),
+        batch::encode(1_000_000, [command(register, b"")].iter()),
+        batch::encode(2_000_000, [command(ID, &put), command(ID, b"no command")].iter()),
+    ]
+}
+
+fn messages() -> Vec<Message> {
+    let (first_slot, first_unchosen) = (Slot(3), Slot(4));
+    let standing = Standing { ballot: BALLOT, leader: BALLOT, happy: true, first_unchosen };
+    let value = batches().pop().expect("there are some");
+    let pvalue = |slot| PValue { ballot: BALLOT, slot: Slot(slot), value: value.clone() };
+    let propose = Message::Propose { commands: vec![command(ID, b""), command(ID, b"xy")] };
+    vec![
+        Message::HeartbeatRequest { round: 1 },
+        Message::HeartbeatReply { round: 1, standing },
+        Message::P1a { ballot: BALLOT, first_slot },
+        Message::P1b(P1b {
+            ballot: BALLOT,
+            promised: BALLOT,
+            first_slot,
+            end: Slot(9),
+            no_more_accepted: true,
+            first_unchosen,
+            accepted: vec![pvalue(3), pvalue(8)],
+        }),
+        Message::P2a {
+            ballot: BALLOT,
+            first_slot,
+            first_unchosen,
+            values: vec![value.clone(), Value::noop()],
+        },
+        Message::P2b(P2b { ballot: BALLOT, promised: BALLOT, accepted_end: Slot(5), resend: true }),
+        Message::Commit { ballot: BALLOT, first_unchosen },
+        Message::LearnRequest { first_slot },
+        Message::Chosen {
+            first_slot,
+            values: vec![(BALLOT, value), (BALLOT, Value::noop())],
+            first_unchosen,
+        },
+        propose.clone(),
+        Message::ReadIndexRequest { id: 5 },
+        Message::ReadIndexReply { id: 5, read_slot: Slot(6) },
+        Message::Confirm { ballot: BALLOT, round: 7 },
+        Message::ConfirmAck { ballot: BALLOT, round: 7 },
+        Message::TakeOver { ballot: BALLOT },
+        Message::Relay { from: NodeId(1), to: NodeId(3), message: Box::new(propose) },
+    ]
+}
+
+fn peer_input(message: &Message) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    peer::write(message, &mut bytes);
+    let (frame, _) = frame::read(&bytes).expect("we read what we write").expect("in full");
+    let size = u16::try_from(frame.head.len()).expect("a short head");
+    [&size.to_le_bytes(), frame.head, frame.bulk].concat()
+}
+
+fn frames() -> Vec<Vec<u8>> {
+    let mut bytes = vec![0];
+    frame::write(&hellos()[0], &[b"bulk"], &mut bytes);
+    let mut two = bytes.clone();
+    two[0] = 1;
+    frame::write(&hellos()[1], &[], &mut two);
+    vec![bytes, two]
+}
+
+fn hellos() -> [Hello; 4] {
+    let (version, cluster) = (PROTOCOL_VERSION, ClusterId::of_name("fuzz"));
+    [
+        Hello::Peer { version, cluster, from: NodeId(1), to: NodeId(2) },
+        Hello::Client { version, cluster: Some(cluster) },
+        Hello::Welcome { version, cluster, node: NodeId(2) },
+        Hello::Refused { version, reason: "because".to_owned() },
+    ]
+}
+
+fn clients() -> Vec<Vec<u8>> {
+    let requests = [
+        Request::Register { nonce: 8 },
+        Request::Command { id: ID, acknowledged: 2 },
+        Request::Read { id: 4, consistency: Consistency::Stale },
+        Request::Status { id: 5 },
+    ];
+    let (slot, ballot) = (Slot(9), BALLOT);
+    let error = ErrorReply {
+        kind: ErrorKind::NotAReplica,
+        definite: true,
+        ask: Some(NodeId(2)),
+        message: "ask another".to_owned(),
+    };
+    let responses = [
+        Response::Registered { nonce: 8, session: ID.session, slot, ballot },
+        Response::Reply { id: ID, slot, ballot },
+        Response::Read { id: 4, slot, ballot },
+        Response::Status { id: 5, status: Box::new(status()) },
+        Response::Error { key: RequestKey::Command(ID), error },
+    ];
+    let hellos = hellos();
+    let encoded = [
+        hellos.iter().map(|it| (0, codec::encode(it))).collect::<Vec<_>>(),
+        requests.iter().map(|it| (1, codec::encode(it))).collect(),
+        responses.iter().map(|it| (2, codec::encode(it))).collect(),
+    ];
+    encoded.concat().into_iter().map(|(kind, bytes)| [vec![kind], bytes].concat()).collect()
+}
+
+fn status() -> NodeStatus {
+    NodeStatus {
+        node: NodeId(1),
+        version: "0.1.0".to_owned(),
+        pid: 77,
+        uptime_ms: 5,
+        roles: Roles::ALL,
+        leader: Some(NodeId(2)),
+        ballot: BALLOT,
+        leading: false,
+        quorum_connected: true,
+        first_unchosen: Slot(4),
+        applied: Slot(3),
+        digest: "0".repeat(32),
+        keys: 2,
+        sessions: 1,
+        clients: 1,
+        syncs: 9,
+        peers: vec![PeerStatus {
+            node: NodeId(2),
+            connected: true,
+            heard: true,
+            first_unchosen: Slot(4),
+        }],
+    }
+}
+
+fn commands() -> [Command<'static>; 6] {
+    [
+        Command::Put { key: b"key", value: b"value" },
+        Command::Create { key: b"key", value: b"" },
+        Command::Update { key: b"key", value: b"other" },
+        Command::Delete { key: b"key" },
+        Command::Cas { key: b"key", expect: Some(b"value"), value: b"other" },
+        Command::Incr { key: b"n", by: -5 },
+    ]
+}
+
+fn queries() -> [Query<'static>; 2] {
+    [Query::Get { key: b"key" }, Query::Scan { from: b"a", to: Some(b"z"), limit: 10 }]
+}
+
+fn kvs() -> Vec<Vec<u8>> {
+    let pair = || (b"key".to_vec(), b"value".to_vec());
+    let replies = [
+        Reply::Done,
+        Reply::Integer(3),
+        Reply::Value(Some(b"value".to_vec())),
+        Reply::Entries { entries: vec![pair(), pair()], next: Some(b"next".to_vec()) },
+        Reply::Failed(Failure::Mismatch { present: Some(b"value".to_vec()) }),
+    ];
+    let commands = commands();
+    let queries = queries();
+    let encoded = [
+        commands.iter().map(|it| (0, kv::encode_command(it))).collect::<Vec<_>>(),
+        queries.iter().map(|it| (1, kv::encode_query(it))).collect(),
+        replies.iter().map(|it| (2, kv::encode_reply(it))).collect(),
+    ];
+    encoded.concat().into_iter().map(|(kind, bytes)| [vec![kind], bytes].concat()).collect()
+}
+
+/// A session, each command in it, one of them twice, and the queries.
+fn store() -> Vec<u8> {
+    let mut values = vec![batches().swap_remove(1)];
+    // What the store calls the session that the first command of the first slot registers.
+    let mut state = loggos::store::Store::new();
+    let mut applied = Vec::new();
+    state.apply(Slot::FIRST, &values[0], &mut applied);
+    let loggos::store::Outcome::Registered(session) = applied[0].outcome else {
+        panic!("the first command registers a session");
+    };
+    let id = |seq| CommandId { session, seq };
+    let mut all: Vec<PaxosCommand> =
+        (1..).zip(commands()).map(|(n, it)| command(id(n), &kv::encode_command(&it))).collect();
+    all.push(all[0].clone());
+    all.extend((7..).zip(queries()).map(|(n, it)| command(id(n), &kv::encode_query(&it))));
+    values.push(batch::encode(2_000_000, all.iter()));
+    let parts = values.iter().map(|value| {
+        let size = u16::try_from(value.size()).expect("a short value");
+        [&size.to_le_bytes(), &*value.0].concat()
+    });
+    parts.collect::<Vec<_>>().concat()
+}
+
+fn config() -> Vec<u8> {
+    let mut text = "cluster = \"fuzz\"\ndata_dir = \"/d\"\nnode = 1\n".to_owned();
+    for id in 1..=3 {
+        text += &format!(
+            "[[nodes]]\nid = {id}\npeer_address = \"10.0.0.{id}:1\"\n\
+             client_address = \"10.0.0.{id}:2\"\nroles = [\"acceptor\", \"replica\", \"leader\"]\n"
+        );
+    }
+    text += "[timing]\nelection_timeout_ms = 50\n[quorum]\nphase1 = 3\nphase2 = 1\n[wal]\nsync = false\n";
+    text.into_bytes()
+}
+
+/// Real logs, short and of two segments, each whole and torn. Their checksums are made anew, because the
+/// log's random id is replaced by the one that the targets know.
+fn pictures() -> Vec<Vec<u8>> {
+    [2, 1200].iter().flat_map(|&value_size| log_of(value_size)).collect()
+}
+
+fn log_of(value_size: usize) -> [Vec<u8>; 2] {
+    let dir = in_memory();
+    let (mut wal, _) =
+        Wal::open(dir.path(), META.identity, OPTIONS, Box::new(|| ()), &mut |_, _| ())
+            .expect("a new log");
+    let payload = vec![b'p'; value_size];
+    let value = batch::encode(5, [command(ID, &payload)].iter());
+    let mut records = vec![Record::Promised(BALLOT), Record::OwnBallot(BALLOT)];
+    for slot in 1..=4 {
+        records.push(Record::Accepted { ballot: BALLOT, slot: Slot(slot), value: value.clone() });
+    }
+    records.push(Record::Chosen { ballot: BALLOT, slot: Slot(1), value });
+    records.push(Record::FirstUnchosen(Slot(3)));
+    for record in &records {
+        wal.append(record).expect("there is room");
+        wal.sync_now().expect("the file system works");
+    }
+    drop(wal);
+    // The spare segment, blank, belongs to the picture; the log's random id does not.
+    let with_known_id = Picture::decode(&Picture::read(dir.path()).encode(3));
+    let mut picture = with_known_id.expect("what we encode decodes");
+    let whole = picture.encode(3);
+    let last = picture.segments[0].iter().rposition(|byte| *byte != 0).expect("records");
+    picture.segments[0][last] ^= 1;
+    [whole, picture.encode(0)]
+}

@@ -1,0 +1,69 @@
+"""What the torture decides and computes by itself, without nodes; `make torture` is the rest."""
+
+import struct
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "mininet"))
+
+import torture_plan
+import torture_report
+
+
+def test_a_seed_is_a_plan():
+    """Else a failure could not be played again."""
+    one, again = torture_plan.draw(7, 60), torture_plan.draw(7, 60)
+    assert one == again
+    assert one.faults != torture_plan.draw(8, 60).faults
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_plans_hold_every_fault_and_leave_time_at_the_end(seed):
+    """A kind that is never drawn is never tested, and a late fault would disturb the check."""
+    plan = torture_plan.draw(seed, 60)
+    assert {fault.kind for fault in plan.faults} == set(torture_plan.KINDS)
+    assert max(fault.at_s for fault in plan.faults) < 60 - torture_plan.QUIET_S
+    for fault in plan.faults:
+        assert fault.node is None or 1 <= fault.node <= plan.nodes
+        assert 1 <= fault.other < plan.nodes
+
+
+def test_cuts_are_of_the_right_direction():
+    """One-way faults cut in one direction: `(a, b)` is what a sends to b."""
+
+    def pairs(kind):
+        fault = torture_plan.Fault(1, kind, 0.0, 1.0, 2, 2, 0)
+        return sorted(torture_plan.cut_pairs(fault, 2, 3))
+
+    assert pairs("deaf") == [(1, 2), (3, 2)]
+    assert pairs("mute") == [(2, 1), (2, 3)]
+    assert pairs("one-way") == [(2, 3)]
+    assert pairs("cut") == [(2, 3), (3, 2)]
+    assert pairs("isolate") == [(1, 2), (2, 1), (2, 3), (3, 2)]
+
+
+def test_a_gap_is_explained_only_while_no_majority_was_there():
+    """The time that counts is the longest inside the gap with a majority, without a break."""
+    majority = [(0.0, True), (10.0, False), (11.0, True), (11.2, False), (13.0, True)]
+    assert torture_report.well_for((10.0, 13.1), majority) == pytest.approx(0.2)
+    assert torture_report.well_for((9.5, 10.5), majority) == pytest.approx(0.5)
+    assert torture_report.well_for((13.0, 20.0), majority) == pytest.approx(7.0)
+    assert torture_report.well_for((11.3, 12.0), majority) == 0
+
+
+def test_replies_are_read_from_client_traces(tmp_path):
+    """A wrong offset would find no gaps, or gaps everywhere."""
+    path = tmp_path / "incr.trace"
+    records = [
+        (1_000_000_000, 40, 1, 0),
+        (3_500_000_000, 40, 1, 0x102),
+        (9_000_000_000, 40, 0, 0x300),
+    ]
+    packed = b"".join(struct.pack("<QHHIQQQ", *record, 0, 0, 0) for record in records)
+    path.write_bytes(bytes(64) + packed + b"cut short")
+    times, outcomes = torture_report.replies([path], 500_000_000)
+    assert times == [0.5, 3.0]
+    assert outcomes == {0: 1, 1: 1, 3: 1}
+    assert torture_report.gaps(times) == [(0.5, 3.0)]
