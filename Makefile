@@ -9,16 +9,11 @@ UNITDIR ?= $(LIBDIR)/systemd/system
 SYSUSERSDIR ?= $(LIBDIR)/sysusers.d
 EXPERIMENT ?= failover
 QUICK ?=
-<<<<<<< HEAD
 SEEDS ?= 1000
 FIRST ?= 1
-
-.PHONY: help build demo test sim check fix mininet-experiment notebooks install uninstall clean
-=======
 SEED ?=
 
-.PHONY: help build demo test torture fuzz check fix mininet-experiment notebooks install uninstall clean
->>>>>>> torture
+.PHONY: help build demo test sim torture fuzz check fix mininet-experiment notebooks install uninstall clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed 's/:.*## /|/' | \
@@ -33,16 +28,14 @@ demo: build ## three nodes on this machine, and a leader that dies
 test: ## all that checks the project; as root with Mininet
 	@scripts/test.sh
 
-<<<<<<< HEAD
 sim: ## whole clusters from seeds: SEEDS=1000 FIRST=1 (or fresh)
 	@scripts/sim.sh --seeds $(SEEDS) --first $(FIRST)
-=======
+
 torture: build ## real nodes under random faults: SECONDS=180 SEED=
 	@scripts/torture.sh $(or $(SECONDS),180) $(SEED)
 
 fuzz: ## all that reads bytes, steered by coverage: SECONDS=60
 	@scripts/fuzz.sh $(or $(SECONDS),60)
->>>>>>> torture
 
 check: ## formatting and lints, edits nothing
 	@scripts/check.sh
