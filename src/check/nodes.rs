@@ -175,7 +175,9 @@ fn verify_life(life: &Life, verdict: &mut Verdict) {
                 first_unchosen = Some(event.a);
             }
             Kind::Applied => {
-                if let Some(before) = applied.filter(|before| before + 1 != event.a) {
+                if let Some(before) =
+                    applied.filter(|before: &u64| before.checked_add(1) != Some(event.a))
+                {
                     verdict.note(format!("{name} applied slot {} after {before}", event.a));
                 }
                 if first_unchosen.is_some_and(|end| end <= event.a) {

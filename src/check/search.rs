@@ -282,10 +282,14 @@ impl Search {
         let mut at = head;
         while self.is_invocation(at) {
             let known = &self.known[(self.events[at as usize] / 2) as usize];
-            let unseen = over && known.makes != NONE && self.seen[known.makes as usize] == 0;
+            let after = || step(self.state, known.op, Some(known.reply));
+            // A reply that is not of its operation's kind fits nowhere.
+            let unseen = over
+                && known.makes != NONE
+                && self.seen[known.makes as usize] == 0
+                && after().is_some();
             // On an unknown beginning a read decides what that was.
-            let fits =
-                known.is_read && step(self.state, known.op, Some(known.reply)) == Some(self.state);
+            let fits = known.is_read && after() == Some(self.state);
             if unseen || fits {
                 return Some(at);
             }
