@@ -8,6 +8,7 @@
 //! the checksums are made right first: bytes with right checksums are what a broken peer or disk
 //! controller would give us.
 
+mod check;
 mod config;
 mod memory;
 mod seeds;
@@ -36,6 +37,8 @@ pub const TARGETS: &[Target] = &[
     Target { name: "words", size_max: 256, check: config::words },
     Target { name: "log", size_max: 10_000, check: wal::scan },
     Target { name: "directory", size_max: 10_000, check: wal::open },
+    Target { name: "history", size_max: 2048, check: check::history },
+    Target { name: "trace", size_max: 4096, check: check::trace },
 ];
 
 /// Checks one input; panics if something does not hold.

@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
+use loggos::check::file::{Clock, Writer};
+use loggos::check::{Op, Operation, Outcome, Reply as Told, Value as Held};
 use loggos::paxos::{
     Ballot, Command as PaxosCommand, CommandId, Message, NodeId, P1b, P2b, PValue, Record, Roles,
     SessionId, Slot, Standing, Value, batch,
 };
 use loggos::store::{Command, Failure, Query, Reply};
+use loggos::trace::{self, Event, Kind, Source};
 use loggos::wal::Wal;
 use loggos::wire::client::{Consistency, ErrorKind, ErrorReply, Request, RequestKey, Response};
 use loggos::wire::status::{NodeStatus, PeerStatus};
@@ -29,6 +32,8 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
         "config" => vec![include_bytes!("../../../systemd/loggos.toml").to_vec(), config()],
         "words" => vec![br#"put "a b" 'c d' \x00\n"#.to_vec(), b"1.5s".to_vec()],
         "log" | "directory" => pictures(),
+        "history" => vec![history()],
+        "trace" => vec![trace()],
         _ => Vec::new(),
     }
 }
@@ -274,4 +279,58 @@ fn log_of(value_size: usize) -> [Vec<u8>; 2] {
     let last = picture.segments[0].iter().rposition(|byte| *byte != 0).expect("records");
     picture.segments[0][last] ^= 1;
     [whole, picture.encode(0)]
+}
+
+/// Each operation and each outcome, and the end record.
+fn history() -> Vec<u8> {
+    let clock = Clock { boot: [7; 16], wall_ns: 9_000, monotonic_ns: 1_000, error_ns: 5 };
+    let text = Held::Bytes(0x1122_3344_5566_7788);
+    let numeral = Held::Numeral { number: -7, spelling: 0x0102_0304 };
+    let replied = |at, reply| Outcome::Replied { at, reply };
+    let operations = [
+        (Op::Get, replied(1_100, Told::Value(Held::Absent))),
+        (Op::Put(text), replied(1_200, Told::Done)),
+        (Op::Create(numeral), replied(1_300, Told::Refused)),
+        (Op::Update(Held::Integer(5)), Outcome::Failed),
+        (Op::Delete, Outcome::Unknown),
+        (Op::Cas { expect: text, value: numeral }, replied(1_600, Told::Mismatch(Held::Absent))),
+        (Op::Incr(-1), replied(1_700, Told::Integer(-1))),
+    ];
+    let mut writer = Writer::new(vec![0], &clock, false).expect("memory is written to");
+    let key = writer.key(b"key").expect("memory is written to");
+    for (n, (op, outcome)) in (0..).zip(operations) {
+        let operation = Operation { client: n % 2, key, op, invoked: 1_000 + 90 * n, outcome };
+        writer.operation(&operation, 2_000).expect("memory is written to");
+    }
+    let mut bytes = writer.finish().expect("memory is written to");
+    // The process id, which the header has, is another one each time.
+    bytes[57..61].fill(0);
+    bytes
+}
+
+/// A life of a node: scouted, adopted, applied, answered.
+fn trace() -> Vec<u8> {
+    let dir = in_memory();
+    let path = dir.path().join("trace");
+    let mut writer = trace::Writer::create(&path, Source::Node(1)).expect("a new file");
+    let mut event = |time_ns, kind, aux, a, b| {
+        let event = Event { aux, a, b, ..Event::new(time_ns, kind, 1) };
+        writer.write(&event).expect("the file system works");
+    };
+    event(1, Kind::NodeStarted, 0, 1, 0);
+    event(2, Kind::LeaderChanged, 0, 1, 0);
+    event(3, Kind::ScoutStarted, 0, 1, 1);
+    event(4, Kind::Adopted, 0, 1, 1);
+    event(5, Kind::RequestReceived, 9, 4096, 1);
+    event(6, Kind::Proposed, 1, 1, 30);
+    event(7, Kind::Synced, 1, 2, 50);
+    event(8, Kind::Chosen, 0, 2, 1);
+    event(9, Kind::Applied, 1, 1, 77);
+    event(10, Kind::RequestReplied, 0, 4096, 1);
+    event(11, Kind::NodeStopped, 0, 0, 0);
+    writer.flush().expect("the file system works");
+    let mut bytes = std::fs::read(&path).expect("it can be read");
+    // Process id and clocks are other ones each time.
+    bytes[20..48].fill(0);
+    [vec![6], bytes].concat()
 }
