@@ -6,6 +6,7 @@ a violation.
 """
 
 import json
+import math
 import os
 import re
 import signal
@@ -149,7 +150,8 @@ class Node:
         found += self._ended(code)
         self.life, self.paused = None, False
         if self.restart_at_s is None:
-            self.restart_in(0.3)
+            # On a disk that is still full it would only end again.
+            self.restart_in(math.inf if self.ballast else 0.3)
         return found
 
     def _ended(self, code):
@@ -189,6 +191,8 @@ class Node:
         if self.ballast:
             self.ballast.unlink()
             self.ballast = None
+            if not self.life:
+                self.restart_in(0)
 
 
 class Cluster:

@@ -6,7 +6,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::paxos::{Ballot, CommandId, Membership, Message, NodeId, Record, Recovered, Slot, Value};
+use crate::paxos::{
+    Ballot, CommandId, Membership, Message, NodeId, Record, Recovered, Slot, Value,
+};
 use crate::store::Applied;
 
 use super::oracle::Oracle;

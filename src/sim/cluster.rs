@@ -7,7 +7,9 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde::{Deserialize, Serialize};
 
-use crate::paxos::{Command, CommandId, Member, Membership, Message, NodeId, Roles, SessionId, Slot};
+use crate::paxos::{
+    Command, CommandId, Member, Membership, Message, NodeId, Roles, SessionId, Slot,
+};
 
 use super::checker::Checker;
 use super::coverage::Coverage;
