@@ -23,7 +23,7 @@ triple=$(as_builder rustc -vV | sed -n 's/^host: //p')
 as_builder env CARGO_TARGET_DIR="$work" RUSTFLAGS="-Cpasses=sancov-module \
 -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
 -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares" \
-    cargo build --quiet --release --locked --manifest-path fuzz/Cargo.toml --target "$triple"
+    cargo build --quiet --release --manifest-path fuzz/Cargo.toml --target "$triple"
 fuzzer=$work/$triple/release/loggos-fuzz
 
 jobs=$(nproc)
