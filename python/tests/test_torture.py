@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "mininet"))
+sys.path.append(str(Path(__file__).resolve().parents[2] / "mininet"))
 
 import torture_plan
 import torture_report
