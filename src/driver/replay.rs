@@ -1,9 +1,10 @@
-//! A log, applied once more: how a replica's store comes back after a restart.
+//! Chosen values, read back from the log: for the store after a restart, and for a peer that lags.
 
 use std::sync::Arc;
 
+use crate::limits;
 use crate::mutants::{self, Mutant};
-use crate::paxos::{Batch, Slot, Value};
+use crate::paxos::{Ballot, Batch, LearnReply, Slot, Value};
 use crate::store::{Applied, Store};
 use crate::wal::{Disk, Wal};
 
@@ -48,4 +49,24 @@ fn break_on_purpose(store: &mut Store, last: &Value) {
     if mutants::is_on(Mutant::ApplyTwice) {
         store.apply_again(last);
     }
+}
+
+/// The values that answer a learner: at most `len_max`, and as many as fit a message.
+pub fn learned_values<'a, D: Disk>(
+    wal: &'a Wal<D>,
+    reply: LearnReply,
+    len_max: usize,
+) -> Result<Vec<(Ballot, &'a [u8])>, ServeError> {
+    let (mut values, mut size, mut slot) = (Vec::new(), 0, reply.first_slot);
+    while slot < reply.first_unchosen
+        && values.len() < len_max
+        && size < limits::MESSAGE_VALUES_SIZE_SOFT_MAX
+    {
+        let value: (Ballot, &[u8]) =
+            wal.read(slot).ok_or(ServeError::SlotMissing { slot: slot.0 })?;
+        size += value.1.len();
+        values.push(value);
+        slot = slot.next();
+    }
+    Ok(values)
 }

@@ -7,6 +7,7 @@ use crate::wire::peer;
 use super::ServeError;
 use super::connection::Stage;
 use super::peers::Link;
+use super::replay::learned_values;
 use super::server::{Server, reason};
 use super::table::ConnectionId;
 
@@ -97,16 +98,7 @@ impl Server {
     fn send_chosen(&mut self, reply: LearnReply) -> Result<(), ServeError> {
         let Some(id) = self.links.get(&reply.to).and_then(Link::up) else { return Ok(()) };
         let Some(connection) = self.table.get_mut(id) else { return Ok(()) };
-        let (mut values, mut size, mut slot) = (Vec::new(), 0, reply.first_slot);
-        while slot < reply.first_unchosen
-            && values.len() < limits::MESSAGE_VALUES_MAX
-            && size < limits::MESSAGE_VALUES_SIZE_SOFT_MAX
-        {
-            let value = self.wal.read(slot).ok_or(ServeError::SlotMissing { slot: slot.0 })?;
-            size += value.1.len();
-            values.push(value);
-            slot = slot.next();
-        }
+        let values = learned_values(&self.wal, reply, limits::MESSAGE_VALUES_MAX)?;
         let out = connection.output();
         peer::write_chosen(reply.first_slot, &values, reply.first_unchosen, out);
         self.touch(id);

@@ -60,6 +60,8 @@ pub enum Loss {
     Sectors {
         keep: f64,
     },
+    /// The first sector of each segment is lost, and all behind it is kept: what looks most like a log.
+    First,
     /// It all had reached the disk by luck.
     Nothing,
 }
@@ -391,11 +393,12 @@ impl SimDisk {
 }
 
 impl Loss {
-    /// One crash in eight loses all, one in eight nothing.
+    /// One crash in eight loses all, one nothing, one the first sector.
     pub fn draw(dice: &mut impl Rng) -> Loss {
         match dice.random_range(0..8) {
             0 => Loss::All,
             1 => Loss::Nothing,
+            2 => Loss::First,
             // Mostly kept or mostly lost, so that long and short prefixes both come out.
             _ => Loss::Sectors { keep: dice.random_range(0.0..1.0) },
         }
@@ -405,7 +408,7 @@ impl Loss {
         match self {
             Loss::All => false,
             Loss::Sectors { keep } => dice.random_bool(keep),
-            Loss::Nothing => true,
+            Loss::First | Loss::Nothing => true,
         }
     }
 }
@@ -862,13 +865,16 @@ impl Segment {
         let syncing = std::mem::take(&mut self.syncing);
         let dirty = std::mem::take(&mut self.dirty);
         let failed = std::mem::take(&mut self.failed);
+        let mut is_first = true;
         for sector in dirty.union(syncing).union(failed).sectors() {
+            let is_hole = std::mem::take(&mut is_first) && loss == Loss::First;
             let is_syncing = syncing.touches(&sector);
-            if (is_syncing || dirty.touches(&sector)) && loss.keeps(dice) {
+            let is_written = is_syncing || dirty.touches(&sector);
+            if is_written && !is_hole && loss.keeps(dice) {
                 self.durable[sector.clone()].copy_from_slice(&self.cached[sector]);
                 continue;
             }
-            if is_syncing && loss != Loss::All && dice.random_bool(0.5) {
+            if is_syncing && !is_hole && loss != Loss::All && dice.random_bool(0.5) {
                 syncing.overlay(&self.syncing_bytes, sector.clone(), &mut self.durable);
             }
             self.cached[sector.clone()].copy_from_slice(&self.durable[sector]);

@@ -51,6 +51,13 @@ pub fn strike(cluster: &mut Cluster, planned: &Planned) -> Vec<Undo> {
         }
         Fault::Pause => {
             cluster.pause(a);
+            if dice.random_bool(0.3) {
+                // It wakes up in the past, with nobody there who could tell it better.
+                for other in others {
+                    cluster.cut_both(a, other);
+                }
+                return vec![Undo::Resume(a), Undo::HealAll];
+            }
             vec![Undo::Resume(a)]
         }
         Fault::HandOver => {

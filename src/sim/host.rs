@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt};
 
-use crate::driver::replay::replay_into;
+use crate::driver::replay::{learned_values, replay_into};
 use crate::paxos::{
     ChosenSlot, Command, CommandId, Effects, Event, Expired, LearnReply, Member, Message, Node,
     NodeConfig, NodeId, Now, Roles, SessionId, Slot, Value,
@@ -443,10 +443,8 @@ impl Cluster {
     /// Answers a learner from the log.
     fn send_chosen(&mut self, id: NodeId, reply: LearnReply) {
         let wal = self.hosts[&id].log.wal();
-        let values: Vec<_> = (reply.first_slot.0..reply.first_unchosen.0)
-            .take(self.settings.learn_values_max)
-            .map(|slot| wal.read(Slot(slot)).expect("the log has what is chosen"))
-            .collect();
+        let values = learned_values(wal, reply, self.settings.learn_values_max)
+            .expect("the log has what is chosen");
         if values.is_empty() {
             return;
         }
