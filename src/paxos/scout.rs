@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use super::ids::{Ballot, NodeId, Slot, Value};
 use super::message::P1b;
 
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct Scout {
     ballot: Ballot,
     first_slot: Slot,
@@ -24,7 +24,7 @@ pub struct Scout {
     first_unchosen: Slot,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 struct Answer {
     /// The acceptor has told all that it accepted below this slot.
     covered: Slot,
