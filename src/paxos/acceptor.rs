@@ -17,7 +17,7 @@ use super::log::Log;
 use super::message::{Message, P1b, P2b};
 use super::record::{Record, Recovered};
 
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct Acceptor {
     promised: Ballot,
     /// Each slot below `run_end` is accepted in `run_ballot`, or known here or to that ballot's

@@ -55,7 +55,7 @@ pub struct CommandId {
 }
 
 /// A client's command on its way into a batch.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Command {
     pub id: CommandId,
     /// The client has the replies of all its commands below this number.

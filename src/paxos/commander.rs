@@ -18,7 +18,7 @@ use super::ids::{Ballot, NodeId, Slot, Value};
 use super::message::{Message, P2b};
 use super::quorum::Membership;
 
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct Commander {
     ballot: Ballot,
     phase2: usize,
@@ -34,14 +34,14 @@ pub struct Commander {
     learners: BTreeMap<NodeId, Slot>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 struct Proposed {
     value: Value,
     /// Bytes of all values that this commander proposed, up to and with this one.
     size_sum: u64,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 struct Stream {
     /// First slot that was not sent yet.
     next: Slot,

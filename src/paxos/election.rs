@@ -28,7 +28,7 @@ use super::ids::{Ballot, NodeId, Slot};
 use super::message::{Message, Standing};
 use super::quorum::Membership;
 
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct Election {
     me: NodeId,
     can_lead: bool,

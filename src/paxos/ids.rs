@@ -26,7 +26,7 @@ pub struct Ballot {
 ///
 /// The bytes are shared, never copied inside the core: the same allocation is appended to the
 /// log, sent to every peer and applied.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Value(pub Arc<[u8]>);
 
 impl Slot {

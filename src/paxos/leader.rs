@@ -19,7 +19,7 @@ use super::quorum::Membership;
 use super::read_rounds::{ReadRequest, ReadRounds};
 use super::scout::{Scout, ScoutOutcome};
 
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct Leader {
     window_slots: usize,
     /// Our ballot, while not idle.
@@ -31,7 +31,7 @@ pub struct Leader {
     reads: ReadRounds,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 enum Phase {
     Idle,
     Scouting(Scout),
@@ -42,7 +42,7 @@ enum Phase {
     },
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 struct Queued {
     command: Command,
     arrived_us: u64,

@@ -11,7 +11,7 @@ use super::effects::Effects;
 use super::ids::{NodeId, Slot};
 use super::message::Message;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Learner {
     /// The highest first unchosen slot that each peer told.
     peers: BTreeMap<NodeId, Slot>,
@@ -22,7 +22,7 @@ pub struct Learner {
     patience_ticks: u32,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Asked {
     peer: NodeId,
     ticks: u32,

@@ -13,7 +13,7 @@ use super::ids::{Ballot, Slot, Value};
 use super::message::PValue;
 use super::record::{Record, Recovered};
 
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct Log {
     first_unchosen: Slot,
     /// Accepted pvalues by slot, from `first_unchosen` up.
@@ -28,7 +28,7 @@ pub struct Log {
     recorded: Slot,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 struct Accepted {
     ballot: Ballot,
     value: Value,

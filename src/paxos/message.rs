@@ -8,14 +8,14 @@ use super::batch::Command;
 use super::ids::{Ballot, NodeId, Slot, Value};
 
 /// A slot's value in a ballot (PMMC, section 2.1).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PValue {
     pub ballot: Ballot,
     pub slot: Slot,
     pub value: Value,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Message {
     /// Opens heartbeat round `round` of the sender (`election`).
     HeartbeatRequest {
@@ -98,7 +98,7 @@ pub enum Message {
 }
 
 /// What a node says of itself in a heartbeat.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Standing {
     /// The sender's own last ballot.
     pub ballot: Ballot,
@@ -110,7 +110,7 @@ pub struct Standing {
 }
 
 /// Phase 1b: an acceptor's answer to a scout.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct P1b {
     /// The ballot asked for.
     pub ballot: Ballot,
@@ -128,7 +128,7 @@ pub struct P1b {
 }
 
 /// Phase 2b: an acceptor's cumulative answer to P2a.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct P2b {
     /// The ballot of the P2a.
     pub ballot: Ballot,

@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use super::ids::{NodeId, Slot};
 
 /// A replica's request for all its waiting reads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ReadRequest {
     pub node: NodeId,
     /// The replica's own.
@@ -21,7 +21,7 @@ pub struct ReadRequest {
     pub over: NodeId,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub struct ReadRounds {
     waiting: Vec<ReadRequest>,
     /// Number of the round in flight, or of the last one.
@@ -29,7 +29,7 @@ pub struct ReadRounds {
     in_flight: Option<Round>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 struct Round {
     requests: Vec<ReadRequest>,
     read_slot: Slot,

@@ -7,7 +7,7 @@
 use super::ids::{Ballot, Slot, Value};
 
 /// One fact for the write-ahead log.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Record {
     /// The acceptor promised not to accept anything below this ballot.
     Promised(Ballot),
@@ -38,7 +38,7 @@ pub struct Recovered {
     pub tail: Vec<RecoveredSlot>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RecoveredSlot {
     pub slot: Slot,
     pub ballot: Ballot,

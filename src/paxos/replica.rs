@@ -16,7 +16,7 @@ use super::batch::{Command, CommandId};
 use super::effects::{Effects, Expired};
 use super::ids::{Ballot, Slot};
 
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct Replica {
     /// How long a command or read may wait.
     timeout_us: u64,
@@ -38,7 +38,7 @@ pub struct Replica {
     reads_confirmed: Vec<(Slot, WaitingRead)>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 struct Waiting {
     command: Command,
     client: u64,
@@ -50,7 +50,7 @@ struct Waiting {
     sent_to: Ballot,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy, Debug, Hash)]
 struct WaitingRead {
     read: u64,
     arrived_us: u64,

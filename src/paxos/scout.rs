@@ -13,7 +13,7 @@ use crate::mutants::{self, Mutant};
 use super::ids::{Ballot, NodeId, Slot, Value};
 use super::message::P1b;
 
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct Scout {
     ballot: Ballot,
     first_slot: Slot,
@@ -26,7 +26,7 @@ pub struct Scout {
     first_unchosen: Slot,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 struct Answer {
     /// The acceptor has told all that it accepted below this slot.
     covered: Slot,
