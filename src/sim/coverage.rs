@@ -122,6 +122,7 @@ impl Coverage {
             ("full disks", &mut self.full_disks),
             ("damages", &mut self.damages),
             ("refused logs", &mut self.refused_logs),
+            ("undecided histories", &mut self.undecided),
         ]
     }
 }

@@ -142,7 +142,7 @@ impl Plan {
     pub fn draw(seed: u64, fixed: &Fixed) -> Plan {
         let mut dice = StdRng::seed_from_u64(seed);
         let dice = &mut dice;
-        let timeout_us = pick(dice, &[100_000, 300_000, 1_000_000, 2_000_000]);
+        let timeout_us = pick(dice, &[100_000, 300_000, 1_000_000, 1_000_000, 2_000_000, 2_000_000]);
         // Large commands, few enough: answers to scouts and learners then come in parts.
         let heavy = dice.random_range(0..30) == 0;
         let mut settings = draw_settings(dice, timeout_us, heavy, fixed);
@@ -240,7 +240,7 @@ fn draw_load(dice: &mut StdRng, timeout_us: u64, heavy: bool) -> Load {
         burst: pick(dice, &[3, 30, 300]),
         patience_us: (timeout_us / 2, timeout_us * dice.random_range(1..10)),
         // Each operation given up has an unknown outcome, and many of those hide errors.
-        sends_max: pick(dice, &[1, 4, 4, 100, 100, 100]),
+        sends_max: pick(dice, &[1, 4, 100, 100, 100, 100, 100, 100]),
         value_size: if heavy { 900_000 } else { pick(dice, &[0, 0, 0, 2000]) },
     }
 }
