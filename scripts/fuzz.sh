@@ -40,7 +40,8 @@ fuzz_one() {
     as_builder mkdir -p "$found"
     as_builder env LOGGOS_FUZZ_TARGET="$name" "$fuzzer" "$found" "fuzz/corpus/$name" \
         -max_total_time="$each" -max_len="$size" -timeout=10 -rss_limit_mb=1024 -print_final_stats=1 \
-        -artifact_prefix="$work/crashes/$name-" </dev/null >"$work/logs/$name.log" 2>&1 || true
+        -artifact_prefix="$work/crashes/$name-" </dev/null 2>&1 |
+        as_builder tee "$work/logs/$name.log" >/dev/null || true
 }
 
 note "fuzzing ${#targets[@]} targets for $each s each, $jobs at a time"
