@@ -49,7 +49,6 @@ mutants! {
     IgnoreFailedSync: "a failed sync counts as a sync",
     ElectUnconnected: "nodes compete and lead without reaching a quorum",
     ElectOverLeader: "a node competes although others still hear a leader",
-    NeverAskAgain: "what was not answered is not asked again",
 }
 
 impl Mutant {

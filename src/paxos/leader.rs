@@ -237,7 +237,6 @@ impl Leader {
         let ballot = self.ballot;
         match &mut self.phase {
             Phase::Idle => {}
-            Phase::Scouting(_) if mutants::is_on(Mutant::NeverAskAgain) => {}
             Phase::Scouting(scout) => {
                 for acceptor in membership.acceptors() {
                     if !scout.has_answered(acceptor) {

@@ -155,7 +155,7 @@ impl Plan {
             // A batch must fit; where it is small, small segments make many.
             settings.segment_size = 16 << 10;
         }
-        let faults = draw_faults(dice, timeout_us, &storms, fixed);
+        let faults = draw_faults(dice, timeout_us, heavy, &storms, fixed);
         Plan {
             seed: dice.next_u64(),
             settings,
@@ -206,7 +206,7 @@ fn draw_settings(dice: &mut StdRng, timeout_us: u64, heavy: bool, fixed: &Fixed)
         stall_us: (timeout_us / 2, timeout_us * dice.random_range(1..5)),
         dial_us: (timeout_us / 200, timeout_us / 3),
         learn_values_max: pick(dice, &[1, 7, 100]),
-        segment_size: if heavy { 8 << 20 } else { 64 << 10 },
+        segment_size: if heavy { 8 << 20 } else { 256 << 10 },
         drift_ppm_max: pick(dice, &[0, 100, 20_000]),
         random_start: true,
         first_leader: 0,
@@ -248,11 +248,13 @@ fn draw_load(dice: &mut StdRng, timeout_us: u64, heavy: bool) -> Load {
 fn draw_faults(
     dice: &mut StdRng,
     timeout_us: u64,
+    heavy: bool,
     storms: &[(u64, u64)],
     fixed: &Fixed,
 ) -> Vec<Planned> {
     let mut kinds: Vec<Fault> = match dice.random_range(0..16) {
         // Splits alone, one behind the other, are the hardest on phase 1.
+        0..8 if heavy => vec![Fault::Split],
         0 => vec![Fault::Split],
         // Logs that are cut off anywhere, again and again, are the hardest on recovery.
         1 => vec![Fault::PowerLoss, Fault::PowerLossAll, Fault::Crash, Fault::SlowDisk],

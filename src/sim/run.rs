@@ -22,6 +22,10 @@ const RECOVERY_TIMEOUTS_MAX: f64 = 20.0;
 /// Election timeouts within which a node that reaches a quorum, whatever else is cut, must be served.
 const HUB_TIMEOUTS_MAX: f64 = 12.0;
 
+/// Election timeouts after all is well in which leaders may still change, and then, in which none may.
+const SETTLING_TIMEOUTS: u64 = 4;
+const CALM_TIMEOUTS: u64 = 6;
+
 /// What a run came to.
 #[derive(Clone, Debug)]
 pub struct Outcome {
@@ -92,6 +96,7 @@ impl Run {
         self.clients.done = true;
         let hub = if self.plan.hub { self.serve_hub() } else { None };
         let recovery = self.recover();
+        self.stay_calm();
         self.check_history();
         let mut coverage = self.cluster.coverage.clone();
         coverage.duplicates += self.cluster.checker.oracle.duplicates;
@@ -259,6 +264,22 @@ impl Run {
             assert!(*slot < end, "the acknowledged {id:?} is not applied everywhere");
         }
         (self.cluster.now_us - start_us) as f64 / timeout_us as f64
+    }
+
+    /// With nothing in the way, whoever leads goes on to lead.
+    fn stay_calm(&mut self) {
+        let timeout_us = self.cluster.settings.election_timeout_us;
+        // What was begun before may still end.
+        for (what, timeouts) in [("settle", SETTLING_TIMEOUTS), ("calm", CALM_TIMEOUTS)] {
+            let (elections, start_us) = (self.cluster.coverage.elections, self.cluster.now_us);
+            let until_us = start_us + timeouts * timeout_us;
+            while self.cluster.now_us < until_us {
+                self.cluster.step(until_us);
+                self.pass_replies();
+            }
+            let more = self.cluster.coverage.elections - elections;
+            assert!(what == "settle" || more == 0, "{more} new leaders, and no fault");
+        }
     }
 
     /// Whether every running node that learns has all slots below `end`, and as many as any other.
