@@ -16,7 +16,7 @@ use super::search::{self, Found, Search};
 use super::{Operation, Outcome, Witness};
 
 /// Points that all searches together may enter, and each of them beside some for each operation.
-const BUDGET: u64 = 20_000_000;
+const BUDGET: u64 = 5_000_000;
 const BUDGET_EACH: u64 = 100_000;
 
 /// How much is still demanded of an operation; each allows all orders that the one before does.
