@@ -96,7 +96,7 @@ pub struct Search {
     /// The last choice was an unknown outcome: something must show what it did.
     owes: bool,
     set: u128,
-    /// Groups of the unknown outcomes that were taken, in the order of taking.
+    /// Groups of which unknown outcomes are taken, in the order of their first.
     used: Vec<u32>,
     /// Points entered, by what known operations are ordered and the state; those with unknown outcomes
     /// taken also with how many of each group.
@@ -400,7 +400,9 @@ impl Search {
             }
             Choice::Unknown(index) => {
                 let group = &mut self.groups[index as usize];
-                self.used.push(index);
+                if group.taken == 0 {
+                    self.used.push(index);
+                }
                 group.taken += 1;
                 uncount(&mut self.made, group.makes, 1);
                 self.wild -= u32::from(group.makes == NONE);
@@ -431,7 +433,9 @@ impl Search {
                 Choice::Unknown(index) => {
                     let group = &mut self.groups[index as usize];
                     group.taken -= 1;
-                    self.used.pop();
+                    if group.taken == 0 {
+                        self.used.pop();
+                    }
                     count(&mut self.made, group.makes, 1);
                     self.wild += u32::from(group.makes == NONE);
                     Cursor::Unknown(index + 1)
@@ -450,7 +454,8 @@ impl Search {
         if self.visited.contains(&point) {
             return false;
         }
-        if self.used.is_empty() {
+        // On a counter with one kind of increment the state tells how many of them are taken.
+        if self.used.is_empty() || (self.traits.one_way && self.groups.len() == 1) {
             return self.visited.insert(point);
         }
         let before = self.visited_with.entry(point).or_default();
@@ -460,9 +465,7 @@ impl Search {
         if before.iter().any(|taken| taken.iter().all(no_more)) {
             return false;
         }
-        let mut used = self.used.clone();
-        used.sort_unstable();
-        let taken = used.chunk_by(|a, b| a == b).map(|same| (same[0], same.len() as u32));
+        let taken = self.used.iter().map(|&group| (group, groups[group as usize].taken as u32));
         before.push(taken.collect());
         true
     }
