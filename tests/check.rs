@@ -383,6 +383,80 @@ fn large_history(seed: u64, shape: Shape, spoil: bool) -> History {
     history
 }
 
+/// What clients of a single copy of one key saw, who asked everything that can be asked.
+fn large_mixed_history(seed: u64, clients: u64, unknown: u64, wrong: bool) -> History {
+    let mut random = Random(seed);
+    let mut history = History::new();
+    let mut state = Key(None);
+    let mut old: Option<&'static [u8]> = None;
+    let mut queue: std::collections::BinaryHeap<_> =
+        (0..clients).map(|client| std::cmp::Reverse((client, client))).collect();
+    let mut next_client = clients;
+    for number in 0..2_000 {
+        let std::cmp::Reverse((effect, client)) = queue.pop().unwrap();
+        let from = effect - random.below(500).min(effect);
+        let to = effect + random.below(500);
+        let key: &[u8] = b"k";
+        // Half of what is put is told from everything else, half is not.
+        let value = match random.below(2) {
+            0 => String::leak(format!("v{number}")).as_bytes(),
+            _ => random.pick(&VALUES).as_bytes(),
+        };
+        let question = match random.below(8) {
+            0 | 1 => None,
+            2 => Some(Command::Put { key, value }),
+            3 => Some(Command::Create { key, value }),
+            4 => Some(Command::Update { key, value }),
+            5 => Some(Command::Delete { key }),
+            6 => Some(Command::Incr { key, by: 1 }),
+            _ => Some(Command::Cas { key, expect: state.0.map(str::as_bytes), value }),
+        };
+        let lost = random.one_in(unknown);
+        let mut reply = None;
+        if !lost || random.one_in(2) {
+            reply = Some(state.invoke(&question)).filter(|_| !lost);
+        }
+        if let (None, Some(Command::Put { value: put @ [b'v', ..], .. }), 100.., false) =
+            (old, question, number, lost)
+        {
+            old = Some(put);
+        }
+        if wrong && number == 1_500 {
+            // The key holds what it has not held for long.
+            reply = Some(store::Reply::Failed(Failure::Mismatch {
+                present: Some(old.unwrap().to_vec()),
+            }));
+        }
+        let question = match wrong && number == 1_500 {
+            true => Some(Command::Cas { key, expect: None, value }),
+            false => question,
+        };
+        let op = question.as_ref().map_or(Op::Get, |command| Op::of_command(command).1);
+        let ticket = history.invoke(client, from, key, op);
+        let mut again = client;
+        match reply {
+            Some(reply) => history.reply(ticket, to, Reply::of_reply(&reply).unwrap()),
+            None => (again, next_client) = (next_client, next_client + 1),
+        }
+        queue.push(std::cmp::Reverse((to + 500 + random.below(300), again)));
+    }
+    history
+}
+
+/// Everything at once on one key, from many clients, with many lost replies.
+#[test]
+fn large_mixed_histories_are_decided() {
+    for (seed, clients, unknown) in [(1, 4, 1000), (2, 16, 100), (3, 16, 20)] {
+        let verdict = linearizable(&large_mixed_history(seed, clients, unknown, false));
+        assert_eq!(verdict, Verdict::Linearizable, "{clients} clients, 1 in {unknown} lost");
+        let verdict = linearizable(&large_mixed_history(seed, clients, unknown, true));
+        assert!(
+            matches!(verdict, Verdict::Violated(_)),
+            "{clients} clients, 1 in {unknown} lost: {verdict:?}"
+        );
+    }
+}
+
 const COUNTERS: Shape =
     Shape { operations: 20_000, keys: 200, clients: 64, reads: 20, increments: 80, unknown: 50 };
 const REGISTERS: Shape = Shape { increments: 0, reads: 50, ..COUNTERS };
@@ -410,9 +484,9 @@ fn one_wrong_reply_in_a_large_history_is_found() {
     for (seed, shape) in [
         (1, COUNTERS),
         (2, REGISTERS),
-        (3, Shape { keys: 1, ..COUNTERS }),
+        (3, Shape { keys: 1, operations: 5_000, ..COUNTERS }),
         (4, Shape { keys: 1, ..REGISTERS }),
-        (5, Shape { keys: 1, unknown: 3, ..COUNTERS }),
+        (5, Shape { keys: 1, operations: 5_000, unknown: 3, ..COUNTERS }),
         (6, Shape { keys: 1, unknown: 3, ..REGISTERS }),
     ] {
         let history = large_history(seed, shape, true);

@@ -100,6 +100,35 @@ fn the_store_knows_no_peers() {
     assert_eq!(found, [""; 0]);
 }
 
+/// Who judges a history has no part in making it: the checker knows the store's commands and nothing of
+/// what executes or carries them, and simulators get the same verdict every time.
+#[test]
+fn the_checker_is_nobodys_accomplice() {
+    let outside = [
+        "crate::driver",
+        "crate::wal",
+        "crate::wire",
+        "crate::paxos",
+        "crate::client",
+        "crate::bench",
+        "crate::cli",
+        "std::net",
+        "rand",
+        "SystemTime",
+        "Instant",
+    ];
+    let tests = ["src/check/model.rs"];
+    let check = |name: &str| name.starts_with("src/check/");
+    let found =
+        occurrences(&outside, &files("src", "rs"), |name| check(name) && !tests.contains(&name));
+    assert_eq!(found, [""; 0]);
+    let beside = ["std::fs", "std::thread", "std::io"];
+    let around = ["src/check/file.rs", "src/check/run.rs"];
+    let found =
+        occurrences(&beside, &files("src", "rs"), |name| check(name) && !around.contains(&name));
+    assert_eq!(found, [""; 0]);
+}
+
 /// The codec is behind one door, so that it can be replaced there.
 #[test]
 fn bincode_is_used_in_one_file() {

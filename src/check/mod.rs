@@ -8,7 +8,9 @@
 //!
 //! `model` says what the store may reply, `search` looks for the order (and `zones` does without a
 //! search where it can), `shrink` reduces what has none to the few operations that show it. This part has no threads, files or clocks; the same
-//! history always gets the same verdict.
+//! history always gets the same verdict. Around it, for `loggos check`: `file` is the format of
+//! recorded histories, `run` reads the files of a run and judges on all processors, `nodes` compares
+//! the nodes' traces, `timeline` shows what is wrong.
 //!
 //! ```
 //! use loggos::check::{History, Op, Reply, Value, Verdict, linearizable};

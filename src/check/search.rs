@@ -19,6 +19,8 @@
 //!    the sake of what comes directly after it; and one whose value nobody saw, on a key where mere
 //!    presence shows in no reply, is never tried. Equal ones are interchangeable: the one that was
 //!    invoked first is taken first. So thousands of them cost next to nothing.
+//! 5. *Better kept than used.* Of two points with the same known operations ordered and the same state,
+//!    the one that has taken no unknown outcome which the other has not leaves at least as much.
 //!
 //! A point is remembered by a 128-bit hash. Should two of a billion points collide, by a chance of
 //! about 1 in 10^20, an order could be missed.
@@ -34,6 +36,9 @@ use super::{Operation, Outcome};
 
 /// No position, no value.
 const NONE: u32 = u32::MAX;
+
+/// Looking at so many unknown outcomes counts as entering a point.
+const GROUPS_A_POINT: u64 = 16;
 
 /// How many points a search of so many operations may enter before it is given up.
 pub fn budget(operations: usize) -> u64 {
@@ -91,12 +96,20 @@ pub struct Search {
     /// The last choice was an unknown outcome: something must show what it did.
     owes: bool,
     set: u128,
+    /// Groups of which unknown outcomes are taken, in the order of their first.
+    used: Vec<u32>,
+    /// Points entered, by what known operations are ordered and the state; those with unknown outcomes
+    /// taken also with how many of each group.
     visited: HashSet<u128, BuildHasherDefault<Same>>,
+    visited_with: HashMap<u128, Vec<Taken>, BuildHasherDefault<Same>>,
     path: Vec<Frame>,
     /// The latest reply that no order came past.
     furthest: u64,
     entered: u64,
 }
+
+/// Groups, and how many of each.
+type Taken = Box<[(u32, u32)]>;
 
 /// What can occur on a key, and which rules therefore hold.
 #[derive(Clone, Copy, Default)]
@@ -193,7 +206,9 @@ impl Search {
             state: start,
             owes: false,
             set: 0,
+            used: Vec::new(),
             visited: HashSet::default(),
+            visited_with: HashMap::default(),
             path: Vec::new(),
             furthest: 0,
             entered: 0,
@@ -203,18 +218,21 @@ impl Search {
     /// Searches until there is an order, or none is left, or `budget` points have been entered.
     pub fn run(&mut self, budget: u64) -> Found {
         let mut cursor = Cursor::Start;
+        if self.shows_what_nobody_made() {
+            return Found::NoOrder;
+        }
         loop {
             let head = self.next[self.events.len()];
             if head as usize == self.events.len() {
                 return Found::Order;
             }
             if let Some((choice, after, forced)) = self.choose(head, cursor) {
-                if self.entered == budget {
+                if budget <= self.entered {
                     return Found::GivenUp;
                 }
                 self.entered += 1;
                 self.take(choice, after, forced);
-                if forced || self.visited.insert(self.point()) {
+                if forced || self.enter() {
                     cursor = Cursor::Start;
                     continue;
                 }
@@ -224,6 +242,19 @@ impl Search {
                 None => return Found::NoOrder,
             }
         }
+    }
+
+    /// Whether a reply shows a value that was not there at the beginning and that nothing can make.
+    fn shows_what_nobody_made(&self) -> bool {
+        if self.state == Value::Any || self.traits.numerals {
+            return false;
+        }
+        let start = self.values.find(self.state);
+        let unmade = |(value, (seen, made)): (usize, (&u32, &u32))| {
+            0 < *seen && *made == 0 && start != Some(value as u32)
+        };
+        let all = self.seen.iter().zip(&self.made).enumerate();
+        self.wild == 0 && all.into_iter().any(unmade)
     }
 
     /// The time of the latest reply that no order came past: what was invoked later had no part in
@@ -301,7 +332,7 @@ impl Search {
     /// Rule 2: the present value, and how many replies still show it, if it must not be left before
     /// those are explained.
     fn must_stay(&self) -> Option<(u32, u32)> {
-        if self.traits.numerals {
+        if self.traits.numerals && self.state.number().is_some() {
             return None;
         }
         let value = self.values.find(self.state)?;
@@ -312,7 +343,7 @@ impl Search {
     }
 
     /// Rule 4: an unknown outcome for whose sake something can come directly after it.
-    fn choose_unknown(&self, head: u32, from: u32) -> Option<(Choice, Value, bool)> {
+    fn choose_unknown(&mut self, head: u32, from: u32) -> Option<(Choice, Value, bool)> {
         if self.groups.is_empty() || self.must_stay().is_some() {
             return None;
         }
@@ -321,6 +352,8 @@ impl Search {
             end = self.next[end as usize];
         }
         let limit = self.time(end);
+        // Where there are thousands of them, to look through them is what takes the time.
+        self.entered += (self.groups.len() as u64 - u64::from(from)) / GROUPS_A_POINT;
         for index in from..self.groups.len() as u32 {
             let group = &self.groups[index as usize];
             let blind = matches!(group.op, Op::Put(_));
@@ -371,7 +404,9 @@ impl Search {
             }
             Choice::Unknown(index) => {
                 let group = &mut self.groups[index as usize];
-                self.set ^= hash(group_element(index, group.taken));
+                if group.taken == 0 {
+                    self.used.push(index);
+                }
                 group.taken += 1;
                 uncount(&mut self.made, group.makes, 1);
                 self.wild -= u32::from(group.makes == NONE);
@@ -402,7 +437,9 @@ impl Search {
                 Choice::Unknown(index) => {
                     let group = &mut self.groups[index as usize];
                     group.taken -= 1;
-                    self.set ^= hash(group_element(index, group.taken));
+                    if group.taken == 0 {
+                        self.used.pop();
+                    }
                     count(&mut self.made, group.makes, 1);
                     self.wild += u32::from(group.makes == NONE);
                     Cursor::Unknown(index + 1)
@@ -414,7 +451,30 @@ impl Search {
         }
     }
 
-    /// The hash of what is ordered and of the state it led to.
+    /// Whether the point we are at is worth entering; notes it. Not if it was entered before with the
+    /// same unknown outcomes taken or fewer: whatever can follow now could follow then (rule 5).
+    fn enter(&mut self) -> bool {
+        let point = self.point();
+        if self.visited.contains(&point) {
+            return false;
+        }
+        // On a counter with one kind of increment the state tells how many of them are taken.
+        if self.used.is_empty() || (self.traits.one_way && self.groups.len() == 1) {
+            return self.visited.insert(point);
+        }
+        let before = self.visited_with.entry(point).or_default();
+        let groups = &self.groups;
+        let no_more =
+            |(group, count): &(u32, u32)| *count as usize <= groups[*group as usize].taken;
+        if before.iter().any(|taken| taken.iter().all(no_more)) {
+            return false;
+        }
+        let taken = self.used.iter().map(|&group| (group, groups[group as usize].taken as u32));
+        before.push(taken.collect());
+        true
+    }
+
+    /// The hash of the known operations that are ordered and of the state that all led to.
     fn point(&self) -> u128 {
         let (kind, content) = match self.state {
             Value::Absent => (1, 0),
@@ -646,11 +706,6 @@ impl Values {
     fn len(&self) -> usize {
         self.numbers.len()
     }
-}
-
-/// Number of the `taken`th of a group, as an element of the set of what is ordered.
-fn group_element(group: u32, taken: usize) -> u64 {
-    1 << 63 | u64::from(group) << 32 | taken as u64
 }
 
 /// Spreads a number over 128 bits (the finalizer of SplitMix64, twice).

@@ -54,7 +54,7 @@ struct Shrink<'a> {
 impl Shrink<'_> {
     fn in_portions(&mut self) {
         let mut size = self.demanding().len().div_ceil(2).max(1);
-        loop {
+        while 0 < self.left {
             let mut progress = false;
             for portion in self.demanding().chunks(size) {
                 // On a counter, adding keeps the search short; what was left there adds choices.
@@ -67,7 +67,7 @@ impl Shrink<'_> {
                     progress |=
                         self.demands[at] == Demand::All && self.weaken(&[at], Demand::Effect);
                 }
-                if !progress || self.left == 0 {
+                if !progress {
                     return;
                 }
             }
@@ -94,7 +94,7 @@ impl Shrink<'_> {
                 demand => demand,
             };
         }
-        let kept = !portion.is_empty() && self.has_no_order();
+        let kept = !portion.is_empty() && 0 < self.left && self.has_no_order();
         if !kept {
             for (&at, &demand) in portion.iter().zip(&before) {
                 self.demands[at] = demand;

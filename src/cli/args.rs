@@ -285,12 +285,13 @@ pub struct BenchArgs {
 }
 
 #[derive(Args, Debug)]
+#[command(next_line_help = true)]
 pub struct CheckArgs {
     /// Files; of folders, the *.history and *.trace in them or one below
     #[arg(value_name = "PATH", required = true)]
     pub paths: Vec<PathBuf>,
-    /// By how much the clocks of the histories' machines may differ (not needed
-    /// where all are of one machine)
+    /// By how much the clocks of the machines may differ (not needed where
+    /// all histories are of one)
     #[arg(long, value_name = "TIME", value_parser = duration::parse, verbatim_doc_comment)]
     pub clock_error: Option<Duration>,
     /// Print the verdict as one line of JSON
