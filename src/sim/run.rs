@@ -266,20 +266,33 @@ impl Run {
         (self.cluster.now_us - start_us) as f64 / timeout_us as f64
     }
 
-    /// With nothing in the way, whoever leads goes on to lead.
+    /// With nothing in the way, whoever leads goes on to lead; and also when one link of it is cut, as
+    /// long as it reaches a quorum over the others and they tell of it.
     fn stay_calm(&mut self) {
-        let timeout_us = self.cluster.settings.election_timeout_us;
-        // What was begun before may still end.
-        for (what, timeouts) in [("settle", SETTLING_TIMEOUTS), ("calm", CALM_TIMEOUTS)] {
-            let (elections, start_us) = (self.cluster.coverage.elections, self.cluster.now_us);
-            let until_us = start_us + timeouts * timeout_us;
-            while self.cluster.now_us < until_us {
-                self.cluster.step(until_us);
-                self.pass_replies();
-            }
-            let more = self.cluster.coverage.elections - elections;
-            assert!(what == "settle" || more == 0, "{more} new leaders, and no fault");
+        self.pass_time(SETTLING_TIMEOUTS);
+        assert_eq!(self.pass_time(CALM_TIMEOUTS), 0, "new leaders, and no fault");
+        let running: Vec<NodeId> =
+            self.cluster.nodes().into_iter().filter(|id| self.cluster.is_running(*id)).collect();
+        let Some(leader) = self.cluster.leader() else { panic!("nobody leads, and no fault") };
+        let acceptors = running.iter().filter(|id| self.cluster.roles(**id).acceptor).count();
+        let others: Vec<NodeId> = running.into_iter().filter(|id| *id != leader).collect();
+        if others.len() < 2 || acceptors <= self.cluster.membership.connected() {
+            return;
         }
+        let other = others[self.dice.random_range(0..others.len())];
+        self.cluster.cut_both(leader, other);
+        assert_eq!(self.pass_time(CALM_TIMEOUTS), 0, "new leaders, and one link is cut");
+    }
+
+    /// Lets election timeouts pass, and returns how many leaders were elected meanwhile.
+    fn pass_time(&mut self, timeouts: u64) -> u64 {
+        let elections = self.cluster.coverage.elections;
+        let until_us = self.cluster.now_us + timeouts * self.cluster.settings.election_timeout_us;
+        while self.cluster.now_us < until_us {
+            self.cluster.step(until_us);
+            self.pass_replies();
+        }
+        self.cluster.coverage.elections - elections
     }
 
     /// Whether every running node that learns has all slots below `end`, and as many as any other.
