@@ -182,10 +182,16 @@ impl Witness {
 
 /// Judges a history; of several violated keys the one that was named first.
 pub fn linearizable(history: &History) -> Verdict {
+    linearizable_within(history, u64::MAX)
+}
+
+/// Judges a history, and gives up each key after `points_max` points of the search or what its number of
+/// operations allows, if that is less.
+pub fn linearizable_within(history: &History, points_max: u64) -> Verdict {
     let mut undecided = None;
     for (number, operations) in (0..).zip(history.by_key()) {
         let key = history.name(number);
-        match judge_key(key, history.start(), &operations) {
+        match judge_key(key, history.start(), &operations, points_max) {
             Verdict::Linearizable => {}
             Verdict::Violated(witness) => return Verdict::Violated(witness),
             verdict @ Verdict::Undecided { .. } => undecided = undecided.or(Some(verdict)),
@@ -195,7 +201,7 @@ pub fn linearizable(history: &History) -> Verdict {
 }
 
 /// Judges the operations of one key, which held `start` before them.
-fn judge_key(key: &[u8], start: Value, operations: &[Operation]) -> Verdict {
+fn judge_key(key: &[u8], start: Value, operations: &[Operation], points_max: u64) -> Verdict {
     match zones::judge(start, operations) {
         zones::Found::Order => return Verdict::Linearizable,
         zones::Found::NoOrder(few) => {
@@ -205,7 +211,7 @@ fn judge_key(key: &[u8], start: Value, operations: &[Operation]) -> Verdict {
         zones::Found::NotForUs => {}
     }
     let mut search = Search::new(start, operations);
-    match search.run(search::budget(operations.len())) {
+    match search.run(search::budget(operations.len()).min(points_max)) {
         Found::Order => Verdict::Linearizable,
         Found::GivenUp => Verdict::Undecided { key: key.to_vec() },
         Found::NoOrder => {

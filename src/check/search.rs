@@ -39,6 +39,8 @@ const NONE: u32 = u32::MAX;
 
 /// Looking at so many unknown outcomes counts as entering a point.
 const GROUPS_A_POINT: u64 = 16;
+/// Sets of unknown outcomes that are compared in the time of a point.
+const TAKEN_A_POINT: u64 = 16;
 
 /// How many points a search of so many operations may enter before it is given up.
 pub fn budget(operations: usize) -> u64 {
@@ -463,6 +465,8 @@ impl Search {
             return self.visited.insert(point);
         }
         let before = self.visited_with.entry(point).or_default();
+        // Each of them is looked through, and there may be thousands.
+        self.entered += before.len() as u64 / TAKEN_A_POINT;
         let groups = &self.groups;
         let no_more =
             |(group, count): &(u32, u32)| *count as usize <= groups[*group as usize].taken;

@@ -282,10 +282,22 @@ fn many(arguments: &Arguments, fixed: Fixed) -> Result<bool, String> {
     };
     println!("seeds from {first}, {} threads", batch.threads);
     let mut progress = Progress::new(arguments.seeds, batch.time_max);
-    let report = batch.run(&mut |report| progress.tell(report));
+    let mut told = 0;
+    let report = batch.run(&mut |report| {
+        for (seed, what) in &report.failed[told..] {
+            progress.clear();
+            eprintln!("seed {seed} failed: {}", first_line(what));
+        }
+        told = report.failed.len();
+        progress.tell(report);
+    });
     progress.clear();
     summarize(&report);
     Ok(report.failed.is_empty() && 0 < report.seeds)
+}
+
+fn first_line(what: &str) -> String {
+    what.lines().next().unwrap_or("").chars().take(60).collect()
 }
 
 struct Progress {
@@ -360,8 +372,7 @@ fn summarize(report: &Report) {
     distribution("all well again after the faults", &report.recoveries);
     distribution("only a hub reaches a quorum", &report.hubs);
     for (seed, what) in &report.failed {
-        let line: String = what.lines().next().unwrap_or("").chars().take(60).collect();
-        println!("\nFAILED seed {seed}: {line}");
+        println!("\nFAILED seed {seed}: {}", first_line(what));
     }
     if let Some((seed, _)) = report.failed.first() {
         println!("\nplay it again: loggos-sim --seed {seed} --shrink");

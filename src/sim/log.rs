@@ -19,6 +19,8 @@ pub struct Log {
     options: Options,
     /// Recovery must see that something is damaged, and refuse.
     spoiled: bool,
+    /// One copy of `meta` is damaged.
+    meta_is_spoiled: bool,
     /// The power goes in the next recovery, after so many changes of the disk.
     recovery_ends_after: Option<u32>,
     /// A segment as it was once.
@@ -41,6 +43,7 @@ impl Log {
             identity: Identity { cluster: ClusterId(7), node },
             options: Options { segment_size, sync: true },
             spoiled: false,
+            meta_is_spoiled: false,
             recovery_ends_after: None,
             old: None,
         }
@@ -66,6 +69,7 @@ impl Log {
                 return Err(error);
             }
         };
+        self.meta_is_spoiled = false;
         assert!(!self.spoiled, "a damaged log is taken for a sound one");
         let end = self.end() as usize;
         let (durable, len) = (self.shadow.durable(), self.shadow.len());
@@ -158,6 +162,10 @@ impl Log {
     /// was appended last, and nothing behind it, may be lost unseen.
     pub fn damage(&mut self, dice: &mut StdRng) -> Option<String> {
         if dice.random_range(0..6) == 0 {
+            // The other copy must be whole until the node has repaired this one.
+            if std::mem::replace(&mut self.meta_is_spoiled, true) {
+                return None;
+            }
             return self.disk.damage_meta(dice).map(|copy| format!("copy {copy} of meta"));
         }
         let damage = self.disk.damage(Place::Provable, dice)?;

@@ -26,6 +26,9 @@ const HUB_TIMEOUTS_MAX: f64 = 12.0;
 const SETTLING_TIMEOUTS: u64 = 4;
 const CALM_TIMEOUTS: u64 = 6;
 
+/// Work that the judgement of one key may take: a second or so.
+const SEARCH_POINTS_MAX: u64 = 300_000;
+
 /// What a run came to.
 #[derive(Clone, Debug)]
 pub struct Outcome {
@@ -340,7 +343,7 @@ impl Run {
             let bytes = kv::encode_reply(&shown);
             assert_eq!(kv::decode_reply(&bytes).as_ref(), Ok(&shown));
         }
-        match check::linearizable(&self.clients.history) {
+        match check::linearizable_within(&self.clients.history, SEARCH_POINTS_MAX) {
             Verdict::Linearizable => {}
             Verdict::Undecided { .. } => self.cluster.coverage.undecided += 1,
             Verdict::Violated(witness) => panic!("the history is not linearizable: {witness:?}"),

@@ -96,7 +96,6 @@ impl Search<'_> {
             |plan: &mut Plan| plan.load.value_size = 0,
             |plan: &mut Plan| plan.load.reads_percent = 0,
             |plan: &mut Plan| plan.load.burst = 1,
-            |plan: &mut Plan| plan.load.pause_us *= 2,
         ] {
             let mut plan = self.best.clone();
             change(&mut plan);
