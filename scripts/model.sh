@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Explores the larger models, and what only they find (docs/model-checking.md).
+# Explores the larger models, and looks for deliberate defects with them (docs/model-checking.md).
 # LOGGOS_MODEL='two crashes' scripts/model.sh explores only what is called so.
 set -euo pipefail
 # shellcheck source=scripts/common.sh
@@ -9,4 +9,4 @@ scripts/setup.sh rust >/dev/null
 only=()
 [ -z "${LOGGOS_MODEL:-}" ] || only=(explores)
 as_builder env LOGGOS_MODEL="${LOGGOS_MODEL:-}" \
-    cargo test --quiet --profile sim --test model-large -- --nocapture "${only[@]}"
+    cargo test --quiet --profile sim --features mutants --test model-large -- --nocapture "${only[@]}"

@@ -50,3 +50,14 @@ pub const A_TICK_AND_A_RECONNECT: Setup =
 /// Here a follower may have accepted in another ballot what it hears to be chosen.
 pub const TWO_COMMANDS_A_TICK: Setup =
     Setup { name: "two commands, window of one, a tick", window_slots: 1, ticks: 1, ..TWO_BALLOTS };
+
+/// All of these.
+pub const SMALL: &[Setup] = &[
+    ONE_COMMAND,
+    TWO_BALLOTS,
+    LEARNING,
+    FLEXIBLE_QUORUMS,
+    A_CRASH,
+    A_TICK_AND_A_RECONNECT,
+    TWO_COMMANDS_A_TICK,
+];

@@ -73,6 +73,24 @@ pub fn must_fail(setup: Setup, bug: Bug, property: &'static str) {
     );
 }
 
+/// What failed first, and after how many steps: no counterexample of it is shorter.
+pub struct Failure {
+    pub property: &'static str,
+    pub steps: usize,
+}
+
+/// Explores until anything fails.
+pub fn failure(setup: Setup) -> Option<Failure> {
+    let finish = HasDiscoveries::AnyFailures;
+    let checker = Cluster::new(setup).checker().finish_when(finish).spawn_bfs().join();
+    let failures = checker.model().properties().into_iter().filter_map(|property| {
+        let path = checker.discovery(property.name)?;
+        let is_failure = property.expectation.discovery_is_failure();
+        is_failure.then(|| Failure { property: property.name, steps: path.into_actions().len() })
+    });
+    failures.min_by_key(|failure| failure.steps)
+}
+
 fn trace(model: &Cluster, path: &Path<State, Action>) -> String {
     let actions = path.clone().into_actions();
     actions.into_iter().map(|action| format!("  {}\n", model.describe(action))).collect()

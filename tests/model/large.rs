@@ -61,7 +61,12 @@ const LEADER_APART: Setup = Setup {
     ..TWO_BALLOTS
 };
 
-/// Held by each test: memory is for one exploration.
+/// One leader, which competes twice: a vote in its first ballot may come when it has its second.
+#[cfg(feature = "mutants")]
+const LEADER_TWICE: Setup =
+    Setup { name: "a leader apart, two ballots", crashes: 0, commands_early: true, ..LEADER_APART };
+
+/// Held by each test: a mutant is switched on for the whole process, and memory is for one exploration.
 static ALONE: Mutex<()> = Mutex::new(());
 
 fn alone() -> MutexGuard<'static, ()> {
@@ -93,4 +98,45 @@ fn finds_a_restart_that_forgets_its_ballot() {
 fn finds_the_lowest_ballot_adopted() {
     let _alone = alone();
     must_fail(THREE_BALLOTS, Bug::LowestIsAdopted, AGREEMENT);
+}
+
+/// Each mutant of the core that a model can see, at its first failure in each small configuration, or in a
+/// larger one where no small one fails. Prints the table of `docs/model-checking.md`.
+#[cfg(feature = "mutants")]
+#[test]
+fn finds_mutants_of_the_core() {
+    use loggos::mutants::{self, Mutant};
+
+    let _alone = alone();
+    let visible = [
+        (Mutant::ReplyBeforeSync, None),
+        (Mutant::PromiseNotRecorded, None),
+        (Mutant::BallotNotRecorded, None),
+        (Mutant::AcceptBelowPromise, None),
+        (Mutant::AdoptLowerBallot, Some(THREE_BALLOTS)),
+        (Mutant::SmallQuorum, None),
+        (Mutant::CountForeignVotes, Some(LEADER_TWICE)),
+        (Mutant::CommitForeignBallot, None),
+    ];
+    let mut missed = Vec::new();
+    println!("| mutant | small ones | shortest in | fails | steps |");
+    for (mutant, larger) in visible {
+        mutants::switch_on(Some(mutant));
+        let failing = |setup: &Setup| explore::failure(*setup).map(|failure| (setup.name, failure));
+        let by_small: Vec<_> = SMALL.iter().filter_map(failing).collect();
+        let count = by_small.len();
+        let shortest = by_small.into_iter().min_by_key(|(_, failure)| failure.steps);
+        match shortest.or_else(|| larger.as_ref().and_then(failing)) {
+            Some((setup, failure)) => println!(
+                "| `{}` | {count} of {} | {setup} | {} | {} |",
+                mutant.name(),
+                SMALL.len(),
+                failure.property,
+                failure.steps,
+            ),
+            None => missed.push(mutant),
+        }
+        mutants::switch_on(None);
+    }
+    assert_eq!(missed, []);
 }
