@@ -13,7 +13,7 @@ SEEDS ?= 1000
 FIRST ?= 1
 SEED ?=
 
-.PHONY: help build demo test sim torture fuzz check fix mininet-experiment notebooks install uninstall clean
+.PHONY: help build demo test sim model torture fuzz check fix mininet-experiment notebooks install uninstall clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed 's/:.*## /|/' | \
@@ -30,6 +30,9 @@ test: ## all that checks the project; as root with Mininet
 
 sim: ## whole clusters from seeds: SEEDS=1000 FIRST=1 (or fresh)
 	@scripts/sim.sh --seeds $(SEEDS) --first $(FIRST)
+
+model: ## every order of events in larger small clusters: minutes
+	@scripts/model.sh
 
 torture: build ## real nodes under random faults: SECONDS=180 SEED=
 	@scripts/torture.sh $(or $(SECONDS),180) $(SEED)

@@ -1,6 +1,8 @@
 //! What a model is made of: who takes part, what may go wrong and how often, and whether the nodes are
 //! broken on purpose.
 
+#![allow(dead_code)] // `main.rs` and `large.rs` each use a part of it.
+
 use loggos::paxos::{Member, Membership, NodeId, Roles, Slot};
 
 /// One configuration. Whatever is not bounded here is not bounded: messages are delayed, reordered,
