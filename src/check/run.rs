@@ -130,7 +130,8 @@ fn judge(history: &History) -> Judgement {
             let Some(numbers) = keys.get(key) else { return };
             let operations: Vec<Operation> =
                 numbers.iter().map(|&at| history.operations[at as usize]).collect();
-            let verdict = judge_key(history.name(key as u32), history.start(), &operations, u64::MAX);
+            let verdict =
+                judge_key(history.name(key as u32), history.start(), &operations, u64::MAX);
             if verdict != Verdict::Linearizable {
                 found.lock().expect("nobody panics while holding it").push((key, verdict));
             }

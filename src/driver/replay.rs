@@ -10,13 +10,20 @@ use crate::wal::{Disk, Wal};
 
 use super::ServeError;
 
-/// Applies all slots below `first_unchosen` to an empty store; `done` hears of each, with the store
-/// behind it.
+/// A slot that was applied once more, and the store behind it.
+pub struct Replayed<'a> {
+    pub slot: Slot,
+    pub value: &'a Value,
+    pub applied: &'a [Applied],
+    pub store: &'a Store,
+}
+
+/// Applies all slots below `first_unchosen` to an empty store; `done` hears of each.
 pub fn replay_into<D: Disk>(
     mut store: Store,
     wal: &Wal<D>,
     first_unchosen: Slot,
-    done: &mut dyn FnMut(Slot, &Value, &[Applied], &Store),
+    done: &mut dyn FnMut(Replayed<'_>),
 ) -> Result<Store, ServeError> {
     let mut applied = Vec::new();
     for slot in (Slot::FIRST.0..first_unchosen.0).map(Slot) {
@@ -27,7 +34,7 @@ pub fn replay_into<D: Disk>(
         if slot.next() == first_unchosen {
             break_on_purpose(&mut store, &value);
         }
-        done(slot, &value, &applied, &store);
+        done(Replayed { slot, value: &value, applied: &applied, store: &store });
         applied.clear();
     }
     Ok(store)
@@ -52,11 +59,11 @@ fn break_on_purpose(store: &mut Store, last: &Value) {
 }
 
 /// The values that answer a learner: at most `len_max`, and as many as fit a message.
-pub fn learned_values<'a, D: Disk>(
-    wal: &'a Wal<D>,
+pub fn learned_values<D: Disk>(
+    wal: &Wal<D>,
     reply: LearnReply,
     len_max: usize,
-) -> Result<Vec<(Ballot, &'a [u8])>, ServeError> {
+) -> Result<Vec<(Ballot, &[u8])>, ServeError> {
     let (mut values, mut size, mut slot) = (Vec::new(), 0, reply.first_slot);
     while slot < reply.first_unchosen
         && values.len() < len_max

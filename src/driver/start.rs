@@ -146,11 +146,11 @@ fn replay(wal: &Wal, first_unchosen: Slot, config: &Config) -> Result<Store, Ser
     }
     let begun_ns = trace::monotonic_ns();
     let mut told_ns = begun_ns;
-    let store = replay_into(Store::new(), wal, first_unchosen, &mut |slot, _, _, _| {
+    let store = replay_into(Store::new(), wal, first_unchosen, &mut |done| {
         let now_ns = trace::monotonic_ns();
         if 1_000_000_000 < now_ns - told_ns {
             told_ns = now_ns;
-            log::info!("replaying the log: {slot} of {} slots", first_unchosen.0 - 1);
+            log::info!("replaying the log: {} of {} slots", done.slot, first_unchosen.0 - 1);
         }
     })?;
     let ms = (trace::monotonic_ns() - begun_ns) / 1_000_000;

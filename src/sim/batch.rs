@@ -1,4 +1,6 @@
 //! Many seeds on all cores, and what came of them.
+// What people wait for passes in real time.
+#![allow(clippy::disallowed_methods)]
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -76,7 +78,8 @@ impl Batch {
         std::thread::scope(|scope| {
             for _ in 0..self.threads {
                 let told = told.clone();
-                scope.spawn(|| self.work(&next, &stop, begun, told));
+                let (next, stop) = (&next, &stop);
+                scope.spawn(move || self.work(next, stop, begun, &told));
             }
             drop(told);
             for (seed, result) in hear {
@@ -104,7 +107,7 @@ impl Batch {
         next: &AtomicU64,
         stop: &AtomicBool,
         begun: Instant,
-        told: Sender<(u64, Result<Outcome, String>)>,
+        told: &Sender<(u64, Result<Outcome, String>)>,
     ) {
         loop {
             let seed = next.fetch_add(1, Ordering::Relaxed);

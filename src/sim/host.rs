@@ -141,11 +141,10 @@ impl Cluster {
         if host.is_replica {
             let (empty, checker) = (std::mem::take(&mut host.store), &mut self.checker);
             let end = recovered.first_unchosen;
-            host.store =
-                replay_into(empty, host.log.wal(), end, &mut |slot, value, applied, store| {
-                    checker.on_applied(id, slot, value, applied, store.digest());
-                })
-                .expect("the log has what it says it has");
+            host.store = replay_into(empty, host.log.wal(), end, &mut |done| {
+                checker.on_applied(id, done.slot, done.value, done.applied, done.store.digest());
+            })
+            .expect("the log has what it says it has");
         }
         let config = NodeConfig {
             node: id,

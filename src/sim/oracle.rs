@@ -5,7 +5,7 @@
 //! number out of its window) is taken from the store, and then the oracle does not execute it either. All
 //! other replicas are held to the digest that the store had at that slot.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use crate::paxos::{Batch, CommandId, Slot, Value};
 use crate::store::{Applied, Command, Failure, Outcome, Reply};
@@ -14,7 +14,7 @@ use crate::wire::kv;
 pub struct Oracle {
     entries: BTreeMap<Vec<u8>, Vec<u8>>,
     /// Where each command was executed, and its encoded reply.
-    executed: HashMap<CommandId, (Slot, Vec<u8>)>,
+    executed: BTreeMap<CommandId, (Slot, Vec<u8>)>,
     /// Digest of the store behind each slot, from slot 1.
     digests: Vec<u128>,
     /// The keys that were written, in order, with the slot: what scripted clusters show.
@@ -29,7 +29,7 @@ impl Oracle {
     pub fn new() -> Oracle {
         Oracle {
             entries: BTreeMap::new(),
-            executed: HashMap::new(),
+            executed: BTreeMap::new(),
             digests: Vec::new(),
             words: Vec::new(),
             duplicates: 0,

@@ -142,7 +142,8 @@ impl Plan {
     pub fn draw(seed: u64, fixed: &Fixed) -> Plan {
         let mut dice = StdRng::seed_from_u64(seed);
         let dice = &mut dice;
-        let timeout_us = pick(dice, &[100_000, 300_000, 1_000_000, 1_000_000, 2_000_000, 2_000_000]);
+        let timeout_us =
+            pick(dice, &[100_000, 300_000, 1_000_000, 1_000_000, 2_000_000, 2_000_000]);
         // Large commands, few enough: answers to scouts and learners then come in parts.
         let heavy = dice.random_range(0..30) == 0;
         let mut settings = draw_settings(dice, timeout_us, heavy, fixed);

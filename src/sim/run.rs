@@ -261,6 +261,8 @@ impl Run {
                 }
             }
         }
+        // All are level, perhaps further on than that command.
+        let end = self.cluster.hosts[&at].applied_end;
         for (id, slot) in self.cluster.checker.acked() {
             let executed = self.cluster.checker.oracle.executed(*id);
             assert_eq!(executed, Some(*slot), "the acknowledged {id:?} is lost");
