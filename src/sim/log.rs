@@ -54,7 +54,9 @@ impl Log {
     /// # Panics
     /// If what was durable is not there, or the log refuses what is sound or takes what is not.
     pub fn open(&mut self, dice: &mut StdRng) -> Result<Opened, WalError> {
-        if let Some(changes) = self.recovery_ends_after.take() {
+        // (A damaged log may lose with its tail what proves the damage.)
+        let recovery_ends_after = self.recovery_ends_after.take().filter(|_| !self.spoiled);
+        if let Some(changes) = recovery_ends_after {
             self.disk.fail_after(changes);
             if self.mount().is_err() {
                 self.disk.crash(Loss::draw(dice), dice);

@@ -195,7 +195,7 @@ fn draw_settings(dice: &mut StdRng, timeout_us: u64, heavy: bool, fixed: &Fixed)
     // Phase 1 gets what phase 2 leaves over.
     let phase2 = (dice.random_range(0..4) == 0).then(|| dice.random_range(1..=acceptors));
     let delay_max_us = timeout_us / pick(dice, &[50, 50, 50, 5]);
-    Settings {
+    let mut settings = Settings {
         roles,
         phase1: None,
         phase2,
@@ -206,13 +206,18 @@ fn draw_settings(dice: &mut StdRng, timeout_us: u64, heavy: bool, fixed: &Fixed)
         sync_us: (timeout_us / 2000, timeout_us / pick(dice, &[500, 50, 5])),
         stall_us: (timeout_us / 2, timeout_us * dice.random_range(1..5)),
         dial_us: (timeout_us / 200, timeout_us / 3),
-        learn_values_max: pick(dice, &[1, 7, 100]),
+        learn_values_max: pick(dice, &[3, 20, 100]),
         segment_size: if heavy { 8 << 20 } else { 256 << 10 },
         drift_ppm_max: pick(dice, &[0, 100, 20_000]),
         random_start: true,
         first_leader: 0,
         sessions_open: 0,
+    };
+    if timeout_us / 50 < delay_max_us {
+        // A few values for each time to a peer and back would take longer than a run may take to end.
+        settings.learn_values_max = 100;
     }
+    settings
 }
 
 /// Some tens of election timeouts each, the first at the beginning.
