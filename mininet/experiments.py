@@ -130,8 +130,8 @@ STEADY = replace(
     FAILOVER,
     name="steady",
     title="Latency against throughput: three nodes, rising offered load",
-    # Traces of every request would take part of the processor that is being measured; histories take
-    # a tenth of a microsecond an operation.
+    # Traces of every request would take part of the processor that is being measured; histories
+    # take a tenth of a microsecond an operation.
     node_traces=False,
     clients=64,
     in_flight=16,

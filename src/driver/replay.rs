@@ -11,6 +11,7 @@ use crate::wal::{Disk, Wal};
 use super::ServeError;
 
 /// A slot that was applied once more, and the store behind it.
+#[cfg_attr(not(feature = "sim"), allow(dead_code))] // A server only counts; the simulator judges.
 pub struct Replayed<'a> {
     pub slot: Slot,
     pub value: &'a Value,

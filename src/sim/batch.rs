@@ -135,6 +135,9 @@ pub fn quiet_panics() {
     std::panic::set_hook(Box::new(|info| {
         if cfg!(panic = "abort") {
             eprintln!("seed {}: {info}", SEED.get());
+            eprintln!(
+                "for what led to it, build with --profile sim: this build ends where a rule breaks"
+            );
         }
     }));
 }

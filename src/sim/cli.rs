@@ -57,6 +57,9 @@ struct Arguments {
     /// Tell of every message too
     #[arg(long)]
     messages: bool,
+    /// Tell of one run by the exit code alone
+    #[arg(long, conflicts_with = "shrink")]
+    silent: bool,
     /// If the run fails, look for a smaller one that does
     #[arg(long)]
     shrink: bool,
@@ -145,14 +148,20 @@ fn read_plan(path: &PathBuf) -> Result<Plan, String> {
         fs::read_to_string(path).map(|read| text = read)
     };
     read.map_err(|error| format!("cannot read the plan {}: {error}", path.display()))?;
-    serde_json::from_str(&text).map_err(|error| format!("{} is no plan: {error}", path.display()))
+    let plan: Plan = serde_json::from_str(&text)
+        .map_err(|error| format!("{} is no plan: {error}", path.display()))?;
+    plan.check().map_err(|why| format!("the plan {} cannot be played: {why}", path.display()))?;
+    Ok(plan)
 }
 
 // One run.
 
 fn one(plan: Plan, arguments: &Arguments) -> Result<bool, String> {
-    let (plan, well) = match (arguments.shrink, fails(&plan)?) {
-        (true, true) => (smaller(plan, arguments.tries)?, false),
+    if arguments.silent {
+        return Ok(batch::play(plan).is_ok());
+    }
+    let (plan, well) = match (arguments.shrink, fails(&plan, arguments)?) {
+        (true, true) => (smaller(plan, arguments)?, false),
         (_, failed) => (plan, !failed),
     };
     if let Some(path) = &arguments.write_plan {
@@ -160,20 +169,19 @@ fn one(plan: Plan, arguments: &Arguments) -> Result<bool, String> {
         fs::write(path, text)
             .map_err(|error| format!("cannot write the plan to {}: {error}", path.display()))?;
     }
-    if arguments.plan.as_ref().is_none_or(|path| path.as_os_str() != "-") {
-        tell(plan, arguments);
-    }
+    tell(plan, arguments);
     Ok(well)
 }
 
 /// Whether a plan fails, played in a process of its own: so it may abort, or never end.
-fn fails(plan: &Plan) -> Result<bool, String> {
+fn fails(plan: &Plan, arguments: &Arguments) -> Result<bool, String> {
     if cfg!(panic = "unwind") {
         return Ok(batch::play(plan.clone()).is_err());
     }
     let cannot = |error: std::io::Error| format!("cannot start myself: {error}");
     let mut child = Command::new(std::env::current_exe().map_err(cannot)?)
-        .args(["--plan", "-"])
+        .args(["--plan", "-", "--silent"])
+        .args(mutant_of(arguments))
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -185,14 +193,24 @@ fn fails(plan: &Plan) -> Result<bool, String> {
     Ok(!child.wait().map_err(cannot)?.success())
 }
 
-fn smaller(plan: Plan, tries: usize) -> Result<Plan, String> {
+#[cfg(feature = "mutants")]
+fn mutant_of(arguments: &Arguments) -> Vec<String> {
+    arguments.mutant.iter().flat_map(|name| ["--mutant".to_owned(), name.clone()]).collect()
+}
+
+#[cfg(not(feature = "mutants"))]
+fn mutant_of(_: &Arguments) -> Vec<String> {
+    Vec::new()
+}
+
+fn smaller(plan: Plan, arguments: &Arguments) -> Result<Plan, String> {
     let mut wrong = None;
     let begun = Instant::now();
     let small = shrink(
         plan,
-        tries,
+        arguments.tries,
         &mut |plan| {
-            fails(plan).unwrap_or_else(|why| {
+            fails(plan, arguments).unwrap_or_else(|why| {
                 wrong = Some(why);
                 false
             })

@@ -7,14 +7,13 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde::{Deserialize, Serialize};
 
-use crate::paxos::{
-    Command, CommandId, Member, Membership, Message, NodeId, Roles, SessionId, Slot,
-};
+use crate::paxos::{Command, CommandId, Membership, Message, NodeId, Roles, SessionId, Slot};
 
 use super::checker::Checker;
 use super::coverage::Coverage;
 use super::host::{Host, Input};
 use super::network::Network;
+use super::plan::members;
 use super::trace::Trace;
 
 /// What a cluster is made of. Times are microseconds; pairs are from and to, and drawn between.
@@ -170,10 +169,7 @@ impl Cluster {
     /// # Panics
     /// If the settings do not make a cluster.
     pub fn new(settings: Settings, seed: u64) -> Cluster {
-        let members: Vec<Member> = (1..)
-            .zip(&settings.roles)
-            .map(|(id, roles)| Member { node: NodeId(id), roles: *roles })
-            .collect();
+        let members = members(&settings.roles);
         let nodes: Vec<NodeId> = members.iter().map(|member| member.node).collect();
         let membership = Membership::new(members, settings.phase1, settings.phase2)
             .expect("the settings are valid");

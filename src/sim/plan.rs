@@ -10,7 +10,7 @@ use rand::seq::IndexedRandom;
 use rand::{Rng, RngExt, SeedableRng};
 use serde::{Deserialize, Serialize};
 
-use crate::paxos::Roles;
+use crate::paxos::{Member, Membership, NodeId, Roles};
 
 use super::cluster::Settings;
 
@@ -170,6 +170,42 @@ impl Plan {
     }
 }
 
+impl Plan {
+    /// Whether the plan, which may have been written by hand, can be played.
+    pub fn check(&self) -> Result<(), String> {
+        let Settings { roles, phase1, phase2, .. } = &self.settings;
+        Membership::new(members(roles), *phase1, *phase2)?;
+        let load = &self.load;
+        if load.clients == 0 || load.lanes == 0 || load.keys == 0 || load.burst == 0 {
+            return Err("clients, lanes, keys and burst must be 1 at least".into());
+        }
+        let ranges = [
+            ("delay_us", self.settings.delay_us),
+            ("sync_us", self.settings.sync_us),
+            ("stall_us", self.settings.stall_us),
+            ("dial_us", self.settings.dial_us),
+            ("patience_us", load.patience_us),
+        ];
+        for (name, (from, to)) in ranges {
+            if to < from {
+                return Err(format!("{name} is from {from} to {to}"));
+            }
+        }
+        if self.settings.election_timeout_us == 0 || self.settings.window_slots == 0 {
+            return Err("election_timeout_us and window_slots must be 1 at least".into());
+        }
+        if !(0..1_000_000).contains(&self.settings.drift_ppm_max) {
+            return Err("drift_ppm_max is 0 to 999999".into());
+        }
+        Ok(())
+    }
+}
+
+/// The members of a cluster of these roles: node 1 and so on.
+pub fn members(roles: &[Roles]) -> Vec<Member> {
+    (1..).zip(roles).map(|(id, roles)| Member { node: NodeId(id), roles: *roles }).collect()
+}
+
 fn pick<T: Copy>(dice: &mut StdRng, of: &[T]) -> T {
     *of.choose(dice).expect("there is something to choose from")
 }
@@ -307,6 +343,24 @@ mod tests {
             assert_eq!(plan, Plan::draw(seed, &Fixed::default()));
             let text = serde_json::to_string(&plan).unwrap();
             assert_eq!(plan, serde_json::from_str(&text).unwrap());
+            assert_eq!(plan.check(), Ok(()));
+        }
+    }
+
+    /// Plans may be written by hand: what cannot be played is told, and does not panic.
+    #[test]
+    fn what_is_no_cluster_is_told() {
+        let changes: [fn(&mut Plan); 5] = [
+            |plan| plan.settings.phase2 = Some(99),
+            |plan| plan.settings.roles.clear(),
+            |plan| plan.load.keys = 0,
+            |plan| plan.settings.delay_us = (2, 1),
+            |plan| plan.settings.drift_ppm_max = -1,
+        ];
+        for change in changes {
+            let mut plan = Plan::draw(1, &Fixed::default());
+            change(&mut plan);
+            assert!(plan.check().is_err(), "{plan:?}");
         }
     }
 }
