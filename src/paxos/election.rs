@@ -15,6 +15,9 @@
 //! node that merely cannot hear the leader does not disturb a cluster that has one (the "chained"
 //! scenario). One-way cuts count as cuts: an answer needs both ways.
 //!
+//! Only those who are happy tell of a leader. Others may name the ballot of one that has gone, or that
+//! never came to lead; a leader that hears of such a ballot above its own takes one above that.
+//!
 //! Departures from the paper: a higher ballot heard by any message is followed for the rest of the
 //! round, which spares most duels; and after a broken connection to the leader (its process died) the
 //! next rounds are short.
@@ -43,6 +46,8 @@ pub struct Election {
     ballot: Ballot,
     /// The highest ballot that is, or wants to be, the leader's.
     leader: Ballot,
+    /// The highest ballot that anybody named.
+    named: Ballot,
     happy: bool,
     /// The leader's ballot was heard of in this round, and it may not have had time to answer.
     grace: bool,
@@ -89,6 +94,7 @@ impl Election {
             heard: BTreeMap::new(),
             ballot,
             leader: leader.max(ballot),
+            named: Ballot::NONE,
             happy: false,
             grace: false,
             short_rounds: 0,
@@ -122,7 +128,7 @@ impl Election {
 
     /// The ballot above all that this node knows of.
     pub fn next_ballot(&self) -> Ballot {
-        self.leader.max(self.ballot).next_for(self.me)
+        self.leader.max(self.ballot).max(self.named).next_for(self.me)
     }
 
     /// This node has taken `ballot`.
@@ -208,7 +214,11 @@ impl Election {
             membership.connected() <= answered || mutants::is_on(Mutant::ElectUnconnected);
         self.heard = self.answers.clone();
 
-        let highest = self.answers.values().map(|standing| standing.leader).max();
+        let named = self.answers.values().map(|standing| standing.leader).max();
+        self.named = self.named.max(named.unwrap_or_default());
+        // Whoever is not happy names a ballot that may be nobody's any more.
+        let happy = self.answers.values().filter(|standing| standing.happy);
+        let highest = happy.map(|standing| standing.leader).max();
         let follow = highest.is_some_and(|ballot| self.observe(ballot));
         self.happy = self.judge_happiness(is_acceptor, mine, membership.connected());
         if !follow {
@@ -220,9 +230,16 @@ impl Election {
         if self.happy {
             self.short_rounds = 0;
         }
-        let compete = self.can_lead && !self.happy && others_unhappy && self.quorum_connected;
+        let alone = !self.happy && others_unhappy;
+        let compete = self.can_lead && self.quorum_connected && (alone || self.is_outbid());
         self.begin_round(now_us, membership, fx);
         if compete { RoundOutcome::Compete(self.next_ballot()) } else { RoundOutcome::Nothing }
+    }
+
+    /// Whether this node leads, and somebody holds to a higher ballot whose leader is gone. It would
+    /// refuse ours for ever: better to take one above that at once than to be preempted by it later.
+    fn is_outbid(&self) -> bool {
+        self.leading && self.happy && self.leader.node == self.me && self.leader < self.named
     }
 
     fn judge_happiness(
@@ -361,6 +378,27 @@ mod tests {
         assert!(e.is_happy());
         end_round(&mut e, &m, &[]);
         assert!(!e.is_happy());
+    }
+
+    /// Node 3 took a ballot that nobody promised, and comes back with it: the leader that all others hear
+    /// goes on, with a ballot above that one.
+    #[test]
+    fn the_ballot_of_nobodys_leader_deposes_none() {
+        let (mut e, m, _) = election(3, Ballot::NONE);
+        let alone = [(2, standing(ballot(0, 0), Ballot::NONE, false))];
+        let RoundOutcome::Compete(mine) = end_round(&mut e, &m, &alone) else {
+            panic!("expected to compete")
+        };
+        e.took(mine);
+        let dead = ballot(9, 3);
+        let follower = (2, standing(ballot(0, 0), mine, true));
+        let back = [follower, (3, standing(dead, dead, false))];
+        assert_eq!(end_round(&mut e, &m, &back), RoundOutcome::Compete(ballot(10, 1)));
+        // And those who follow go on to follow.
+        let (mut e, m, _) = election(3, OLD);
+        let back = [(2, standing(dead, dead, false)), (3, standing(OLD, OLD, true))];
+        assert_eq!(end_round(&mut e, &m, &back), RoundOutcome::Nothing);
+        assert_eq!((e.leader(), e.is_happy()), (OLD, true));
     }
 
     /// Its connection to the leader broken, a node asks the others at once and judges soon.
