@@ -134,7 +134,10 @@ thread_local! {
 pub fn quiet_panics() {
     std::panic::set_hook(Box::new(|info| {
         if cfg!(panic = "abort") {
-            eprintln!("seed {}: {info}", SEED.get());
+            match SEED.get() {
+                0 => eprintln!("{info}"),
+                seed => eprintln!("seed {seed}: {info}"),
+            }
             eprintln!(
                 "for what led to it, build with --profile sim: this build ends where a rule breaks"
             );

@@ -152,9 +152,10 @@ impl Plan {
         let storms = draw_storms(dice, timeout_us, duration_us);
         let mut load = draw_load(dice, timeout_us, heavy);
         load.clients = fixed.clients.unwrap_or(load.clients);
-        if load.value_size == 0 && load.clients < 8 {
+        if load.value_size == 0 {
             // A batch must fit; where it is small, small segments make many.
-            settings.segment_size = 16 << 10;
+            settings.segment_size =
+                if load.clients * load.lanes <= 6 { 16 << 10 } else { 64 << 10 };
         }
         let faults = draw_faults(dice, timeout_us, heavy, &storms, fixed);
         Plan {
