@@ -34,6 +34,24 @@ as_builder() {
     fi
 }
 
+# Runs a command to its end, also when a signal asks for that, and returns its code. In the background,
+# because a shell that waits for a program in the foreground lets no signal through; the command takes
+# its network and processes down when one comes.
+run_to_its_end() {
+    local run code=0
+    "$@" </dev/null &
+    run=$!
+    # shellcheck disable=SC2064 # The process is this one, whenever the signal comes.
+    trap "kill -TERM $run 2>/dev/null || true" INT TERM HUP
+    wait "$run" || code=$?
+    while kill -0 "$run" 2>/dev/null; do
+        code=0
+        wait "$run" || code=$?
+    done
+    trap - INT TERM HUP
+    return "$code"
+}
+
 # Installs Debian packages, if root; else says which.
 apt_install() {
     if ! command -v apt-get >/dev/null; then

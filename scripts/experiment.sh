@@ -20,18 +20,8 @@ scripts/build.sh
 id=$(date +%Y%m%d-%H%M%S)
 options=(--experiment "$name" --results "$results" --run-id "$id")
 [ -z "${QUICK:-}" ] || options+=(--quick)
-# In the background, because a shell that waits for a program in the foreground lets no signal
-# through; the run takes its network and processes down when one comes.
-/usr/bin/python3 mininet/run.py "${options[@]}" </dev/null &
-run=$!
-trap 'kill -TERM "$run" 2>/dev/null || true' INT TERM HUP
 code=0
-wait "$run" || code=$?
-while kill -0 "$run" 2>/dev/null; do
-    code=0
-    wait "$run" || code=$?
-done
-trap - INT TERM HUP
+run_to_its_end /usr/bin/python3 mininet/run.py "${options[@]}" || code=$?
 
 # A failed check has its traces, and they are what one wants to look at.
 if [ "$code" = 0 ] || [ "$code" = 5 ]; then

@@ -14,14 +14,4 @@ if is_root; then
 fi
 options=(--seconds "$seconds" --results "${RESULTS:-results/torture}")
 [ -z "$seed" ] || options+=(--seed "$seed")
-# In the background, because a shell that waits for a program in the foreground lets no signal through.
-/usr/bin/python3 mininet/torture.py "${options[@]}" </dev/null &
-run=$!
-trap 'kill -TERM "$run" 2>/dev/null || true' INT TERM HUP
-code=0
-wait "$run" || code=$?
-while kill -0 "$run" 2>/dev/null; do
-    code=0
-    wait "$run" || code=$?
-done
-exit "$code"
+run_to_its_end /usr/bin/python3 mininet/torture.py "${options[@]}"

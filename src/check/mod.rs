@@ -6,9 +6,10 @@
 //! before it began. An operation without a reply may have taken effect at any time since, or never.
 //! Keys are independent: each is judged on its own (linearizability is local).
 //!
-//! `model` says what the store may reply, `search` looks for the order (and `zones` does without a
-//! search where it can), `shrink` reduces what has none to the few operations that show it. This part has no threads, files or clocks; the same
-//! history always gets the same verdict. Around it, for `loggos check`: `file` is the format of
+//! `model` says what the store may reply, `telling` what replies tell of the state, `search` looks for
+//! the order (and `zones` does without a search where it can), `shrink` reduces what has none to the few
+//! operations that show it. This part has no threads, files or clocks; the same history always gets the
+//! same verdict. Around it, for `loggos check`: `file` is the format of
 //! recorded histories, `run` reads the files of a run and judges on all processors, `nodes` compares
 //! the nodes' traces, `timeline` shows what is wrong.
 //!
@@ -29,7 +30,9 @@ pub mod nodes;
 pub mod run;
 mod search;
 mod shrink;
+mod telling;
 mod timeline;
+mod values;
 mod zones;
 
 #[cfg(test)]

@@ -29,9 +29,11 @@
 #![allow(clippy::disallowed_types)]
 
 use std::collections::{HashMap, HashSet};
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::BuildHasherDefault;
 
 use super::model::{Op, Reply, Value, step};
+use super::telling::{Telling, made_if_it_happened, makes, sees};
+use super::values::{Same, Values, hash};
 use super::{Operation, Outcome};
 
 /// No position, no value.
@@ -514,44 +516,6 @@ impl Search {
     }
 }
 
-/// The one value that must be there for this reply.
-fn sees(op: Op, reply: Reply) -> Option<Value> {
-    match (op, reply) {
-        (Op::Get, Reply::Value(value)) => Some(value),
-        (Op::Create(_), Reply::Done) | (Op::Update(_) | Op::Delete, Reply::Refused) => {
-            Some(Value::Absent)
-        }
-        (Op::Cas { expect, .. }, Reply::Done) => Some(expect),
-        (Op::Cas { .. }, Reply::Mismatch(present)) => Some(present),
-        // Before the sum `by` there may be a 0 or nothing.
-        (Op::Incr(by), Reply::Integer(sum)) => {
-            sum.checked_sub(by).filter(|&number| number != 0).map(Value::Integer)
-        }
-        _ => None,
-    }
-}
-
-/// The value that is there after this reply, if it changed any.
-pub fn makes(op: Op, reply: Reply) -> Option<Value> {
-    match (op, reply) {
-        (_, Reply::Integer(sum)) => Some(Value::Integer(sum)),
-        (Op::Delete, Reply::Done) => Some(Value::Absent),
-        (_, Reply::Done) => made_if_it_happened(op),
-        _ => None,
-    }
-}
-
-/// What an unknown outcome would leave, if that is one value only.
-fn made_if_it_happened(op: Op) -> Option<Value> {
-    match op {
-        Op::Put(value) | Op::Create(value) | Op::Update(value) | Op::Cas { value, .. } => {
-            Some(value)
-        }
-        Op::Delete => Some(Value::Absent),
-        Op::Get | Op::Incr(_) => None,
-    }
-}
-
 fn traits(known: &[Known], unknown: &[(Op, u64)]) -> Traits {
     let mut traits = Traits { plain: true, ..Traits::default() };
     let (mut up, mut down) = (true, true);
@@ -581,68 +545,6 @@ fn traits(known: &[Known], unknown: &[(Op, u64)]) -> Traits {
     traits.loose |= traits.numerals && !traits.plain;
     traits.one_way = up || down;
     traits
-}
-
-/// Which of the operations of a key can have a part in whether there is an order (rule 4).
-pub fn that_matter(operations: &[Operation]) -> Vec<bool> {
-    let mut telling = Telling::default();
-    operations.iter().for_each(|operation| match operation.outcome {
-        Outcome::Replied { reply, .. } => telling.note(operation.op, Some(reply)),
-        Outcome::Unknown => telling.note(operation.op, None),
-        Outcome::Failed => {}
-    });
-    let matters = operations.iter().map(|operation| match operation.outcome {
-        Outcome::Replied { .. } => true,
-        Outcome::Unknown => telling.of(operation.op),
-        Outcome::Failed => false,
-    });
-    matters.collect()
-}
-
-/// What of the state the replies and conditions on a key tell.
-#[derive(Default)]
-struct Telling {
-    /// Values that are told from all others.
-    values: HashSet<Value>,
-    /// That there is some value, whichever.
-    presence: bool,
-    /// Numbers from others.
-    numbers: bool,
-}
-
-impl Telling {
-    fn note(&mut self, op: Op, reply: Option<Reply>) {
-        match (op, reply) {
-            // Before a sum there may be a number of any spelling, or nothing.
-            (Op::Incr(by), Some(Reply::Integer(sum))) => match sum.checked_sub(by) {
-                Some(0) | None => self.numbers = true,
-                Some(number) => self.values.extend([Value::Integer(number)]),
-            },
-            (Op::Incr(_), _) => self.numbers = true,
-            (_, Some(reply)) => self.values.extend(sees(op, reply)),
-            (Op::Create(_), None) => self.values.extend([Value::Absent]),
-            (Op::Cas { expect, .. }, None) => self.values.extend([expect]),
-            (_, None) => {}
-        }
-        self.presence |= matches!(
-            (op, reply),
-            (Op::Create(_) | Op::Incr(_) | Op::Cas { .. }, Some(Reply::Refused))
-                | (Op::Update(_), None | Some(Reply::Done))
-                | (Op::Delete, Some(Reply::Done))
-        );
-    }
-
-    /// Whether they can tell that this unknown outcome took effect.
-    fn of(&self, op: Op) -> bool {
-        match made_if_it_happened(op) {
-            Some(value) => {
-                let counted = self.numbers && value.number().is_some();
-                let spelled = matches!(value, Value::Numeral { .. });
-                self.presence || counted || spelled || self.values.contains(&value)
-            }
-            None => matches!(op, Op::Incr(_)),
-        }
-    }
 }
 
 /// The unknown outcomes that may matter, equal ones together.
@@ -688,73 +590,5 @@ fn count(counts: &mut [u32], value: u32, by: u32) {
 fn uncount(counts: &mut [u32], value: u32, by: u32) {
     if value != NONE {
         counts[value as usize] -= by;
-    }
-}
-
-/// The values that occur in replies, numbered.
-#[derive(Default)]
-struct Values {
-    numbers: HashMap<Value, u32, BuildHasherDefault<Same>>,
-}
-
-impl Values {
-    fn number(&mut self, value: Value) -> u32 {
-        let next = self.numbers.len() as u32;
-        *self.numbers.entry(value).or_insert(next)
-    }
-
-    fn find(&self, value: Value) -> Option<u32> {
-        self.numbers.get(&value).copied()
-    }
-
-    fn len(&self) -> usize {
-        self.numbers.len()
-    }
-}
-
-/// Spreads a number over 128 bits (the finalizer of SplitMix64, twice).
-fn hash(number: u64) -> u128 {
-    let mix = |number: u64| {
-        let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        number ^ (number >> 31)
-    };
-    let low = mix(number.wrapping_add(0x9e37_79b9_7f4a_7c15));
-    let high = mix(low ^ number.rotate_left(32).wrapping_mul(0xd6e8_feb8_6659_fd93));
-    u128::from(high) << 64 | u128::from(low)
-}
-
-/// A hasher for what is spread already, or is mixed here in a few instructions.
-#[derive(Default)]
-struct Same(u64);
-
-impl Hasher for Same {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|&byte| self.write_u64(u64::from(byte)));
-    }
-
-    fn write_u32(&mut self, number: u32) {
-        self.write_u64(u64::from(number));
-    }
-
-    fn write_u64(&mut self, number: u64) {
-        self.0 = (self.0.rotate_left(5) ^ number).wrapping_mul(0x517c_c1b7_2722_0a95);
-        self.0 ^= self.0 >> 29;
-    }
-
-    fn write_i64(&mut self, number: i64) {
-        self.write_u64(number as u64);
-    }
-
-    fn write_isize(&mut self, number: isize) {
-        self.write_u64(number as u64);
-    }
-
-    fn write_u128(&mut self, number: u128) {
-        self.0 = number as u64;
     }
 }

@@ -12,7 +12,8 @@
 //! First in large portions, then in smaller ones down to single operations.
 
 use super::model::{Op, Reply, Value};
-use super::search::{self, Found, Search};
+use super::search::{Found, Search};
+use super::telling;
 use super::{Operation, Outcome, Witness};
 
 /// Points that all searches together may enter, and each of them beside some for each operation.
@@ -120,7 +121,7 @@ impl Shrink<'_> {
 
     fn witness(&self, key: &[u8]) -> Witness {
         let (pieces, numbers): (Vec<Operation>, Vec<usize>) = self.pieces().unzip();
-        let matters = search::that_matter(&pieces);
+        let matters = telling::that_matter(&pieces);
         let mut shown = self.demanding();
         let others = numbers.iter().zip(matters).filter(|(at, it)| *it && !shown.contains(at));
         let others = others.count();
@@ -142,7 +143,7 @@ fn weakened(operation: &Operation, demand: Demand) -> Option<Operation> {
     if demand == Demand::All {
         return Some(*operation);
     }
-    let op = match (search::makes(operation.op, reply)?, demand) {
+    let op = match (telling::makes(operation.op, reply)?, demand) {
         (_, Demand::NothingAdded) => operation.op,
         (value, _) => Op::Put(value),
     };

@@ -6,7 +6,7 @@
 
 mod clients;
 mod connection;
-mod held;
+pub(crate) mod held;
 mod logger;
 mod peers;
 pub(crate) mod replay;

@@ -95,11 +95,12 @@ impl Scout {
         for pvalue in p1b.accepted {
             // PMMC's pmax: of each slot, the value of the highest ballot.
             let highest = self.highest.entry(pvalue.slot).or_insert((Ballot::NONE, Value::noop()));
-            let lower = mutants::is_on(Mutant::AdoptLowerBallot) && pvalue.ballot < highest.0;
-            if (highest.0 < pvalue.ballot && !mutants::is_on(Mutant::AdoptLowerBallot))
-                || highest.0.is_none()
-                || lower
-            {
+            let better = if mutants::is_on(Mutant::AdoptLowerBallot) {
+                highest.0.is_none() || pvalue.ballot < highest.0
+            } else {
+                highest.0 < pvalue.ballot
+            };
+            if better {
                 *highest = (pvalue.ballot, pvalue.value);
             }
         }

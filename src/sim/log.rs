@@ -73,7 +73,7 @@ impl Log {
         };
         self.meta_is_spoiled = false;
         assert!(!self.spoiled, "a damaged log is taken for a sound one");
-        let end = self.end() as usize;
+        let end = self.wal().end().0 as usize;
         let (durable, len) = (self.shadow.durable(), self.shadow.len());
         assert!(durable <= end, "of {durable} durable records {end} are left");
         assert!(end <= len, "{end} records are found, and {len} were appended");
@@ -115,15 +115,6 @@ impl Log {
 
     fn wal_mut(&mut self) -> &mut Wal<Mount> {
         self.wal.as_mut().expect("the process runs")
-    }
-
-    /// Records appended so far, and those of them that are durable.
-    pub fn end(&self) -> u64 {
-        self.wal().end().0
-    }
-
-    pub fn durable(&self) -> u64 {
-        self.wal().durable().0
     }
 
     /// Whether a sync is in flight now.

@@ -7,7 +7,8 @@
 //! every reply.
 //!
 //! - `cluster` is the world: time, what can be done to it, and what happens next.
-//! - `host` is one node: it carries out `Effects` in the order that `Effects` gives, as the driver does.
+//! - `host` is one node: it carries out `Effects` in the order that `Effects` gives, as the driver does;
+//!   `host/process` is what can be done to it.
 //! - `network` and `link` are the connections.
 //! - `log` is a node's log on its `disk`, beside a `shadow` that it is held against; `oracle` is what the
 //!   store must answer.

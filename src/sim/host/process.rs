@@ -1,0 +1,218 @@
+//! What can be done to a node's process, clock and disk.
+
+use rand::rngs::StdRng;
+use rand::{Rng, RngExt};
+
+use crate::driver::held::Held;
+use crate::driver::replay::replay_into;
+use crate::paxos::{Effects, Node, NodeConfig, NodeId, Roles};
+use crate::store::Store;
+use crate::wal::WalError;
+
+use super::super::clock::Clock;
+use super::super::cluster::{Cluster, Happening, Reply};
+use super::super::log::Opened;
+use super::Input;
+
+impl Cluster {
+    /// Starts a node from its log, unless that is damaged.
+    pub fn start(&mut self, id: NodeId) {
+        let now_us = self.now_us;
+        assert!(!self.is_running(id));
+        if self.hosts[&id].broken.is_some() {
+            return;
+        }
+        let seed = match self.settings.random_start {
+            true => self.dice.next_u64(),
+            false if id.0 == self.settings.first_leader => 0,
+            false => u64::from(id.0) * self.settings.election_timeout_us / 20,
+        };
+        let (origin_us, drift_ppm) = if self.settings.random_start {
+            let drift_max = self.settings.drift_ppm_max;
+            (self.draw((0, 1 << 40)), self.dice.random_range(-drift_max..=drift_max))
+        } else {
+            (now_us, 0)
+        };
+        let host = self.hosts.get_mut(&id).expect("a member");
+        let Opened { recovered, newly_durable } = match host.log.open(&mut self.dice) {
+            Ok(opened) => opened,
+            Err(error) => return self.on_refused(id, &error),
+        };
+        for record in newly_durable {
+            self.checker.on_durable(id, &record);
+        }
+        self.checker.on_recovered(id, &host.log.shadow, &recovered);
+        host.clock = Clock::new(now_us, origin_us, drift_ppm, host.clock.wall_ahead_us);
+        host.store = Store::with_sessions(host.sessions_open);
+        host.applied_end = recovered.first_unchosen;
+        if host.is_replica {
+            let (empty, checker) = (std::mem::take(&mut host.store), &mut self.checker);
+            let end = recovered.first_unchosen;
+            host.store = replay_into(empty, host.log.wal(), end, &mut |done| {
+                checker.on_applied(id, done.slot, done.value, done.applied, done.store.digest());
+            })
+            .expect("the log has what it says it has");
+        }
+        let config = NodeConfig {
+            node: id,
+            membership: self.membership.clone(),
+            election_timeout_us: self.settings.election_timeout_us,
+            request_timeout_us: self.settings.request_timeout_us,
+            window_slots: self.settings.window_slots,
+        };
+        let mut fx = Effects::new(id);
+        host.node = Some(Node::new(config, &recovered, seed, host.now(now_us), &mut fx));
+        host.lives += 1;
+        if 1 < host.lives {
+            self.coverage.restarts += 1;
+        }
+        self.note(|| {
+            let (promised, first) = (recovered.promised, recovered.first_unchosen);
+            let tail = recovered.tail.len();
+            format!("{id} starts: promised {promised}, first unchosen slot {first}, tail {tail}")
+        });
+        let inputs = self.carry_out(id, fx);
+        assert!(inputs.is_empty());
+        self.schedule_tick(id);
+        self.dial_all(id);
+    }
+
+    fn on_refused(&mut self, id: NodeId, error: &WalError) {
+        self.note(|| format!("{id} does not start: {error}"));
+        match error {
+            WalError::DiskFull { .. } => self.coverage.full_disks += 1,
+            _ => {
+                self.coverage.refused_logs += 1;
+                self.host(id).broken = Some(error.to_string());
+            }
+        }
+    }
+
+    /// The process is killed, or its machine loses `power`. What it had sent may still arrive. Its peers
+    /// hear of a killed process soon, and of a machine when they give up.
+    pub fn crash(&mut self, id: NodeId, power: bool) {
+        if self.is_running(id) {
+            let what = if power { "loses power" } else { "crashes" };
+            self.note(|| format!("{id} {what}"));
+            self.end_process(id, power);
+        }
+    }
+
+    /// The process ends by itself: its disk failed it.
+    pub(super) fn on_disk_error(&mut self, id: NodeId, error: &WalError) {
+        match error {
+            WalError::DiskFull { .. } => self.coverage.full_disks += 1,
+            WalError::SyncFailed { .. } => self.coverage.failed_syncs += 1,
+            other => panic!("{id}: {other}"),
+        }
+        self.note(|| format!("{id} stops: {error}"));
+        self.end_process(id, false);
+    }
+
+    fn end_process(&mut self, id: NodeId, power: bool) {
+        let host = self.hosts.get_mut(&id).expect("a member");
+        host.node = None;
+        host.log.close();
+        if power {
+            host.log.lose_power(&mut self.dice);
+        }
+        host.paused = None;
+        host.syncing = false;
+        host.held = Held::default();
+        host.tick_at_us = None;
+        host.read_floors.clear();
+        self.replies.push(Reply::Died { node: id });
+        self.close_all(id, !power);
+    }
+
+    pub fn pause(&mut self, id: NodeId) {
+        let host = self.host(id);
+        if host.is_running() && host.paused.is_none() {
+            host.paused = Some(Vec::new());
+            self.note(|| format!("{id} is paused"));
+        }
+    }
+
+    /// All that came meanwhile is there at once, in one turn.
+    pub fn resume(&mut self, id: NodeId) {
+        if let Some(mut inputs) = self.host(id).paused.take() {
+            inputs.push(Input::Tick);
+            self.note(|| format!("{id} goes on"));
+            self.poll_sync(id);
+            self.turn(id, inputs);
+            self.release(id);
+        }
+    }
+
+    /// The wall clock of a node jumps.
+    pub fn jump_wall_clock(&mut self, id: NodeId, by_us: i64) {
+        self.coverage.clock_jumps += 1;
+        self.note(|| format!("the wall clock of {id} jumps by {} s", by_us / 1_000_000));
+        self.host(id).clock.wall_ahead_us += by_us;
+    }
+
+    pub fn slow_disk(&mut self, id: NodeId, sync_us: (u64, u64)) {
+        self.note(|| format!("the disk of {id} is slow"));
+        self.host(id).disk.sync_us = sync_us;
+    }
+
+    /// Syncs end no more, until `mend_disk`.
+    pub fn stall_disk(&mut self, id: NodeId) {
+        self.note(|| format!("the disk of {id} stalls"));
+        self.host(id).disk.stalled = true;
+    }
+
+    pub fn fail_next_sync(&mut self, id: NodeId) {
+        self.note(|| format!("the next sync of {id} will fail"));
+        self.host(id).disk.fails = true;
+    }
+
+    pub fn fill_disk(&mut self, id: NodeId, full: bool) {
+        self.note(|| format!("the disk of {id} is full: {full}"));
+        self.host(id).log.fill(full);
+    }
+
+    /// The disk is as fast as others again, has room, and syncs.
+    pub fn mend_disk(&mut self, id: NodeId) {
+        let sync_us = self.settings.sync_us;
+        let host = self.host(id);
+        host.disk.sync_us = sync_us;
+        host.disk.fails = false;
+        host.log.fill(false);
+        self.unstall(id);
+    }
+
+    /// Whether the cluster can go on for ever without this node's log, and those that are damaged.
+    pub fn may_lose(&self, id: NodeId) -> bool {
+        let left = |has: fn(Roles) -> bool| {
+            let whole = self.hosts.iter().filter(|(it, host)| **it != id && !host.log.is_spoiled());
+            whole.filter(|(it, _)| has(self.roles(**it))).count()
+        };
+        let quorum = self.membership.phase1().max(self.membership.phase2());
+        quorum <= left(|roles| roles.acceptor)
+            && 0 < left(|roles| roles.leader)
+            && 0 < left(|roles| roles.replica)
+            && !self.hosts[&id].log.is_spoiled()
+    }
+
+    /// Damages the log of a node that is down: in a place that recovery is able to see.
+    pub fn damage(&mut self, id: NodeId, stale: bool, dice: &mut StdRng) {
+        let host = self.hosts.get_mut(&id).expect("a member");
+        assert!(!host.is_running());
+        let damage =
+            if stale { host.log.put_back_old_segment(dice) } else { host.log.damage(dice) };
+        if let Some(what) = damage {
+            self.coverage.damages += 1;
+            self.note(|| format!("the disk of {id} is damaged: {what}"));
+        }
+    }
+
+    /// The disk no longer stalls: the sync in flight ends.
+    pub(in crate::sim) fn unstall(&mut self, id: NodeId) {
+        let host = self.host(id);
+        if std::mem::take(&mut host.disk.stalled) && host.syncing {
+            let sync = host.sync;
+            self.schedule(0, Happening::Synced { node: id, sync });
+        }
+    }
+}
