@@ -28,7 +28,7 @@ use crate::mutants::{self, Mutant};
 
 use super::effects::Effects;
 use super::ids::{Ballot, NodeId, Slot};
-use super::message::{Message, Standing};
+use super::message::{Health, Message, Standing, StateStanding};
 use super::quorum::Membership;
 
 #[derive(Clone, Debug, Hash)]
@@ -160,8 +160,11 @@ impl Election {
         true
     }
 
-    pub fn standing(&self, first_unchosen: Slot) -> Standing {
-        Standing { ballot: self.ballot, leader: self.leader, happy: self.happy, first_unchosen }
+    /// What this node says of itself; how far its log and state are, its owner knows.
+    pub fn standing(&self, first_unchosen: Slot, health: Health, state: StateStanding) -> Standing {
+        let (ballot, leader, happy) = (self.ballot, self.leader, self.happy);
+        let hears = self.heard.keys().copied().collect();
+        Standing { ballot, leader, happy, first_unchosen, hears, health, state }
     }
 
     pub fn on_reply(&mut self, from: NodeId, round: u64, standing: Standing) {
@@ -297,7 +300,9 @@ mod tests {
     }
 
     fn standing(own: Ballot, leader: Ballot, happy: bool) -> Standing {
-        Standing { ballot: own, leader, happy, first_unchosen: Slot::FIRST }
+        let first_unchosen = Slot::FIRST;
+        let (health, state) = (Health::default(), StateStanding::default());
+        Standing { ballot: own, leader, happy, first_unchosen, hears: vec![], health, state }
     }
 
     /// Node 1 of `n`, in its first round, following `leader`.
@@ -310,8 +315,8 @@ mod tests {
     }
 
     fn end_round(e: &mut Election, m: &Membership, answers: &[(u16, Standing)]) -> RoundOutcome {
-        for &(node, standing) in answers {
-            e.on_reply(NodeId(node), e.round, standing);
+        for (node, standing) in answers {
+            e.on_reply(NodeId(*node), e.round, standing.clone());
         }
         let now = e.deadline_us;
         let outcome = e.end_round(now, m, &mut Effects::new(NodeId(1)));

@@ -98,7 +98,7 @@ pub enum Message {
 }
 
 /// What a node says of itself in a heartbeat.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Standing {
     /// The sender's own last ballot.
     pub ballot: Ballot,
@@ -107,6 +107,46 @@ pub struct Standing {
     /// Whether that leader is alive and quorum-connected as far as the sender knows.
     pub happy: bool,
     pub first_unchosen: Slot,
+    /// The peers that answered the sender's last heartbeat round, by id, ascending: over these links
+    /// messages pass in both directions.
+    pub hears: Vec<NodeId>,
+    pub health: Health,
+    pub state: StateStanding,
+}
+
+/// What keeps a node from leading well, the network aside. All false in a node that is well.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Health {
+    /// A sync of its log does not come to an end.
+    pub disk_stalled: bool,
+    /// Its log has no room for more values.
+    pub disk_full: bool,
+    /// Its state differs from what other replicas have at the same slot; it serves nobody.
+    pub quarantined: bool,
+}
+
+impl Health {
+    /// Whether a node in this condition may compete and lead.
+    pub fn is_fit(self) -> bool {
+        self == Health::default()
+    }
+}
+
+/// How far a node's state is, and what it is: for others to compare with, and to leave behind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct StateStanding {
+    /// The last slot in its newest durable snapshot; 0 if it has none.
+    pub snapshot: Slot,
+    /// The newest slot at which it noted its state's digest.
+    pub checkpoint: Option<Checkpoint>,
+}
+
+/// What a replica's state is after it applied `slot`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Checkpoint {
+    pub slot: Slot,
+    /// Digest of the store's content, sessions included.
+    pub digest: u128,
 }
 
 /// Phase 1b: an acceptor's answer to a scout.

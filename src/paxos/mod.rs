@@ -25,7 +25,7 @@ mod scout;
 pub use batch::{Batch, Command, CommandId, CommandRef, SessionId};
 pub use effects::{ChosenSlot, Effects, Event, Expired, LearnReply};
 pub use ids::{Ballot, NodeId, Slot, Value};
-pub use message::{Message, P1b, P2b, PValue, Standing};
+pub use message::{Checkpoint, Health, Message, P1b, P2b, PValue, Standing, StateStanding};
 pub use node::{Node, NodeConfig, Now, View};
 pub use quorum::{Member, Membership, Roles};
 pub use record::{Record, Recovered, RecoveredSlot};

@@ -17,7 +17,7 @@ use super::ids::{Ballot, NodeId, Slot};
 use super::leader::{Leader, LeaderOutcome};
 use super::learner::Learner;
 use super::log::Log;
-use super::message::{Message, Standing};
+use super::message::{Health, Message, Standing, StateStanding};
 use super::quorum::{Membership, Roles};
 use super::read_rounds::ReadRequest;
 use super::record::{Record, Recovered};
@@ -56,6 +56,9 @@ pub struct Node {
     log: Log,
     learner: Learner,
     election: Election,
+    /// What the caller last said of its disk and state, for the heartbeats.
+    health: Health,
+    state: StateStanding,
     /// Over whom commands and reads went to the leader in the last round.
     route: NodeId,
     acceptor: Option<Acceptor>,
@@ -115,6 +118,8 @@ impl Node {
             log,
             learner: Learner::new(2 * TICKS_PER_ROUND as u32),
             election,
+            health: Health::default(),
+            state: StateStanding::default(),
             route: me,
         }
     }
@@ -145,8 +150,27 @@ impl Node {
     }
 
     /// What a peer said in the last heartbeat round, if it answered.
-    pub fn heard(&self, peer: NodeId) -> Option<Standing> {
-        self.election.heard().get(&peer).copied()
+    pub fn heard(&self, peer: NodeId) -> Option<&Standing> {
+        self.election.heard().get(&peer)
+    }
+
+    /// What this node tells its peers of itself.
+    pub fn standing(&self) -> Standing {
+        self.election.standing(self.log.first_unchosen(), self.health, self.state)
+    }
+
+    /// The caller's snapshots and digests, which heartbeats tell the peers of.
+    pub fn set_standing_of_state(&mut self, state: StateStanding) {
+        self.state = state;
+    }
+
+    pub fn health(&self) -> Health {
+        self.health
+    }
+
+    /// The condition of this node has changed, or not: heartbeats tell the peers of it.
+    pub fn set_health(&mut self, health: Health) {
+        self.health = health;
     }
 
     /// When `on_tick` is due, on the clock of `Now::mono_us`.
@@ -283,8 +307,7 @@ impl Node {
     fn handle(&mut self, now: Now, from: NodeId, message: Message, fx: &mut Effects) {
         match message {
             Message::HeartbeatRequest { round } => {
-                let standing = self.election.standing(self.log.first_unchosen());
-                fx.send(from, Message::HeartbeatReply { round, standing });
+                fx.send(from, Message::HeartbeatReply { round, standing: self.standing() });
             }
             Message::HeartbeatReply { round, standing } => {
                 self.note_peer(from, standing.first_unchosen);

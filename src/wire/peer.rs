@@ -8,9 +8,10 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::limits::{ACCEPTOR_AHEAD_SLOTS_MAX, COMMAND_SIZE_MAX, SLOT_VALUE_SIZE_MAX};
+use crate::limits::{ACCEPTOR_AHEAD_SLOTS_MAX, COMMAND_SIZE_MAX, NODES_MAX, SLOT_VALUE_SIZE_MAX};
 use crate::paxos::{
-    Ballot, Batch, Command, CommandId, Message, NodeId, P1b, P2b, PValue, Slot, Standing, Value,
+    Ballot, Batch, Checkpoint, Command, CommandId, Health, Message, NodeId, P1b, P2b, PValue, Slot,
+    Standing, StateStanding, Value,
 };
 
 use super::frame::{self, Frame};
@@ -27,6 +28,12 @@ enum Head {
         leader: Ballot,
         happy: bool,
         first_unchosen: Slot,
+        hears: Vec<NodeId>,
+        /// The bits `DISK_STALLED`, `DISK_FULL` and `QUARANTINED`; no others.
+        health: u8,
+        snapshot: Slot,
+        /// Slot and digest.
+        checkpoint: Option<(Slot, u128)>,
     },
     P1a {
         ballot: Ballot,
@@ -97,6 +104,10 @@ enum Head {
     },
 }
 
+const DISK_STALLED: u8 = 1;
+const DISK_FULL: u8 = 2;
+const QUARANTINED: u8 = 4;
+
 /// Appends the message's frame to `out`.
 pub fn write(message: &Message, out: &mut Vec<u8>) {
     let mut bulk = Vec::new();
@@ -138,6 +149,10 @@ fn head_of<'a>(message: &'a Message, bulk: &mut Vec<&'a [u8]>) -> Head {
             leader: standing.leader,
             happy: standing.happy,
             first_unchosen: standing.first_unchosen,
+            hears: standing.hears.clone(),
+            health: health_bits(standing.health),
+            snapshot: standing.state.snapshot,
+            checkpoint: standing.state.checkpoint.map(|it| (it.slot, it.digest)),
         },
         Message::P1a { ballot, first_slot } => {
             Head::P1a { ballot: *ballot, first_slot: *first_slot }
@@ -205,8 +220,24 @@ fn head_of<'a>(message: &'a Message, bulk: &mut Vec<&'a [u8]>) -> Head {
 fn message_of(head: Head, bulk: &mut Bulk<'_>, depth: usize) -> Result<Message, WireError> {
     Ok(match head {
         Head::HeartbeatRequest { round } => Message::HeartbeatRequest { round },
-        Head::HeartbeatReply { round, ballot, leader, happy, first_unchosen } => {
-            let standing = Standing { ballot, leader, happy, first_unchosen };
+        Head::HeartbeatReply {
+            round,
+            ballot,
+            leader,
+            happy,
+            first_unchosen,
+            hears,
+            health,
+            snapshot,
+            checkpoint,
+        } => {
+            if NODES_MAX <= hears.len() || !hears.is_sorted_by(|a, b| a < b) {
+                return Err(WireError::Malformed("the nodes that are heard are out of order"));
+            }
+            let health = health_of(health)?;
+            let checkpoint = checkpoint.map(|(slot, digest)| Checkpoint { slot, digest });
+            let state = StateStanding { snapshot, checkpoint };
+            let standing = Standing { ballot, leader, happy, first_unchosen, hears, health, state };
             Message::HeartbeatReply { round, standing }
         }
         Head::P1a { ballot, first_slot } => Message::P1a { ballot, first_slot },
@@ -319,7 +350,9 @@ fn check_numbers(message: &Message) -> Result<(), WireError> {
     const MAX: u64 = 1 << 62;
     let (ballots, slots): (&[Ballot], &[Slot]) = match message {
         Message::HeartbeatReply { standing, .. } => {
-            (&[standing.ballot, standing.leader], &[standing.first_unchosen])
+            let StateStanding { snapshot, checkpoint } = standing.state;
+            let checkpoint = checkpoint.map_or(Slot(0), |it| it.slot);
+            (&[standing.ballot, standing.leader], &[standing.first_unchosen, snapshot, checkpoint])
         }
         Message::P1a { ballot, first_slot } => (&[*ballot], &[*first_slot]),
         Message::P1b(p1b) => {
@@ -355,6 +388,26 @@ fn check_numbers(message: &Message) -> Result<(), WireError> {
     if sane { Ok(()) } else { Err(WireError::Malformed("a slot or a round is out of all range")) }
 }
 
+fn health_bits(health: Health) -> u8 {
+    let Health { disk_stalled, disk_full, quarantined } = health;
+    [(disk_stalled, DISK_STALLED), (disk_full, DISK_FULL), (quarantined, QUARANTINED)]
+        .iter()
+        .filter(|(is, _)| *is)
+        .fold(0, |bits, (_, bit)| bits | bit)
+}
+
+fn health_of(bits: u8) -> Result<Health, WireError> {
+    if bits & !(DISK_STALLED | DISK_FULL | QUARANTINED) != 0 {
+        return Err(WireError::Malformed("a node's health has a sign that is not known"));
+    }
+    let has = |bit| bits & bit != 0;
+    Ok(Health {
+        disk_stalled: has(DISK_STALLED),
+        disk_full: has(DISK_FULL),
+        quarantined: has(QUARANTINED),
+    })
+}
+
 fn size_of(bytes: &[u8]) -> u32 {
     u32::try_from(bytes.len()).expect("values are bounded by SLOT_VALUE_SIZE_MAX")
 }
@@ -381,11 +434,28 @@ mod tests {
         let first_slot = Slot(3);
         let first_unchosen = Slot(4);
         let pvalue = |slot| PValue { ballot: ballot(1), slot: Slot(slot), value: value(slot) };
-        let standing =
-            Standing { ballot: ballot(1), leader: ballot(2), happy: true, first_unchosen };
+        let standing = Standing {
+            ballot: ballot(1),
+            leader: ballot(2),
+            happy: true,
+            first_unchosen,
+            hears: vec![NodeId(1), NodeId(3)],
+            health: Health { disk_stalled: true, disk_full: false, quarantined: true },
+            state: StateStanding {
+                snapshot: Slot(2),
+                checkpoint: Some(Checkpoint { slot: Slot(3), digest: u128::MAX - 1 }),
+            },
+        };
+        let alone = Standing {
+            hears: vec![],
+            health: Health { disk_full: true, ..Health::default() },
+            state: StateStanding::default(),
+            ..standing
+        };
         vec![
             Message::HeartbeatRequest { round: 1 },
             Message::HeartbeatReply { round: 1, standing },
+            Message::HeartbeatReply { round: 2, standing: alone },
             Message::P1a { ballot: ballot(1), first_slot },
             Message::P1b(P1b {
                 ballot: ballot(1),
@@ -500,6 +570,33 @@ mod tests {
             first_unchosen: Slot(1),
             accepted: vec![far],
         }));
+    }
+
+    /// Who is heard is a set of other nodes; health has signs that are known, slots a range.
+    #[test]
+    fn a_standing_that_nobody_writes_is_refused() {
+        let read_with = |hears: Vec<NodeId>, health: u8, snapshot: Slot| {
+            let (ballot, first_unchosen) = (ballot(1), Slot(1));
+            let head = Head::HeartbeatReply {
+                round: 1,
+                ballot,
+                leader: ballot,
+                happy: false,
+                first_unchosen,
+                hears,
+                health,
+                snapshot,
+                checkpoint: None,
+            };
+            read(Frame { head: &codec::encode(&head), bulk: &[] })
+        };
+        let nodes = |ids: std::ops::Range<u16>| ids.map(NodeId).collect::<Vec<_>>();
+        assert!(read_with(nodes(1..NODES_MAX as u16), 7, Slot(1)).is_ok());
+        assert!(read_with(nodes(1..NODES_MAX as u16 + 1), 7, Slot(1)).is_err());
+        assert!(read_with(vec![NodeId(2), NodeId(2)], 0, Slot(1)).is_err());
+        assert!(read_with(vec![NodeId(2), NodeId(1)], 0, Slot(1)).is_err());
+        assert!(read_with(vec![], 8, Slot(1)).is_err());
+        assert!(read_with(vec![], 0, Slot(1 << 62)).is_err());
     }
 
     /// A message inside a relayed message inside a relayed message: refused, however deep.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use loggos::check::file::{Clock, Writer};
 use loggos::check::{Op, Operation, Outcome, Reply as Told, Value as Held};
 use loggos::paxos::{
-    Ballot, Command as PaxosCommand, CommandId, Message, NodeId, P1b, P2b, PValue, Record, Roles,
-    SessionId, Slot, Standing, Value, batch,
+    Ballot, Checkpoint, Command as PaxosCommand, CommandId, Health, Message, NodeId, P1b, P2b,
+    PValue, Record, Roles, SessionId, Slot, Standing, StateStanding, Value, batch,
 };
 use loggos::store::{Command, Failure, Query, Reply};
 use loggos::trace::{self, Event, Kind, Source};
@@ -54,7 +54,16 @@ fn batches() -> Vec<Value> {
 
 fn messages() -> Vec<Message> {
     let (first_slot, first_unchosen) = (Slot(3), Slot(4));
-    let standing = Standing { ballot: BALLOT, leader: BALLOT, happy: true, first_unchosen };
+    let checkpoint = Some(Checkpoint { slot: Slot(2), digest: 77 });
+    let standing = Standing {
+        ballot: BALLOT,
+        leader: BALLOT,
+        happy: true,
+        first_unchosen,
+        hears: vec![NodeId(1), NodeId(3)],
+        health: Health { disk_full: true, ..Health::default() },
+        state: StateStanding { snapshot: Slot(1), checkpoint },
+    };
     let value = batches().pop().expect("there are some");
     let pvalue = |slot| PValue { ballot: BALLOT, slot: Slot(slot), value: value.clone() };
     let propose = Message::Propose { commands: vec![command(ID, b""), command(ID, b"xy")] };
