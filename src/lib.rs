@@ -17,6 +17,7 @@ pub mod mutants;
 pub mod paxos;
 #[cfg(feature = "sim")]
 pub mod sim;
+pub mod snapshot;
 pub mod store;
 pub mod trace;
 pub mod wal;

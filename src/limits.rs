@@ -97,6 +97,9 @@ pub const SCAN_SIZE_SOFT_MAX: usize = 1024 * 1024;
 pub const WAL_SEGMENT_SIZE_DEFAULT: u64 = 64 * 1024 * 1024;
 pub const WAL_SEGMENT_SIZE_MIN: u64 = 8 * 1024 * 1024;
 
+/// Bytes of the configurations that a snapshot carries.
+pub const SNAPSHOT_CONFIGURATIONS_SIZE_MAX: usize = 1024 * 1024;
+
 /// Nodes of a cluster.
 pub const NODES_MAX: usize = 64;
 

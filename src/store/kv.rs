@@ -3,12 +3,18 @@
 //! Invariant: `digest` is the sum over exactly the entries of the map. Every change of the map goes
 //! through `insert`, `replace` or `delete`, and nothing else touches either.
 //!
+//! The map is persistent: a clone of it shares everything, costs nothing, and can be walked by another
+//! thread while this one goes on. What changes meanwhile is copied, a leaf of the tree at a time. That is
+//! what makes a snapshot without a pause possible (`snapshot`).
+//!
 //! Sizes of keys and values were checked where the payload was decoded (`wire::kv`). Who sent a
 //! command, and whether it was applied before, is the business of `sessions`.
 
-use std::collections::BTreeMap;
 use std::num::IntErrorKind;
 use std::ops::Bound;
+use std::sync::Arc;
+
+use imbl::OrdMap;
 
 use crate::limits::{SCAN_ENTRIES_MAX, SCAN_SIZE_SOFT_MAX};
 
@@ -18,9 +24,11 @@ use super::digest::{self, Digest};
 /// Bytes that an entry of a scan's reply takes beside its key and value: their two lengths.
 const ENTRY_FRAMING_SIZE: usize = 16;
 
+pub type Entries = OrdMap<Arc<[u8]>, Arc<[u8]>>;
+
 #[derive(Debug, Default)]
 pub struct Kv {
-    entries: BTreeMap<Box<[u8]>, Box<[u8]>>,
+    entries: Entries,
     digest: Digest,
 }
 
@@ -31,6 +39,15 @@ impl Kv {
 
     pub fn digest(&self) -> u128 {
         self.digest.sum()
+    }
+
+    pub fn entries(&self) -> &Entries {
+        &self.entries
+    }
+
+    /// An entry of a snapshot, whose key is not in the map.
+    pub fn restore(&mut self, key: &[u8], value: &[u8]) {
+        self.insert(key, value);
     }
 
     /// Carries out one command. A failed condition changes nothing and is a reply like any other.
@@ -129,7 +146,7 @@ impl Kv {
         let limit = usize::try_from(limit).map_or(SCAN_ENTRIES_MAX, |l| l.min(SCAN_ENTRIES_MAX));
         let end = to.map_or(Bound::Unbounded, Bound::Excluded);
         let mut size = 0;
-        for (key, value) in self.entries.range::<[u8], _>((Bound::Included(from), end)) {
+        for (key, value) in self.entries.range::<_, [u8]>((Bound::Included(from), end)) {
             if limit <= entries.len() || SCAN_SIZE_SOFT_MAX <= size {
                 return Reply::Entries { entries, next: Some(key.to_vec()) };
             }
@@ -155,14 +172,13 @@ impl Kv {
 }
 
 /// Sets the value of a key that exists. It is no method, so that `present` may come from the map.
-fn replace(digest: &mut Digest, key: &[u8], present: &mut Box<[u8]>, value: &[u8]) {
+fn replace(digest: &mut Digest, key: &[u8], present: &mut Arc<[u8]>, value: &[u8]) {
     digest.remove(digest::entry(key, present));
     digest.add(digest::entry(key, value));
-    // Most values keep their size, and then their allocation too.
-    if present.len() == value.len() {
-        present.copy_from_slice(value);
-    } else {
-        *present = value.into();
+    // Most values keep their size, and then their allocation too, unless a snapshot shares it.
+    match Arc::get_mut(present) {
+        Some(present) if present.len() == value.len() => present.copy_from_slice(value),
+        _ => *present = value.into(),
     }
 }
 

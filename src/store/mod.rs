@@ -6,13 +6,14 @@
 //! `limits`.
 //!
 //! `command` says what clients can ask, `kv` carries it out, `sessions` sees to it that it is carried
-//! out at most once, `digest` lets replicas compare. Ballots, peers and connections are not known
+//! out at most once, `digest` lets replicas compare, `snapshot` makes bytes of the state. Ballots, peers and connections are not known
 //! here; bytes are given to and taken from `wire::kv`.
 
 pub mod command;
 mod digest;
 mod kv;
 mod sessions;
+pub mod snapshot;
 
 use crate::paxos::{Batch, CommandId, CommandRef, SessionId, Slot, Value};
 use crate::wire::kv::{decode_command, encode_reply};
@@ -20,6 +21,7 @@ use crate::wire::kv::{decode_command, encode_reply};
 pub use command::{Command, Failure, Query, Reply, prefix_end};
 use kv::Kv;
 use sessions::Sessions;
+pub use snapshot::Frozen;
 
 /// The replicated state.
 #[derive(Debug, Default)]
@@ -134,7 +136,7 @@ impl Store {
     /// machine; not of `applied`, which a no-op moves too. Equal states have equal digests, and
     /// unequal ones unequal digests except by a chance of one in 2^128.
     pub fn digest(&self) -> u128 {
-        self.kv.digest().wrapping_add(self.sessions.digest())
+        digest_of(&self.kv, &self.sessions)
     }
 
     /// Number of keys.
@@ -151,6 +153,10 @@ impl Store {
     fn digest_from_scratch(&self) -> u128 {
         self.kv.digest_from_scratch().wrapping_add(self.sessions.digest_from_scratch())
     }
+}
+
+fn digest_of(kv: &Kv, sessions: &Sessions) -> u128 {
+    kv.digest().wrapping_add(sessions.digest())
 }
 
 #[cfg(test)]

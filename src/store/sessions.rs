@@ -17,6 +17,9 @@
 //! known here.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use imbl::OrdMap;
 
 use crate::limits::{BATCH_COMMANDS_MAX, SESSION_IDLE_US_MAX, SESSION_WINDOW_MAX, SESSIONS_MAX};
 use crate::mutants::{self, Mutant};
@@ -32,7 +35,9 @@ pub const SESSION_REPLIES_SIZE_SOFT_MAX: usize = 16 * 1024 * 1024;
 
 #[derive(Debug, Default)]
 pub struct Sessions {
-    sessions: BTreeMap<SessionId, Session>,
+    /// A persistent map, for snapshots (see `kv`). A session is behind a pointer, so that a copied leaf
+    /// copies no replies.
+    sessions: OrdMap<SessionId, Arc<Session>>,
     /// The same sessions, the one unused for longest first; the older id first among equals.
     by_last_used: BTreeSet<(u64, SessionId)>,
     /// The time of the state machine: microseconds since 1970 by the clock of some leader.
@@ -41,13 +46,13 @@ pub struct Sessions {
     digest: Digest,
 }
 
-#[derive(Debug)]
-struct Session {
+#[derive(Clone, Debug)]
+pub struct Session {
     /// The client has the replies of all commands below this number.
-    acknowledged: u64,
-    last_used_us: u64,
+    pub acknowledged: u64,
+    pub last_used_us: u64,
     /// Encoded replies by command number.
-    replies: BTreeMap<u64, Box<[u8]>>,
+    pub replies: BTreeMap<u64, Arc<[u8]>>,
     /// Bytes of these replies.
     replies_size: usize,
 }
@@ -98,11 +103,42 @@ impl Sessions {
             replies: BTreeMap::new(),
             replies_size: 0,
         };
+        self.add(id, session);
+    }
+
+    fn add(&mut self, id: SessionId, session: Session) {
         self.digest.add(session.digest(id));
-        let before = self.sessions.insert(id, session);
+        self.by_last_used.insert((session.last_used_us, id));
+        let before = self.sessions.insert(id, Arc::new(session));
         assert!(before.is_none(), "a session id is given once");
-        self.by_last_used.insert((self.time_us, id));
         assert!(self.sessions.len() <= SESSIONS_MAX);
+    }
+
+    pub fn time_us(&self) -> u64 {
+        self.time_us
+    }
+
+    pub fn all(&self) -> &OrdMap<SessionId, Arc<Session>> {
+        &self.sessions
+    }
+
+    /// The time of a snapshot, before any session of it.
+    pub fn restore_time(&mut self, time_us: u64) {
+        assert!(self.sessions.is_empty());
+        self.time_us = time_us;
+    }
+
+    /// A session of a snapshot, without its replies; its id is above those before.
+    pub fn restore(&mut self, id: SessionId, acknowledged: u64, last_used_us: u64) {
+        assert!(last_used_us <= self.time_us);
+        let (replies, replies_size) = (BTreeMap::new(), 0);
+        self.add(id, Session { acknowledged, last_used_us, replies, replies_size });
+    }
+
+    /// A reply that the session keeps.
+    pub fn restore_reply(&mut self, id: SessionId, seq: u64, reply: &[u8]) {
+        let session = self.sessions.get_mut(&id).expect("its session comes before a reply");
+        Arc::make_mut(session).keep(id, seq, reply, &mut self.digest);
     }
 
     /// Opens the sessions 1 to `count`, which nobody registers: those come from `BATCH_COMMANDS_MAX` on.
@@ -124,6 +160,7 @@ impl Sessions {
         let Some(session) = self.sessions.get_mut(&id.session) else {
             return Outcome::SessionExpired;
         };
+        let session = Arc::make_mut(session);
         // Most commands share their time with the one before, and many acknowledge nothing new.
         if session.last_used_us < self.time_us || session.acknowledged < acknowledged {
             self.digest.remove(session.digest(id.session));
@@ -148,10 +185,7 @@ impl Sessions {
             return Outcome::OutOfWindow;
         }
         let reply = execute();
-        self.digest.add(digest::reply(id.session, id.seq, &reply));
-        session.replies_size += reply.len();
-        session.replies.insert(id.seq, reply[..].into());
-        assert!(session.replies.len() <= SESSION_WINDOW_MAX);
+        session.keep(id.session, id.seq, &reply, &mut self.digest);
         Outcome::Reply(reply)
     }
 
@@ -170,7 +204,7 @@ impl Sessions {
     pub fn digest_from_scratch(&self) -> u128 {
         let mut digest = Digest::default();
         digest.add(digest::time(self.time_us));
-        for (&id, session) in &self.sessions {
+        for (&id, session) in self.sessions.iter() {
             digest.add(session.digest(id));
             for (&seq, reply) in &session.replies {
                 assert!(session.acknowledged <= seq);
@@ -202,6 +236,13 @@ impl Session {
             self.replies_size -= reply.len();
             digest.remove(digest::reply(id, seq, &reply));
         }
+    }
+
+    fn keep(&mut self, id: SessionId, seq: u64, reply: &[u8], digest: &mut Digest) {
+        digest.add(digest::reply(id, seq, reply));
+        self.replies_size += reply.len();
+        self.replies.insert(seq, reply.into());
+        assert!(self.replies.len() <= SESSION_WINDOW_MAX);
     }
 
     /// The session as an item of the digest, without its replies.

@@ -29,6 +29,7 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
         "kv" => kvs(),
         "batch" => batches().iter().map(|value| value.0.to_vec()).collect(),
         "store" => vec![store()],
+        "snapshot" => vec![super::snapshot::seed()],
         "config" => vec![include_bytes!("../../../systemd/loggos.toml").to_vec(), config()],
         "words" => vec![br#"put "a b" 'c d' \x00\n"#.to_vec(), b"1.5s".to_vec()],
         "log" | "directory" => pictures(),
@@ -224,6 +225,15 @@ fn kvs() -> Vec<Vec<u8>> {
 
 /// A session, each command in it, one of them twice, and the queries.
 fn store() -> Vec<u8> {
+    let parts = values().into_iter().map(|value| {
+        let size = u16::try_from(value.size()).expect("a short value");
+        [&size.to_le_bytes(), &*value.0].concat()
+    });
+    parts.collect::<Vec<_>>().concat()
+}
+
+/// The values of the first slots: a session, and one command of each kind.
+pub fn values() -> Vec<Value> {
     let mut values = vec![batches().swap_remove(1)];
     // What the store calls the session that the first command of the first slot registers.
     let mut state = loggos::store::Store::new();
@@ -238,11 +248,7 @@ fn store() -> Vec<u8> {
     all.push(all[0].clone());
     all.extend((7..).zip(queries()).map(|(n, it)| command(id(n), &kv::encode_query(&it))));
     values.push(batch::encode(2_000_000, all.iter()));
-    let parts = values.iter().map(|value| {
-        let size = u16::try_from(value.size()).expect("a short value");
-        [&size.to_le_bytes(), &*value.0].concat()
-    });
-    parts.collect::<Vec<_>>().concat()
+    values
 }
 
 fn config() -> Vec<u8> {

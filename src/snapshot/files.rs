@@ -1,0 +1,181 @@
+//! `DIR/snapshots/`: the snapshots of a data directory, `SLOT.snap` each, with the slot in 20 digits.
+//!
+//! A file comes into being whole: it is written as `SLOT.part`, synced, renamed, and the directory synced.
+//! So a `.part` is what was being written when the process ended, and a `.snap` was whole once. The two
+//! newest are kept: the newest one may turn out to be damaged.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::paxos::Slot;
+use crate::store::Frozen;
+use crate::wire::ClusterId;
+
+use super::{Loaded, SnapshotError, Summary};
+
+/// Snapshots that are kept.
+pub const KEPT: usize = 2;
+/// Bytes that are written before they are synced.
+const SYNC_STEP_SIZE: u64 = 4 * 1024 * 1024;
+
+/// The snapshots of one data directory. It may be used by several threads, but only one of them writes.
+#[derive(Clone, Debug)]
+pub struct SnapshotDir {
+    dir: PathBuf,
+}
+
+impl SnapshotDir {
+    /// Creates the directory if it is missing. The data directory is there and locked.
+    pub fn open(data_dir: &Path) -> Result<SnapshotDir, SnapshotError> {
+        let dir = data_dir.join("snapshots");
+        if !dir.is_dir() {
+            fs::create_dir(&dir)
+                .and_then(|()| sync_dir(data_dir))
+                .map_err(|error| SnapshotError::io("create", &dir, error))?;
+        }
+        Ok(SnapshotDir { dir })
+    }
+
+    pub fn path(&self, slot: Slot) -> PathBuf {
+        self.dir.join(format!("{:020}.snap", slot.0))
+    }
+
+    /// Where a snapshot lies until it is whole.
+    pub fn part_path(&self, slot: Slot) -> PathBuf {
+        self.dir.join(format!("{:020}.part", slot.0))
+    }
+
+    /// The slots of the snapshots that are there, the newest first.
+    pub fn slots(&self) -> Result<Vec<Slot>, SnapshotError> {
+        self.slots_of("snap")
+    }
+
+    /// The slots of those that are not whole, the newest first.
+    pub fn parts(&self) -> Result<Vec<Slot>, SnapshotError> {
+        self.slots_of("part")
+    }
+
+    fn slots_of(&self, extension: &str) -> Result<Vec<Slot>, SnapshotError> {
+        let list = || -> io::Result<Vec<Slot>> {
+            let mut slots = Vec::new();
+            for entry in fs::read_dir(&self.dir)? {
+                let name = entry?.file_name();
+                let slot =
+                    name.to_str().and_then(|name| name.strip_suffix(extension)?.strip_suffix('.'));
+                let digits = slot.filter(|slot| slot.bytes().all(|byte| byte.is_ascii_digit()));
+                slots.extend(digits.and_then(|digits| digits.parse().ok()).map(Slot));
+            }
+            slots.sort_unstable_by(|a, b| b.cmp(a));
+            Ok(slots)
+        };
+        list().map_err(|error| SnapshotError::io("list", &self.dir, error))
+    }
+
+    /// Opens a snapshot. It stays readable if it is removed meanwhile.
+    pub fn open_file(&self, slot: Slot) -> Result<File, SnapshotError> {
+        let path = self.path(slot);
+        File::open(&path).map_err(|error| SnapshotError::io("open", &path, error))
+    }
+
+    /// Writes a snapshot and makes it durable.
+    pub fn write(
+        &self,
+        frozen: &Frozen,
+        cluster: ClusterId,
+        configurations: Arc<[u8]>,
+    ) -> Result<Summary, SnapshotError> {
+        let slot = frozen.applied();
+        let path = self.part_path(slot);
+        let written = File::create(&path).and_then(|file| {
+            let mut out = Stepwise { file, unsynced: 0 };
+            let summary = super::write(frozen, cluster, configurations, &mut out)?;
+            Ok((summary, out.file))
+        });
+        let (summary, file) = written.map_err(|error| SnapshotError::io("write", &path, error))?;
+        self.complete(slot, &file)?;
+        Ok(summary)
+    }
+
+    /// Makes the `.part` of this slot, which is all written, the snapshot of it; older ones that are not
+    /// kept any more go.
+    pub fn complete(&self, slot: Slot, part: &File) -> Result<(), SnapshotError> {
+        let path = self.part_path(slot);
+        part.sync_all()
+            .and_then(|()| fs::rename(&path, self.path(slot)))
+            .and_then(|()| sync_dir(&self.dir))
+            .map_err(|error| SnapshotError::io("make durable", &path, error))?;
+        for old in self.slots()?.into_iter().skip(KEPT) {
+            self.remove(&self.path(old))?;
+        }
+        Ok(())
+    }
+
+    /// Removes what was being written when the process ended.
+    pub fn remove_parts(&self) -> Result<(), SnapshotError> {
+        self.parts()?.into_iter().try_for_each(|slot| self.remove(&self.part_path(slot)))
+    }
+
+    fn remove(&self, path: &Path) -> Result<(), SnapshotError> {
+        fs::remove_file(path).map_err(|error| SnapshotError::io("remove", path, error))
+    }
+
+    /// Loads the newest snapshot that can be used; see `read::load_newest`. `progress` gets bytes read and
+    /// bytes in all.
+    pub fn load_newest(
+        &self,
+        cluster: ClusterId,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<Option<Loaded>, SnapshotError> {
+        super::load_newest(&self.slots()?, cluster, |slot| {
+            let file = self.open_file(slot)?;
+            let total = file.metadata().map_or(0, |metadata| metadata.len());
+            super::load(&mut Told { file, done: 0, total, progress })
+        })
+    }
+}
+
+/// A file that makes what is written durable in steps, so that a sync of the log that comes in between
+/// finds no long queue at the disk.
+struct Stepwise {
+    file: File,
+    unsynced: u64,
+}
+
+impl Write for Stepwise {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let size = self.file.write(bytes)?;
+        self.unsynced += size as u64;
+        if SYNC_STEP_SIZE <= self.unsynced {
+            self.file.sync_data()?;
+            self.unsynced = 0;
+        }
+        Ok(size)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A file that says how far reading it has come.
+struct Told<'a> {
+    file: File,
+    done: u64,
+    total: u64,
+    progress: &'a mut dyn FnMut(u64, u64),
+}
+
+impl Read for Told<'_> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let size = self.file.read(bytes)?;
+        self.done += size as u64;
+        (self.progress)(self.done, self.total);
+        Ok(size)
+    }
+}
+
+fn sync_dir(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
+}

@@ -1,0 +1,125 @@
+//! Snapshots: the state behind one slot, as a file that replaces the log up to there.
+//!
+//! Invariant: the bytes are a function of cluster, slot, state and configurations. Two replicas make the
+//! same file of the same slot, so that a transfer can go on from another peer.
+//!
+//! `format` holds the bytes, `write` and `read` go through them as a stream, in bounded memory, and
+//! `files` keeps a data directory's snapshots. When one is taken is the driver's business, and what the
+//! state is made of the store's (`store::snapshot`).
+
+pub mod files;
+pub mod format;
+pub mod read;
+pub mod write;
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::paxos::Slot;
+use crate::wire::ClusterId;
+
+pub use files::SnapshotDir;
+pub use read::{Loaded, load, load_newest, read_head, verify};
+pub use write::write;
+
+/// What a snapshot is of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Head {
+    pub cluster: ClusterId,
+    /// The last slot applied, 0 before the first.
+    pub slot: Slot,
+    /// `Store::digest` of the state.
+    pub digest: u128,
+    /// The configurations known at this slot, as the core encodes them.
+    pub configurations: Arc<[u8]>,
+}
+
+/// A whole snapshot, as its writer or a reader found it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Summary {
+    pub head: Head,
+    pub keys: u64,
+    pub sessions: u64,
+    /// Bytes of the file.
+    pub size: u64,
+    /// Of the whole file: equal for equal snapshots, and unequal for others.
+    pub checksum: u128,
+}
+
+/// Why a snapshot cannot be used.
+#[derive(Debug)]
+pub enum SnapshotError {
+    Io {
+        doing: &'static str,
+        path: PathBuf,
+        error: io::Error,
+    },
+    /// Reading failed, or ended too early.
+    Read(io::Error),
+    /// The bytes are not those of a snapshot, or not any more.
+    Damaged {
+        offset: u64,
+        why: &'static str,
+    },
+    NewerVersion {
+        found: u32,
+    },
+    Foreign {
+        found: ClusterId,
+        expected: ClusterId,
+    },
+    /// There are snapshots, and none of them can be used.
+    NoneUsable {
+        slot: Slot,
+        error: Box<SnapshotError>,
+    },
+}
+
+impl SnapshotError {
+    fn io(doing: &'static str, path: &Path, error: io::Error) -> SnapshotError {
+        SnapshotError::Io { doing, path: path.to_owned(), error }
+    }
+
+    fn damaged(offset: u64, why: &'static str) -> SnapshotError {
+        SnapshotError::Damaged { offset, why }
+    }
+}
+
+impl fmt::Display for SnapshotError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SnapshotError::Io { doing, path, error } => {
+                write!(f, "cannot {doing} {}: {error}", path.display())
+            }
+            SnapshotError::Read(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                write!(f, "the snapshot is cut off")
+            }
+            SnapshotError::Read(error) => write!(f, "the snapshot cannot be read: {error}"),
+            SnapshotError::Damaged { offset, why } => {
+                write!(f, "the snapshot is damaged at offset {offset}: {why}")
+            }
+            SnapshotError::NewerVersion { found } => write!(
+                f,
+                "the snapshot has format version {found}, and this program knows versions up to {}: \
+                 use a newer program",
+                format::VERSION
+            ),
+            SnapshotError::Foreign { found, expected } => write!(
+                f,
+                "the snapshot is one of cluster {:016x}, and this is cluster {:016x}",
+                found.0, expected.0
+            ),
+            SnapshotError::NoneUsable { slot, error } => write!(
+                f,
+                "none of the snapshots can be used; of the newest one, of slot {slot}: {error}"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for SnapshotError {}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,165 @@
+use std::fs;
+use std::sync::Arc;
+
+use super::*;
+use crate::paxos::{Command, CommandId, SessionId, batch};
+use crate::store::{self, Store};
+use crate::wire::kv::encode_command;
+
+const CLUSTER: ClusterId = ClusterId(0x0102_0304_0506_0708);
+
+/// A session, and `keys` keys with values of `size` bytes.
+fn store(keys: u64, size: usize) -> Store {
+    let mut store = Store::new();
+    let mut apply = |id, payload: &[u8]| {
+        let (acknowledged, payload) = (id, Arc::from(payload));
+        let session = SessionId(if id == 0 { 0 } else { 4096 });
+        let command = Command { id: CommandId { session, seq: id }, acknowledged, payload };
+        let slot = store.applied().next();
+        store.apply(slot, &batch::encode(id, [command].iter()), &mut Vec::new());
+    };
+    apply(0, b"");
+    for id in 1..=keys {
+        let (key, value) = (format!("{id:04}"), vec![id as u8; size]);
+        let put = store::Command::Put { key: key.as_bytes(), value: &value };
+        apply(id, &encode_command(&put));
+    }
+    store
+}
+
+fn bytes_of(store: &Store) -> (Vec<u8>, Summary) {
+    let mut bytes = Vec::new();
+    let configurations = Arc::from(&b"three nodes"[..]);
+    let summary = write(&store.freeze(), CLUSTER, configurations, &mut bytes).unwrap();
+    assert_eq!(summary.size, bytes.len() as u64);
+    (bytes, summary)
+}
+
+/// Files live longer than programs.
+#[test]
+fn golden_bytes() {
+    let (bytes, summary) = bytes_of(&store(1, 3));
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let expected = [
+        // Magic, version, CRC, cluster, slot, digest, size of the configurations.
+        "4c4f47474f53534e01000000a47094b108070605040302010200000000000000",
+        "1992dfd86ede9a833654a5003e6e890d0b000000000000000000000000000000",
+        "7468726565206e6f646573",
+        // A chunk: time, session, reply, entry.
+        "43000000d21fc7b0",
+        "010100000000000000",
+        "02001000000000000001000000000000000100000000000000",
+        "03010000000000000004000000",
+        "00000000",
+        "040400000003000000",
+        "30303031010101",
+        // The footer.
+        "00000000d456df2101000000000000000100000000000000",
+        "0100000000000000ce00000000000000",
+        "676505acd7045adc893def82d1111612",
+    ];
+    assert_eq!(hex, expected.concat());
+    assert_eq!(format!("{:032x}", summary.checksum.swap_bytes()), expected[12]);
+}
+
+#[test]
+fn what_is_written_is_read() {
+    for (keys, size) in [(0, 0), (1, 3), (100, 9_000), (3, 1024 * 1024)] {
+        let store = store(keys, size);
+        let (bytes, summary) = bytes_of(&store);
+        assert_eq!(read_head(&mut &bytes[..]).unwrap(), summary.head);
+        assert_eq!(verify(&mut &bytes[..]).unwrap(), summary);
+        let loaded = load(&mut &bytes[..]).unwrap();
+        assert_eq!(loaded.summary, summary);
+        assert_eq!(loaded.store.digest(), store.digest());
+        assert_eq!((summary.keys, summary.sessions), (keys, 1));
+        assert!(bytes_of(&loaded.store).0 == bytes, "a replica that loaded it makes the same file");
+    }
+}
+
+/// A disk that flips one bit, anywhere, or loses the end of the file.
+#[test]
+fn no_flipped_bit_and_no_cut_goes_unnoticed() {
+    let (bytes, _) = bytes_of(&store(3, 40));
+    for bit in 0..bytes.len() * 8 {
+        let mut bytes = bytes.clone();
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        assert!(verify(&mut &bytes[..]).is_err(), "bit {bit}");
+        assert!(load(&mut &bytes[..]).is_err(), "bit {bit}");
+    }
+    for cut in 0..bytes.len() {
+        let error = load(&mut &bytes[..cut]).unwrap_err();
+        assert!(matches!(error, SnapshotError::Read(_)), "cut at {cut}: {error}");
+    }
+    let longer = [&bytes[..], b"x"].concat();
+    assert!(load(&mut &longer[..]).is_err());
+}
+
+/// Whole chunks that change places, or are left out, are right by themselves.
+#[test]
+fn chunks_keep_their_places() {
+    let (bytes, _) = bytes_of(&store(100, 9_000));
+    let mut at = vec![format::HEADER_SIZE + b"three nodes".len()];
+    loop {
+        let last = at[at.len() - 1];
+        match format::u32_at(&bytes, last) as usize {
+            0 => break,
+            size => at.push(last + format::CHUNK_HEADER_SIZE + size),
+        }
+    }
+    assert!(4 <= at.len(), "{at:?}");
+    let part = |i: usize| &bytes[at[i]..at[i + 1]];
+    let swapped = [&bytes[..at[1]], part(2), part(1), &bytes[at[3]..]].concat();
+    assert!(load(&mut &swapped[..]).is_err());
+    let without = [&bytes[..at[1]], &bytes[at[2]..]].concat();
+    assert!(load(&mut &without[..]).is_err());
+}
+
+#[test]
+fn a_newer_version_is_named() {
+    let (mut bytes, _) = bytes_of(&store(1, 1));
+    bytes[8] = 9;
+    let error = load(&mut &bytes[..]).unwrap_err();
+    assert!(matches!(error, SnapshotError::NewerVersion { found: 9 }), "{error}");
+}
+
+/// The newest file has gone bad: the one before is used, and of a third there is no trace. With both bad
+/// it is an error, since what is behind them is gone from the log.
+#[test]
+fn a_damaged_newest_snapshot_falls_back_to_the_one_before() {
+    let data_dir = tempfile::tempdir().unwrap();
+    let dir = SnapshotDir::open(data_dir.path()).unwrap();
+    assert!(dir.load_newest(CLUSTER, &mut |_, _| {}).unwrap().is_none());
+    for keys in [1, 2, 3] {
+        dir.write(&store(keys, 10).freeze(), CLUSTER, Arc::from([])).unwrap();
+    }
+    assert_eq!(dir.slots().unwrap(), [Slot(4), Slot(3)]);
+    let newest = |cluster| dir.load_newest(cluster, &mut |done, total| assert!(done <= total));
+    assert_eq!(newest(CLUSTER).unwrap().unwrap().store.applied(), Slot(4));
+    let error = newest(ClusterId(7)).unwrap_err();
+    assert!(matches!(error, SnapshotError::Foreign { .. }), "{error}");
+
+    let damage = |slot| {
+        let mut bytes = fs::read(dir.path(slot)).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        fs::write(dir.path(slot), bytes).unwrap();
+    };
+    damage(Slot(4));
+    assert_eq!(newest(CLUSTER).unwrap().unwrap().store.applied(), Slot(3));
+    damage(Slot(3));
+    let error = newest(CLUSTER).unwrap_err();
+    assert!(matches!(error, SnapshotError::NoneUsable { slot: Slot(4), .. }), "{error}");
+}
+
+/// The process ends while it writes one: what is left is no snapshot, and goes at the next start.
+#[test]
+fn a_part_is_no_snapshot() {
+    let data_dir = tempfile::tempdir().unwrap();
+    let dir = SnapshotDir::open(data_dir.path()).unwrap();
+    fs::write(dir.part_path(Slot(9)), b"LOGGOSSN").unwrap();
+    fs::write(data_dir.path().join("snapshots/other.snap"), b"").unwrap();
+    assert_eq!((dir.slots().unwrap(), dir.parts().unwrap()), (vec![], vec![Slot(9)]));
+    dir.remove_parts().unwrap();
+    assert_eq!(SnapshotDir::open(data_dir.path()).unwrap().parts().unwrap(), []);
+}

@@ -1,0 +1,41 @@
+//! A frozen state becomes the bytes of a snapshot.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::store::Frozen;
+use crate::wire::ClusterId;
+
+use super::format::{Footer, chunk_header, encode_footer, encode_head};
+use super::{Head, Summary};
+
+/// Writes the snapshot of `frozen` to `out`. What is written per call is up to a chunk
+/// (`store::snapshot::CHUNK_SIZE_MAX`); nothing is flushed or synced.
+pub fn write(
+    frozen: &Frozen,
+    cluster: ClusterId,
+    configurations: Arc<[u8]>,
+    out: &mut impl Write,
+) -> io::Result<Summary> {
+    let head = Head { cluster, slot: frozen.applied(), digest: frozen.digest(), configurations };
+    let (mut hasher, mut size, mut chunks) = (Xxh3::new(), 0, 0);
+    let mut put = |bytes: &[u8]| {
+        hasher.update(bytes);
+        size += bytes.len() as u64;
+        out.write_all(bytes)
+    };
+    put(&encode_head(&head))?;
+    frozen.encode(|chunk| {
+        put(&chunk_header(chunks, chunk))?;
+        put(chunk)?;
+        chunks += 1;
+        Ok::<_, io::Error>(())
+    })?;
+    let (keys, sessions) = (frozen.keys() as u64, frozen.sessions() as u64);
+    let checksum = hasher.digest128();
+    size += super::format::FOOTER_SIZE as u64;
+    out.write_all(&encode_footer(&Footer { chunks, keys, sessions, size, checksum }))?;
+    Ok(Summary { head, keys, sessions, size, checksum })
+}

@@ -1,0 +1,508 @@
+//! The state as bytes: frozen without a pause, encoded in chunks, and read back.
+//!
+//! Invariant: the bytes are a function of the state and of nothing else. Equal states have equal bytes,
+//! at every replica, and only those bytes are read back: items come in their one order, each once.
+//!
+//! The state is a sequence of items, little-endian, packed into chunks; an item is never divided:
+//!
+//! | item | bytes | order |
+//! | --- | --- | --- |
+//! | time | 1, time u64 | first, once |
+//! | session | 2, id u64, acknowledged u64, last used u64 | by id |
+//! | reply of the session before | 3, number u64, size u32, bytes | by number |
+//! | entry | 4, size of key u32, size of value u32, key, value | after all sessions, by key |
+//!
+//! A chunk is closed once it holds [`CHUNK_SIZE_SOFT_MAX`] bytes; one item may overshoot it. What lies
+//! around the chunks in a file, and their checksums, is the business of `crate::snapshot`.
+
+use std::sync::Arc;
+
+use imbl::OrdMap;
+
+use crate::limits::{
+    BATCH_COMMANDS_MAX, KEY_SIZE_MAX, SESSION_WINDOW_MAX, SESSIONS_MAX, VALUE_SIZE_MAX,
+};
+use crate::paxos::{SessionId, Slot};
+
+use super::digest::{self, Digest};
+use super::kv::{Entries, Kv};
+use super::sessions::{SESSION_REPLIES_SIZE_SOFT_MAX, Session, Sessions};
+use super::{Store, digest_of};
+
+/// A chunk is closed once it holds this many bytes.
+pub const CHUNK_SIZE_SOFT_MAX: usize = 256 * 1024;
+/// No chunk is larger, in bytes.
+pub const CHUNK_SIZE_MAX: usize = CHUNK_SIZE_SOFT_MAX + ITEM_SIZE_MAX;
+/// The largest slot of a snapshot, far above what a log can reach: session ids, which are made of
+/// slots, stay within 64 bits.
+pub const SLOT_MAX: Slot = Slot(1 << 50);
+
+/// The largest reply that the store gives to a command: `Mismatch` with what the key holds.
+const REPLY_SIZE_MAX: usize = VALUE_SIZE_MAX + 64;
+const ITEM_SIZE_MAX: usize = VALUE_SIZE_MAX + KEY_SIZE_MAX + 64;
+
+const TIME: u8 = 1;
+const SESSION: u8 = 2;
+const REPLY: u8 = 3;
+const ENTRY: u8 = 4;
+
+/// The state behind one slot, unchanged while the store goes on. It shares with the store all that has
+/// not changed since, so taking one costs nothing, and any thread may read it.
+#[derive(Clone, Debug)]
+pub struct Frozen {
+    applied: Slot,
+    digest: u128,
+    time_us: u64,
+    sessions: OrdMap<SessionId, Arc<Session>>,
+    entries: Entries,
+}
+
+impl Store {
+    /// The state as it is now. Takes the same short time however large the state is.
+    pub fn freeze(&self) -> Frozen {
+        Frozen {
+            applied: self.applied,
+            digest: self.digest(),
+            time_us: self.sessions.time_us(),
+            sessions: self.sessions.all().clone(),
+            entries: self.kv.entries().clone(),
+        }
+    }
+}
+
+impl Frozen {
+    /// The last slot applied, 0 before the first.
+    pub fn applied(&self) -> Slot {
+        self.applied
+    }
+
+    /// `Store::digest` of the state.
+    pub fn digest(&self) -> u128 {
+        self.digest
+    }
+
+    pub fn keys(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub fn sessions(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// Hands the state to `emit` chunk by chunk, until that fails. At least one chunk, none empty.
+    pub fn encode<E>(&self, mut emit: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
+        let mut chunk = Vec::with_capacity(CHUNK_SIZE_SOFT_MAX + 4096);
+        let mut close = |chunk: &mut Vec<u8>, size_min: usize| {
+            if size_min <= chunk.len() {
+                emit(chunk)?;
+                chunk.clear();
+            }
+            Ok(())
+        };
+        chunk.push(TIME);
+        put_u64(&mut chunk, self.time_us);
+        for (id, session) in self.sessions.iter() {
+            chunk.push(SESSION);
+            put_u64(&mut chunk, id.0);
+            put_u64(&mut chunk, session.acknowledged);
+            put_u64(&mut chunk, session.last_used_us);
+            close(&mut chunk, CHUNK_SIZE_SOFT_MAX)?;
+            for (seq, reply) in &session.replies {
+                chunk.push(REPLY);
+                put_u64(&mut chunk, *seq);
+                put_size(&mut chunk, reply);
+                chunk.extend_from_slice(reply);
+                close(&mut chunk, CHUNK_SIZE_SOFT_MAX)?;
+            }
+        }
+        for (key, value) in self.entries.iter() {
+            chunk.push(ENTRY);
+            put_size(&mut chunk, key);
+            put_size(&mut chunk, value);
+            chunk.extend_from_slice(key);
+            chunk.extend_from_slice(value);
+            close(&mut chunk, CHUNK_SIZE_SOFT_MAX)?;
+        }
+        close(&mut chunk, 1)
+    }
+}
+
+fn put_u64(out: &mut Vec<u8>, number: u64) {
+    out.extend_from_slice(&number.to_le_bytes());
+}
+
+fn put_size(out: &mut Vec<u8>, bytes: &[u8]) {
+    let size = u32::try_from(bytes.len()).expect("an item is far below 4 GiB");
+    out.extend_from_slice(&size.to_le_bytes());
+}
+
+/// One item of the state, checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Item<'a> {
+    Time(u64),
+    Session { id: SessionId, acknowledged: u64, last_used_us: u64 },
+    Reply { session: SessionId, seq: u64, reply: &'a [u8] },
+    Entry { key: &'a [u8], value: &'a [u8] },
+}
+
+/// Reads chunks, and lets nothing pass that `encode` would not have written or that the store could not
+/// go on with. It keeps nothing of them but what it needs to compare the next item with.
+#[derive(Debug)]
+pub struct Decoder {
+    applied: Slot,
+    time_us: Option<u64>,
+    session: Option<OpenSession>,
+    sessions: usize,
+    key: Option<Vec<u8>>,
+    keys: u64,
+    digest: Digest,
+    /// The chunk before was shorter than any but the last.
+    ended: bool,
+}
+
+/// The session whose replies are being read.
+#[derive(Clone, Copy, Debug)]
+struct OpenSession {
+    id: SessionId,
+    acknowledged: u64,
+    last_seq: Option<u64>,
+    replies_size: usize,
+}
+
+impl Decoder {
+    /// For the state behind slot `applied`, at most `SLOT_MAX`.
+    pub fn new(applied: Slot) -> Decoder {
+        assert!(applied <= SLOT_MAX);
+        Decoder {
+            applied,
+            time_us: None,
+            session: None,
+            sessions: 0,
+            key: None,
+            keys: 0,
+            digest: Digest::default(),
+            ended: false,
+        }
+    }
+
+    /// Reads the next chunk. An error says what is wrong with it, and nothing may be read then any more.
+    pub fn push(
+        &mut self,
+        chunk: &[u8],
+        mut visit: impl FnMut(Item<'_>),
+    ) -> Result<(), &'static str> {
+        let mut rest = Rest(chunk);
+        if chunk.is_empty() || self.ended {
+            return Err("a chunk is empty, or follows one that was the last");
+        }
+        self.ended = chunk.len() < CHUNK_SIZE_SOFT_MAX;
+        while !rest.0.is_empty() {
+            if CHUNK_SIZE_SOFT_MAX <= chunk.len() - rest.0.len() {
+                return Err("a chunk goes on behind its end");
+            }
+            let item = self.item(&mut rest)?;
+            self.digest.add(match item {
+                Item::Time(time_us) => digest::time(time_us),
+                Item::Session { id, acknowledged, last_used_us } => {
+                    digest::session(id, acknowledged, last_used_us)
+                }
+                Item::Reply { session, seq, reply } => digest::reply(session, seq, reply),
+                Item::Entry { key, value } => digest::entry(key, value),
+            });
+            visit(item);
+        }
+        Ok(())
+    }
+
+    fn item<'a>(&mut self, rest: &mut Rest<'a>) -> Result<Item<'a>, &'static str> {
+        let kind = rest.take(1)?[0];
+        let Some(now_us) = self.time_us else {
+            if kind != TIME {
+                return Err("the state does not begin with its time");
+            }
+            let time_us = rest.u64()?;
+            self.time_us = Some(time_us);
+            return Ok(Item::Time(time_us));
+        };
+        match kind {
+            SESSION => self.session(rest, now_us),
+            REPLY => self.reply(rest),
+            ENTRY => self.entry(rest),
+            _ => Err("an item of an unknown kind"),
+        }
+    }
+
+    fn session<'a>(&mut self, rest: &mut Rest<'a>, now_us: u64) -> Result<Item<'a>, &'static str> {
+        let (id, acknowledged, last_used_us) = (SessionId(rest.u64()?), rest.u64()?, rest.u64()?);
+        if self.key.is_some() {
+            return Err("a session behind the first entry");
+        }
+        let before = self.session.map_or(SessionId::NONE, |session| session.id);
+        // An id that the next slots will give would be given twice.
+        let end = (self.applied.0 + 1) * BATCH_COMMANDS_MAX as u64;
+        if id <= before || end <= id.0 {
+            return Err("a session is out of order, or not opened yet");
+        }
+        if now_us < last_used_us || SESSIONS_MAX <= self.sessions {
+            return Err("a session of the future, or too many of them");
+        }
+        self.sessions += 1;
+        self.session = Some(OpenSession { id, acknowledged, last_seq: None, replies_size: 0 });
+        Ok(Item::Session { id, acknowledged, last_used_us })
+    }
+
+    fn reply<'a>(&mut self, rest: &mut Rest<'a>) -> Result<Item<'a>, &'static str> {
+        let (seq, size) = (rest.u64()?, rest.size(REPLY_SIZE_MAX)?);
+        let reply = rest.take(size)?;
+        let Some(session) = self.session.as_mut().filter(|_| self.key.is_none()) else {
+            return Err("a reply without a session");
+        };
+        if seq < session.acknowledged
+            || SESSION_WINDOW_MAX as u64 <= seq - session.acknowledged
+            || session.last_seq.is_some_and(|last| seq <= last)
+        {
+            return Err("a reply is out of order, or out of its session's window");
+        }
+        session.last_seq = Some(seq);
+        session.replies_size += size;
+        if SESSION_REPLIES_SIZE_SOFT_MAX + REPLY_SIZE_MAX < session.replies_size {
+            return Err("a session keeps too large replies");
+        }
+        Ok(Item::Reply { session: session.id, seq, reply })
+    }
+
+    fn entry<'a>(&mut self, rest: &mut Rest<'a>) -> Result<Item<'a>, &'static str> {
+        let (key_size, value_size) = (rest.size(KEY_SIZE_MAX)?, rest.size(VALUE_SIZE_MAX)?);
+        let (key, value) = (rest.take(key_size)?, rest.take(value_size)?);
+        let last = self.key.get_or_insert_default();
+        if 0 < self.keys && key <= &last[..] {
+            return Err("keys are out of order");
+        }
+        last.clear();
+        last.extend_from_slice(key);
+        self.keys += 1;
+        Ok(Item::Entry { key, value })
+    }
+
+    /// Keys, sessions and the digest of all that was read; an error if that cannot be a whole state.
+    pub fn finish(&self) -> Result<(u64, u64, u128), &'static str> {
+        match self.time_us {
+            Some(_) => Ok((self.keys, self.sessions as u64, self.digest.sum())),
+            None => Err("there is no state"),
+        }
+    }
+}
+
+/// What is left of a chunk.
+struct Rest<'a>(&'a [u8]);
+
+impl<'a> Rest<'a> {
+    fn take(&mut self, size: usize) -> Result<&'a [u8], &'static str> {
+        let (bytes, rest) = self.0.split_at_checked(size).ok_or("an item is cut off")?;
+        self.0 = rest;
+        Ok(bytes)
+    }
+
+    fn u64(&mut self) -> Result<u64, &'static str> {
+        Ok(u64::from_le_bytes(self.take(8)?.try_into().expect("eight bytes")))
+    }
+
+    fn size(&mut self, max: usize) -> Result<usize, &'static str> {
+        let size = u32::from_le_bytes(self.take(4)?.try_into().expect("four bytes")) as usize;
+        if size <= max { Ok(size) } else { Err("an item is over its limit") }
+    }
+}
+
+/// Builds a store from chunks.
+#[derive(Debug)]
+pub struct Loader {
+    decoder: Decoder,
+    kv: Kv,
+    sessions: Sessions,
+}
+
+impl Loader {
+    /// For the state behind slot `applied`, at most `SLOT_MAX`.
+    pub fn new(applied: Slot) -> Loader {
+        let (kv, sessions) = (Kv::default(), Sessions::default());
+        Loader { decoder: Decoder::new(applied), kv, sessions }
+    }
+
+    /// Reads the next chunk; see `Decoder::push`.
+    pub fn push(&mut self, chunk: &[u8]) -> Result<(), &'static str> {
+        self.decoder.push(chunk, |item| match item {
+            Item::Time(time_us) => self.sessions.restore_time(time_us),
+            Item::Session { id, acknowledged, last_used_us } => {
+                self.sessions.restore(id, acknowledged, last_used_us);
+            }
+            Item::Reply { session, seq, reply } => self.sessions.restore_reply(session, seq, reply),
+            Item::Entry { key, value } => self.kv.restore(key, value),
+        })
+    }
+
+    /// Keys, sessions and the digest of what was read, and the store.
+    pub fn finish(self) -> Result<(u64, u64, u128, Store), &'static str> {
+        let (keys, sessions, digest) = self.decoder.finish()?;
+        assert!(digest_of(&self.kv, &self.sessions) == digest, "what was read was stored");
+        let store = Store { applied: self.decoder.applied, kv: self.kv, sessions: self.sessions };
+        Ok((keys, sessions, digest, store))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::paxos::{Command as LogCommand, CommandId, batch};
+    use crate::store::Command;
+    use crate::wire::kv::encode_command;
+
+    fn put(session: u64, seq: u64, key: &[u8], value: &[u8]) -> LogCommand {
+        let id = CommandId { session: SessionId(session), seq };
+        let payload = encode_command(&Command::Put { key, value });
+        LogCommand { id, acknowledged: 1, payload: payload.into() }
+    }
+
+    fn apply(store: &mut Store, time_us: u64, commands: &[LogCommand]) {
+        let slot = store.applied().next();
+        store.apply(slot, &batch::encode(time_us, commands.iter()), &mut Vec::new());
+    }
+
+    /// Two sessions with replies, and entries of 100 bytes.
+    fn store(keys: u64) -> Store {
+        let mut store = Store::new();
+        let register = |seq| LogCommand {
+            id: CommandId { session: SessionId::NONE, seq },
+            acknowledged: 0,
+            payload: Arc::from([]),
+        };
+        apply(&mut store, 7, &[register(1), register(2)]);
+        for key in 0..keys {
+            let name = format!("key-{key:06}");
+            let seq = 1 + key % 500;
+            let mut command = put(4096 + key % 2, seq, name.as_bytes(), &[key as u8; 100]);
+            command.acknowledged = 1 + key / 500 * 500;
+            command.id.seq += key / 500 * 500;
+            apply(&mut store, 8 + key, &[command]);
+        }
+        store
+    }
+
+    fn chunks(frozen: &Frozen) -> Vec<Vec<u8>> {
+        let mut chunks = Vec::new();
+        let emitted = frozen.encode(|chunk| {
+            chunks.push(chunk.to_vec());
+            Ok::<_, ()>(())
+        });
+        assert_eq!(emitted, Ok(()));
+        chunks
+    }
+
+    fn load(applied: Slot, chunks: &[Vec<u8>]) -> Result<Store, &'static str> {
+        let mut loader = Loader::new(applied);
+        chunks.iter().try_for_each(|chunk| loader.push(chunk))?;
+        loader.finish().map(|(.., store)| store)
+    }
+
+    /// The restored store must not only look the same but go on the same: repeats are answered from the
+    /// replies kept, sessions expire in the same order.
+    #[test]
+    fn what_was_frozen_goes_on_as_the_original_does() {
+        for keys in [0, 1, 9, 6_000] {
+            let mut original = store(keys);
+            let frozen = original.freeze();
+            let chunks = chunks(&frozen);
+            assert!(chunks.iter().all(|chunk| chunk.len() <= CHUNK_SIZE_MAX));
+            assert_eq!(1 < chunks.len(), keys == 6_000);
+            let mut restored = load(frozen.applied(), &chunks).unwrap();
+            assert_eq!(restored.digest_from_scratch(), original.digest());
+            assert_eq!(restored.applied(), original.applied());
+            assert_eq!((restored.keys(), restored.sessions()), (keys as usize, 2));
+
+            let slot = original.applied().next();
+            let again = put(4096, 1, b"again", b"x");
+            let value = batch::encode(9_000_000, [again.clone(), again].iter());
+            let outcomes = [&mut original, &mut restored].map(|store| {
+                let mut out = Vec::new();
+                store.apply(slot, &value, &mut out);
+                out
+            });
+            assert_eq!(outcomes[0], outcomes[1]);
+            assert_eq!(restored.digest(), original.digest());
+        }
+    }
+
+    /// What the store does while the snapshot is being written must not show in it.
+    #[test]
+    fn a_frozen_state_does_not_change() {
+        let mut store = store(2_000);
+        let frozen = store.freeze();
+        let before = chunks(&frozen);
+        for key in 0..2_000 {
+            let name = format!("key-{key:06}");
+            let mut command = put(4097, 5_000 + key, name.as_bytes(), &[0xff; 100]);
+            command.acknowledged = 5_000 + key;
+            apply(&mut store, 10_000 + key, &[command]);
+        }
+        assert_ne!(store.digest(), frozen.digest());
+        assert_eq!(store.digest(), store.digest_from_scratch());
+        assert!(chunks(&frozen) == before);
+        assert_eq!(load(frozen.applied(), &before).unwrap().digest(), frozen.digest());
+    }
+
+    /// A store that was put together by nobody's log must be refused: its invariants would not hold.
+    #[test]
+    fn a_state_that_no_log_leads_to_is_refused() {
+        let time = [&[TIME][..], &9u64.to_le_bytes()].concat();
+        let session = |id: u64, acknowledged: u64, used: u64| {
+            let numbers = [id, acknowledged, used].map(u64::to_le_bytes).concat();
+            [&[SESSION][..], &numbers].concat()
+        };
+        let reply = |seq: u64, size: u32| {
+            let size_bytes = size.to_le_bytes();
+            [&[REPLY][..], &seq.to_le_bytes(), &size_bytes, &vec![0; size as usize]].concat()
+        };
+        let entry = |key: &[u8]| {
+            let size = (key.len() as u32).to_le_bytes();
+            [&[ENTRY][..], &size, &[0; 4], key].concat()
+        };
+        let check = |items: &[Vec<u8>]| load(Slot(3), &[items.concat()]).map(|_| ());
+        let (sound, end) = (session(4096, 5, 9), 4 * BATCH_COMMANDS_MAX as u64);
+        let whole = [time.clone(), sound.clone(), reply(5, 2), entry(b""), entry(b"a")];
+        assert_eq!(check(&whole), Ok(()));
+        let refused: &[&[Vec<u8>]] = &[
+            &[],
+            std::slice::from_ref(&sound),
+            &[time.clone(), time.clone()],
+            &[time.clone(), session(4096, 5, 10)],
+            &[time.clone(), session(0, 5, 9)],
+            &[time.clone(), session(end, 5, 9)],
+            &[time.clone(), sound.clone(), sound.clone()],
+            &[time.clone(), reply(5, 2)],
+            &[time.clone(), sound.clone(), reply(4, 2)],
+            &[time.clone(), sound.clone(), reply(5, 2), reply(5, 2)],
+            &[time.clone(), sound.clone(), reply(5 + SESSION_WINDOW_MAX as u64, 2)],
+            &[time.clone(), sound.clone(), reply(5, REPLY_SIZE_MAX as u32 + 1)],
+            &[time.clone(), entry(b"a"), sound.clone()],
+            &[time.clone(), sound.clone(), entry(b"a"), reply(5, 2)],
+            &[time.clone(), entry(b"a"), entry(b"a")],
+            &[time.clone(), entry(b"b"), entry(b"a")],
+            &[time.clone(), entry(&[0; KEY_SIZE_MAX + 1])],
+            &[time.clone(), vec![9]],
+            &[time, vec![ENTRY, 1]],
+        ];
+        for items in refused {
+            assert!(check(items).is_err(), "{items:?}");
+        }
+    }
+
+    /// The same state in other chunks is another file, and would not be the same at every replica.
+    #[test]
+    fn chunks_end_where_they_must() {
+        let frozen = store(6_000).freeze();
+        let chunks = chunks(&frozen);
+        assert!(load(frozen.applied(), &[chunks.concat()]).is_err());
+        let (first, second) = chunks[0].split_at(1 + 8);
+        let cut = [&[first.to_vec(), second.to_vec()], &chunks[1..]].concat();
+        assert!(load(frozen.applied(), &cut).is_err());
+    }
+}
