@@ -27,6 +27,16 @@ pub const MESSAGE_VALUES_SIZE_SOFT_MAX: usize = 1024 * 1024;
 /// Values in one such message.
 pub const MESSAGE_VALUES_MAX: usize = 1024;
 
+/// Bytes of a snapshot that go in one message: few enough that what else is to be said to that peer does
+/// not wait long.
+pub const SNAPSHOT_CHUNK_SIZE: usize = 256 * 1024;
+/// The most that may be asked for in one message.
+pub const SNAPSHOT_CHUNK_SIZE_MAX: usize = 1024 * 1024;
+/// Chunks that a node has asked for and that are not there yet.
+pub const SNAPSHOT_CHUNKS_IN_FLIGHT: usize = 4;
+/// Bytes of a snapshot: more than any machine holds in memory.
+pub const SNAPSHOT_SIZE_MAX: u64 = 1 << 44;
+
 /// Default of `window_slots`: slots that a leader may have proposed and not yet chosen (alpha).
 pub const WINDOW_SLOTS_DEFAULT: usize = 256;
 /// Bytes of P2a that a leader sends to one acceptor ahead of its acknowledgement.
@@ -110,6 +120,8 @@ const _: () = assert!(
     SLOT_VALUE_SIZE_MAX + MESSAGE_VALUES_SIZE_SOFT_MAX <= FRAME_BULK_SIZE_MAX,
     "a message that overshoots by one value must still fit a frame"
 );
+const _: () = assert!(SNAPSHOT_CHUNK_SIZE <= SNAPSHOT_CHUNK_SIZE_MAX);
+const _: () = assert!(SNAPSHOT_CHUNK_SIZE_MAX <= FRAME_BULK_SIZE_MAX);
 const _: () = assert!(SCAN_SIZE_SOFT_MAX + VALUE_SIZE_MAX + KEY_SIZE_MAX <= FRAME_BULK_SIZE_MAX);
 const _: () = assert!(
     (SLOT_VALUE_SIZE_MAX as u64) * 2 <= WAL_SEGMENT_SIZE_MIN,

@@ -78,6 +78,9 @@ pub enum Kind {
     /// The reply to a command was handed to the client's connection. `a`: session, `b`: sequence
     /// number, `c`: slot.
     RequestReplied = 25,
+    /// This node knows slots to be chosen that it will not apply one by one: the state behind them came
+    /// from a peer. `a`: first unchosen slot now, `b`: before.
+    Jumped = 26,
     /// Client: an operation ended, now. `node`: who replied (0: nobody), `a`: session, `b`: sequence
     /// number (of a read: 0), `c`: intended start (`CLOCK_MONOTONIC` nanoseconds), `aux`: operation
     /// in the low byte ([`Operation`]), outcome in the next ([`OperationOutcome`]).
@@ -105,6 +108,7 @@ impl Kind {
             Chosen,
             Applied,
             RequestReplied,
+            Jumped,
             ClientOperation,
             Fault,
         ];

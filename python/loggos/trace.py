@@ -62,6 +62,7 @@ class Kind(IntEnum):
     CHOSEN = 23
     APPLIED = 24
     REQUEST_REPLIED = 25
+    JUMPED = 26
     CLIENT_OPERATION = 40
     FAULT = 60
 

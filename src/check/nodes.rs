@@ -174,6 +174,14 @@ fn verify_life(life: &Life, verdict: &mut Verdict) {
                 }
                 first_unchosen = Some(event.a);
             }
+            // The state behind all earlier slots came from a peer.
+            Kind::Jumped => {
+                if event.a <= event.b || first_unchosen.is_some_and(|known| known != event.b) {
+                    verdict.note(format!("{name} jumped from {} to {}", event.b, event.a));
+                }
+                first_unchosen = Some(event.a);
+                applied = event.a.checked_sub(1);
+            }
             Kind::Applied => {
                 if let Some(before) =
                     applied.filter(|before: &u64| before.checked_add(1) != Some(event.a))
@@ -270,6 +278,12 @@ mod tests {
         let chosen = event(Kind::Chosen, 1, 0, 9, 3, 0);
         assert!(with(&[chosen, applied(4)]).contains("applied slot 4 after 2"));
         assert!(with(&[applied(3)]).contains("before it was chosen"));
+        let jumped = [event(Kind::Jumped, 1, 0, 6, 3, 0), event(Kind::Chosen, 1, 0, 7, 6, 0)];
+        let replied = event(Kind::RequestReplied, 1, 0, 7, 2, 5);
+        let well = [good(1), jumped.to_vec(), vec![replied, applied(6)]].concat();
+        assert!(verify(&[life(1, &well)]).is_well());
+        assert!(with(&[jumped[0], jumped[1], applied(5)]).contains("applied slot 5 after 5"));
+        assert!(with(&[event(Kind::Jumped, 1, 0, 9, 2, 0)]).contains("jumped from 2 to 9"));
         let back = [event(Kind::LeaderChanged, 3, 0, 2, 0, 0)];
         assert!(verify(&[life(1, &[good(1), back.to_vec()].concat())]).is_well());
         let back = [back[0], event(Kind::LeaderChanged, 2, 0, 2, 0, 0)];

@@ -10,6 +10,7 @@ use rand::TryRng;
 use rand::rngs::SysRng;
 
 use crate::config::Config;
+use crate::limits;
 use crate::paxos::{Effects, Node, NodeConfig, Recovered, Slot};
 use crate::store::Store;
 use crate::trace;
@@ -55,6 +56,7 @@ impl Server {
             election_timeout_us: config.election_timeout_us,
             request_timeout_us: config.request_timeout_us,
             window_slots: config.window_slots,
+            snapshot_chunk_size: limits::SNAPSHOT_CHUNK_SIZE,
         };
         let mut fx = Effects::new(config.node);
         // Another one in each life of the process: read requests of two lives must not share ids.

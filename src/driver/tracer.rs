@@ -68,6 +68,14 @@ impl Tracer {
                 b: before.0,
                 ..trace::Event::new(t, Kind::Chosen, me)
             }),
+            Event::Jumped { before, first_unchosen } => {
+                log::info!("went from slot {before} to {first_unchosen} at once, by a snapshot");
+                self.write(|t| trace::Event {
+                    a: first_unchosen.0,
+                    b: before.0,
+                    ..trace::Event::new(t, Kind::Jumped, me)
+                });
+            }
         }
     }
 

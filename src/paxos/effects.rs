@@ -7,17 +7,20 @@
 //! 3. `sends_after_sync` leave once all that is appended so far is durable, this turn's records
 //!    included. They may be addressed to the node itself: that is how it counts its own vote.
 //! 4. `chosen` is applied, in order; then `reads_ready` are answered.
-//! 5. `learn_replies` are made from the log.
+//! 5. `learn_replies` are made from the log, `snapshot_replies` from a snapshot.
+//! 6. `receives` are carried out, in order.
 //!
 //! If 3 went before 1 is durable: (1) an acceptor says that it accepted, (2) a quorum with it chooses
 //! the value and a client is told, (3) the acceptor crashes and forgets, (4) another quorum, which
 //! meets the first only in this acceptor, chooses another value.
 
+use std::sync::Arc;
+
 use crate::mutants::{self, Mutant};
 
 use super::batch::CommandId;
 use super::ids::{Ballot, NodeId, Slot, Value};
-use super::message::Message;
+use super::message::{Message, SnapshotId};
 use super::record::Record;
 
 #[derive(Debug, Default)]
@@ -31,6 +34,10 @@ pub struct Effects {
     pub reads_ready: Vec<u64>,
     /// Chosen values to be read from this node's log and sent as `Message::Chosen`.
     pub learn_replies: Vec<LearnReply>,
+    /// Chunks to be read from a snapshot and sent as `Message::SnapshotChunk`, at the caller's pace.
+    pub snapshot_replies: Vec<SnapshotReply>,
+    /// What to do with a snapshot that comes from a peer.
+    pub receives: Vec<Receive>,
     /// Commands and reads that waited too long.
     pub expired: Vec<Expired>,
     /// What happened, for traces and logs.
@@ -54,6 +61,32 @@ pub struct LearnReply {
     pub first_slot: Slot,
     /// The slot after the last that may be sent.
     pub first_unchosen: Slot,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SnapshotReply {
+    pub to: NodeId,
+    pub snapshot: SnapshotId,
+    pub offset: u64,
+    /// Bytes; they lie within the snapshot.
+    pub size: u32,
+}
+
+/// Steps of receiving a snapshot. There is one at a time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Receive {
+    /// Make ready to take this one, or find what an earlier attempt left of it, and say how much there is
+    /// by `Node::on_part`. What is there of any other is given up.
+    Begin(SnapshotId),
+    /// Keep these bytes. All before `offset` are there.
+    Chunk { snapshot: SnapshotId, offset: u64, bytes: Arc<[u8]> },
+    /// All bytes are there. Check them, make them durable and the state that they hold this node's, and
+    /// say so by `Node::on_snapshot_installed`; or, if they are no good, drop them and say so by
+    /// `Node::on_snapshot_refused`.
+    Install(SnapshotId),
+    /// It is not needed any more: drop what has come. Of one that is being installed nothing is heard
+    /// any more.
+    GiveUp(SnapshotId),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,6 +132,12 @@ pub enum Event {
         before: Slot,
         first_unchosen: Slot,
     },
+    /// All slots below `first_unchosen` are known to be chosen although not all of them were learned:
+    /// from a snapshot, or from the word of a peer that has one.
+    Jumped {
+        before: Slot,
+        first_unchosen: Slot,
+    },
 }
 
 impl Effects {
@@ -125,6 +164,10 @@ impl Effects {
             return self.send(to, message);
         }
         self.sends_after_sync.push((to, message));
+    }
+
+    pub fn receive(&mut self, receive: Receive) {
+        self.receives.push(receive);
     }
 
     pub fn event(&mut self, event: Event) {

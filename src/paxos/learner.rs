@@ -1,4 +1,5 @@
-//! The learner: fills gaps in this node's log by asking a peer for chosen values.
+//! The learner: fills gaps in this node's log by asking a peer for chosen values, or, where those are
+//! gone from its log, for its snapshot.
 //!
 //! In the steady state it does nothing: what an acceptor accepted becomes chosen by the leader's word.
 //! It asks when the log has stood still while a peer knew more: after a restart, a partition, or as a
@@ -6,20 +7,32 @@
 //! does not crowd out the rest.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use super::effects::Effects;
+use super::effects::{Effects, Receive};
+use super::fetch::Fetch;
 use super::ids::{NodeId, Slot};
-use super::message::Message;
+use super::message::{Message, SnapshotId};
 
 #[derive(Clone, Debug)]
 pub struct Learner {
-    /// The highest first unchosen slot that each peer told.
-    peers: BTreeMap<NodeId, Slot>,
+    peers: BTreeMap<NodeId, Peer>,
     asked: Option<Asked>,
+    /// A snapshot that is on its way to us. Meanwhile nobody is asked for values, unless nobody sends it.
+    fetch: Option<Fetch>,
+    chunk_size: usize,
     /// Where the log stood at the last tick.
     seen: Slot,
     /// After how many ticks without an answer another peer is asked.
     patience_ticks: u32,
+}
+
+#[derive(Clone, Debug)]
+struct Peer {
+    /// The highest first unchosen slot that it told.
+    knows: Slot,
+    /// It has nothing to tell of the slots below: neither their values nor a snapshot.
+    tells_from: Slot,
 }
 
 #[derive(Clone, Debug)]
@@ -29,18 +42,32 @@ struct Asked {
 }
 
 impl Learner {
-    pub fn new(patience_ticks: u32) -> Learner {
-        Learner { peers: BTreeMap::new(), asked: None, seen: Slot(0), patience_ticks }
+    /// `chunk_size`: bytes of a snapshot that are asked for at once.
+    pub fn new(patience_ticks: u32, chunk_size: usize) -> Learner {
+        Learner {
+            peers: BTreeMap::new(),
+            asked: None,
+            fetch: None,
+            chunk_size,
+            seen: Slot(0),
+            patience_ticks,
+        }
     }
 
     /// A peer that keeps chosen values knows all slots below `first_unchosen`.
     pub fn on_peer_knows(&mut self, peer: NodeId, first_unchosen: Slot) {
-        let known = self.peers.entry(peer).or_insert(first_unchosen);
-        *known = (*known).max(first_unchosen);
+        let new = Peer { knows: first_unchosen, tells_from: Slot(0) };
+        let peer = self.peers.entry(peer).or_insert(new);
+        peer.knows = peer.knows.max(first_unchosen);
     }
 
     pub fn peer_knows(&self, peer: NodeId) -> Option<Slot> {
-        self.peers.get(&peer).copied()
+        self.peers.get(&peer).map(|peer| peer.knows)
+    }
+
+    /// The snapshot that is being received, if one is.
+    pub fn fetching(&self) -> Option<SnapshotId> {
+        self.fetch.as_ref().map(Fetch::snapshot)
     }
 
     /// What the peer knew, it may have forgotten when it is back (how far its log is chosen is only a
@@ -48,21 +75,92 @@ impl Learner {
     pub fn on_peer_down(&mut self, peer: NodeId) {
         self.peers.remove(&peer);
         self.asked.take_if(|asked| asked.peer == peer);
+        if let Some(fetch) = &mut self.fetch {
+            fetch.on_peer_down(peer);
+        }
     }
 
     /// An answer was taken and the log now stands at `first_unchosen`: ask for more if there is more.
     pub fn on_answer(&mut self, from: NodeId, first_unchosen: Slot, fx: &mut Effects) {
+        self.give_up_below(first_unchosen, fx);
         if self.asked.take_if(|asked| asked.peer == from).is_none() {
             return;
         }
-        if self.peers.get(&from).is_some_and(|&known| first_unchosen < known) {
+        if self.peers.get(&from).is_some_and(|peer| first_unchosen < peer.knows) {
             self.ask(from, first_unchosen, fx);
         }
     }
 
+    /// A peer whose log begins at `log_begin` has a snapshot, or none. It was asked for values; or for a
+    /// part of a snapshot that it has no more.
+    pub fn on_offer(
+        &mut self,
+        from: NodeId,
+        log_begin: Slot,
+        snapshot: Option<SnapshotId>,
+        first_unchosen: Slot,
+        fx: &mut Effects,
+    ) {
+        let asked = self.asked.take_if(|asked| asked.peer == from).is_some();
+        if self.fetch.as_ref().is_some_and(Fetch::is_installing) {
+            return;
+        }
+        let source = self.fetch.as_ref().and_then(Fetch::source) == Some(from);
+        let useful = snapshot.filter(|snapshot| first_unchosen <= snapshot.slot);
+        let Some(snapshot) = useful else {
+            if let Some(peer) = self.peers.get_mut(&from).filter(|_| asked) {
+                peer.tells_from = log_begin;
+                self.ask_best(None, first_unchosen, fx);
+            }
+            return;
+        };
+        match &mut self.fetch {
+            Some(fetch) if asked && fetch.snapshot() == snapshot => fetch.on_source(from, fx),
+            // It has a newer one only: what came of ours is of no use without somebody who has the rest.
+            Some(fetch) if asked || (source && fetch.snapshot().slot < snapshot.slot) => {
+                *fetch = Fetch::begin(snapshot, from, self.chunk_size, fx);
+            }
+            None if asked => {
+                self.fetch = Some(Fetch::begin(snapshot, from, self.chunk_size, fx));
+            }
+            // An old message.
+            _ => {}
+        }
+    }
+
+    /// So many bytes are there of the snapshot that was begun.
+    pub fn on_part(&mut self, snapshot: SnapshotId, have: u64, fx: &mut Effects) {
+        if let Some(fetch) = &mut self.fetch {
+            fetch.on_part(snapshot, have, fx);
+        }
+    }
+
+    pub fn on_chunk(
+        &mut self,
+        snapshot: SnapshotId,
+        offset: u64,
+        bytes: Arc<[u8]>,
+        fx: &mut Effects,
+    ) {
+        if let Some(fetch) = &mut self.fetch {
+            fetch.on_chunk(snapshot, offset, bytes, fx);
+        }
+    }
+
+    /// The snapshot is installed: go on from where the log stands now.
+    pub fn on_fetched(&mut self, first_unchosen: Slot, fx: &mut Effects) {
+        self.fetch = None;
+        self.on_gap(first_unchosen, fx);
+    }
+
+    /// The bytes of a snapshot were not right. The next one is asked for in time; it may be the same.
+    pub fn on_refused(&mut self, snapshot: SnapshotId) {
+        self.fetch.take_if(|fetch| fetch.snapshot() == snapshot);
+    }
+
     /// The log is known to have a gap that no stream will fill.
     pub fn on_gap(&mut self, first_unchosen: Slot, fx: &mut Effects) {
-        if self.asked.is_none() {
+        if self.asked.is_none() && self.fetch.is_none() {
             self.ask_best(None, first_unchosen, fx);
         }
     }
@@ -71,26 +169,42 @@ impl Learner {
     pub fn on_tick(&mut self, first_unchosen: Slot, fx: &mut Effects) {
         let stood_still = self.seen == first_unchosen;
         self.seen = first_unchosen;
-        let silent = match &mut self.asked {
-            Some(asked) => {
-                asked.ticks += 1;
-                if asked.ticks < self.patience_ticks {
-                    return;
-                }
-                Some(asked.peer)
+        self.give_up_below(first_unchosen, fx);
+        let mut silent = None;
+        if let Some(fetch) = &mut self.fetch {
+            if !fetch.on_tick(self.patience_ticks) {
+                return;
             }
-            None => None,
-        };
+            silent = fetch.source();
+        }
+        if let Some(asked) = &mut self.asked {
+            asked.ticks += 1;
+            if asked.ticks < self.patience_ticks {
+                return;
+            }
+            silent = Some(asked.peer);
+        }
         self.asked = None;
         if stood_still {
             self.ask_best(silent, first_unchosen, fx);
         }
     }
 
+    /// The log has come further than a snapshot that is on its way.
+    fn give_up_below(&mut self, first_unchosen: Slot, fx: &mut Effects) {
+        let passed = |fetch: &mut Fetch| fetch.snapshot().slot < first_unchosen;
+        if let Some(fetch) = self.fetch.take_if(passed) {
+            fx.receive(Receive::GiveUp(fetch.snapshot()));
+        }
+    }
+
     /// Asks the peer that knows most, another than the one that was silent if there is one.
     fn ask_best(&mut self, silent: Option<NodeId>, first_unchosen: Slot, fx: &mut Effects) {
-        let ahead = self.peers.iter().filter(|(_, known)| first_unchosen < **known);
-        let best = ahead.max_by_key(|(peer, known)| (Some(**peer) != silent, **known));
+        let ahead = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| first_unchosen < peer.knows && peer.tells_from <= first_unchosen);
+        let best = ahead.max_by_key(|(id, peer)| (Some(**id) != silent, peer.knows));
         if let Some((&peer, _)) = best {
             self.ask(peer, first_unchosen, fx);
         }
@@ -119,7 +233,7 @@ mod tests {
     /// Slots that are merely on their way are not asked for; those that do not come are.
     #[test]
     fn asks_only_when_standing_still() {
-        let (mut learner, mut fx) = (Learner::new(3), Effects::new(NodeId(1)));
+        let (mut learner, mut fx) = (Learner::new(3, 10), Effects::new(NodeId(1)));
         learner.on_peer_knows(NodeId(2), Slot(10));
         learner.on_tick(Slot(1), &mut fx);
         learner.on_tick(Slot(5), &mut fx);
@@ -133,7 +247,7 @@ mod tests {
     /// One answer leads to the next question until the peer has no more.
     #[test]
     fn goes_on_until_it_is_level() {
-        let (mut learner, mut fx) = (Learner::new(3), Effects::new(NodeId(1)));
+        let (mut learner, mut fx) = (Learner::new(3, 10), Effects::new(NodeId(1)));
         learner.on_peer_knows(NodeId(2), Slot(10));
         learner.on_gap(Slot(1), &mut fx);
         learner.on_answer(NodeId(2), Slot(6), &mut fx);
@@ -147,7 +261,7 @@ mod tests {
     /// forgot, those two do not answer: asking them in turns would go on for ever.
     #[test]
     fn what_a_restarted_peer_knew_counts_no_more() {
-        let (mut learner, mut fx) = (Learner::new(1), Effects::new(NodeId(1)));
+        let (mut learner, mut fx) = (Learner::new(1, 10), Effects::new(NodeId(1)));
         for (peer, known, now_known) in [(2, 20, 5), (3, 20, 5), (4, 10, 10)] {
             learner.on_peer_knows(NodeId(peer), Slot(known));
             learner.on_peer_down(NodeId(peer));
@@ -160,12 +274,101 @@ mod tests {
     /// A peer that does not answer is not asked for ever.
     #[test]
     fn a_silent_peer_is_replaced() {
-        let (mut learner, mut fx) = (Learner::new(2), Effects::new(NodeId(1)));
+        let (mut learner, mut fx) = (Learner::new(2, 10), Effects::new(NodeId(1)));
         learner.on_peer_knows(NodeId(2), Slot(20));
         learner.on_peer_knows(NodeId(3), Slot(10));
         for _ in 0..4 {
             learner.on_tick(Slot(1), &mut fx);
         }
         assert_eq!(asked(&fx), [(2, 1), (3, 1)]);
+    }
+
+    const SNAPSHOT: SnapshotId = SnapshotId { slot: Slot(15), size: 30, checksum: 7 };
+
+    fn offered(snapshot: SnapshotId) -> (Learner, Effects) {
+        let (mut learner, mut fx) = (Learner::new(2, 10), Effects::new(NodeId(1)));
+        learner.on_peer_knows(NodeId(2), Slot(20));
+        learner.on_gap(Slot(5), &mut fx);
+        learner.on_offer(NodeId(2), Slot(14), Some(snapshot), Slot(5), &mut fx);
+        fx.sends.clear();
+        (learner, fx)
+    }
+
+    /// The log is gone at the peer: its snapshot is pulled, and then the values behind that.
+    #[test]
+    fn a_snapshot_leads_to_the_values_behind_it() {
+        let (mut learner, mut fx) = offered(SNAPSHOT);
+        assert_eq!(fx.receives, [Receive::Begin(SNAPSHOT)]);
+        learner.on_part(SNAPSHOT, 0, &mut fx);
+        fx.sends.clear();
+        // Meanwhile no gap and no tick leads to another question.
+        learner.on_gap(Slot(5), &mut fx);
+        learner.on_tick(Slot(5), &mut fx);
+        for offset in [0, 10, 20] {
+            learner.on_chunk(SNAPSHOT, offset, vec![0; 10].into(), &mut fx);
+        }
+        assert_eq!(fx.receives.last(), Some(&Receive::Install(SNAPSHOT)));
+        for _ in 0..9 {
+            learner.on_tick(Slot(5), &mut fx);
+        }
+        assert!(fx.sends.is_empty());
+        learner.on_fetched(Slot(16), &mut fx);
+        assert_eq!(asked(&fx), [(2, 16)]);
+        assert_eq!(learner.fetching(), None);
+    }
+
+    /// An offer that nobody asked for, as an old message, begins nothing; nor does one of what is known.
+    #[test]
+    fn only_what_was_asked_for_and_helps_is_fetched() {
+        let (mut learner, mut fx) = (Learner::new(2, 10), Effects::new(NodeId(1)));
+        learner.on_peer_knows(NodeId(2), Slot(20));
+        learner.on_offer(NodeId(2), Slot(14), Some(SNAPSHOT), Slot(5), &mut fx);
+        learner.on_gap(Slot(16), &mut fx);
+        learner.on_offer(NodeId(2), Slot(14), Some(SNAPSHOT), Slot(16), &mut fx);
+        assert!(fx.receives.is_empty());
+    }
+
+    /// The source has gone. Another peer with the same snapshot goes on where it ended; one that has
+    /// another begins anew; one that still has the log makes an end of it.
+    #[test]
+    fn another_peer_takes_over() {
+        let (mut learner, mut fx) = offered(SNAPSHOT);
+        learner.on_part(SNAPSHOT, 10, &mut fx);
+        learner.on_peer_down(NodeId(2));
+        learner.on_peer_knows(NodeId(3), Slot(20));
+        fx.sends.clear();
+        learner.on_tick(Slot(5), &mut fx);
+        learner.on_tick(Slot(5), &mut fx);
+        assert_eq!(asked(&fx), [(3, 5)]);
+        fx.sends.clear();
+        learner.on_offer(NodeId(3), Slot(16), Some(SNAPSHOT), Slot(5), &mut fx);
+        let request = Message::SnapshotRequest { snapshot: SNAPSHOT, offset: 10, size: 10 };
+        assert_eq!(fx.sends[0], (NodeId(3), request));
+
+        // It drops that snapshot meanwhile, and says what it has instead.
+        let newer = SnapshotId { slot: Slot(17), ..SNAPSHOT };
+        learner.on_offer(NodeId(3), Slot(17), Some(newer), Slot(5), &mut fx);
+        assert_eq!(learner.fetching(), Some(newer));
+        // An old message of an older one changes nothing.
+        learner.on_offer(NodeId(3), Slot(14), Some(SNAPSHOT), Slot(5), &mut fx);
+        assert_eq!(learner.fetching(), Some(newer));
+
+        learner.on_answer(NodeId(4), Slot(18), &mut fx);
+        assert_eq!(fx.receives.last(), Some(&Receive::GiveUp(newer)));
+        assert_eq!(learner.fetching(), None);
+    }
+
+    /// Acceptors that keep no state have nothing to offer below where their logs begin. Two of them that
+    /// know most must not be asked in turns for ever.
+    #[test]
+    fn who_has_nothing_is_asked_no_more() {
+        let (mut learner, mut fx) = (Learner::new(1, 10), Effects::new(NodeId(1)));
+        for (peer, knows) in [(2, 30), (3, 30), (4, 20)] {
+            learner.on_peer_knows(NodeId(peer), Slot(knows));
+        }
+        learner.on_gap(Slot(5), &mut fx);
+        learner.on_offer(NodeId(3), Slot(14), None, Slot(5), &mut fx);
+        learner.on_offer(NodeId(2), Slot(14), None, Slot(5), &mut fx);
+        assert_eq!(asked(&fx), [(3, 5), (2, 5), (4, 5)]);
     }
 }

@@ -15,6 +15,9 @@ use super::record::{Record, Recovered};
 
 #[derive(Clone, Debug, Hash)]
 pub struct Log {
+    /// The values of the slots from here to `first_unchosen` are in the write-ahead log. Those below are
+    /// in a snapshot at most.
+    begin: Slot,
     first_unchosen: Slot,
     /// Accepted pvalues by slot, from `first_unchosen` up.
     tail: VecDeque<Option<Accepted>>,
@@ -39,6 +42,7 @@ impl Log {
     /// handed out as well.
     pub fn new(recovered: &Recovered, fx: &mut Effects) -> Log {
         let mut log = Log {
+            begin: Slot::FIRST,
             first_unchosen: recovered.first_unchosen.max(Slot::FIRST),
             tail: VecDeque::new(),
             tail_size: 0,
@@ -58,6 +62,38 @@ impl Log {
 
     pub fn first_unchosen(&self) -> Slot {
         self.first_unchosen
+    }
+
+    /// The first chosen slot whose value the write-ahead log can still tell.
+    pub fn begin(&self) -> Slot {
+        self.begin
+    }
+
+    /// The write-ahead log has chosen values from `begin` up only.
+    pub fn begins_at(&mut self, begin: Slot) {
+        assert!(begin <= self.first_unchosen, "a log is truncated where all is chosen");
+        self.begin = self.begin.max(begin);
+    }
+
+    /// All slots below `end` are chosen, and what they came to is known without their values: it stands in
+    /// a snapshot, here or at others.
+    ///
+    /// From now on the log begins at `end`. What it holds of earlier slots was accepted and never known
+    /// to be chosen: it may have lost, and must not be told as chosen.
+    pub fn jump(&mut self, end: Slot, fx: &mut Effects) {
+        let before = self.first_unchosen;
+        if end <= before {
+            return;
+        }
+        let dropped = end.since(before).min(self.tail.len());
+        for entry in self.tail.drain(..dropped).flatten() {
+            self.tail_size -= entry.value.size();
+        }
+        self.first_unchosen = end;
+        self.begin = end;
+        self.record_progress(fx);
+        fx.event(Event::Jumped { before, first_unchosen: end });
+        self.advance_from(end, fx);
     }
 
     /// The slot after the last accepted one.
@@ -253,6 +289,31 @@ mod tests {
         log.accept(Slot(3), ballot(3), value(3), &mut fx);
         log.learn(Slot(3), vec![(ballot(1), value(3))], &mut fx);
         assert_eq!(fx.records.len(), 4);
+    }
+
+    /// A jump drops what was accepted below and keeps what was accepted above; what is known to be chosen
+    /// of that is handed out behind it, and the log no longer tells what came before.
+    #[test]
+    fn a_jump_leaves_no_old_slots() {
+        let (mut log, mut fx) = empty();
+        for slot in [1, 2, 6, 7] {
+            log.accept(Slot(slot), ballot(2), value(slot as u8), &mut fx);
+        }
+        log.commit(ballot(2), Slot(7), &mut fx);
+        assert_eq!(slots(&fx), [1, 2]);
+        log.accept(Slot(4), ballot(2), value(4), &mut fx);
+        log.jump(Slot(6), &mut fx);
+        assert_eq!(slots(&fx), [1, 2, 6]);
+        assert_eq!(fx.chosen[2].value, value(6));
+        assert_eq!((log.begin(), log.first_unchosen(), log.end()), (Slot(6), Slot(7), Slot(8)));
+        assert_eq!(log.tail_size(), 1);
+        assert_eq!(fx.records.last(), Some(&Record::FirstUnchosen(Slot(6))));
+        // A jump to where the log has been leads nowhere.
+        log.jump(Slot(3), &mut fx);
+        assert_eq!(log.begin(), Slot(6));
+        // One beyond all that was accepted leaves nothing.
+        log.jump(Slot(20), &mut fx);
+        assert_eq!((log.end(), log.tail_size()), (Slot(20), 0));
     }
 
     #[test]

@@ -4,6 +4,10 @@
 //! safety never leans on the connection. Liveness does: between two `on_peer_up`, a connection is
 //! first-in first-out and loses nothing.
 
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
 use super::batch::Command;
 use super::ids::{Ballot, NodeId, Slot, Value};
 
@@ -59,6 +63,26 @@ pub enum Message {
         first_unchosen: Slot,
     },
 
+    /// Answers a `LearnRequest` for slots that the sender's log no longer has: it has those from
+    /// `log_begin` up. What came of all before is in `snapshot`; acceptors that are no replicas have none.
+    SnapshotOffer {
+        log_begin: Slot,
+        first_unchosen: Slot,
+        snapshot: Option<SnapshotId>,
+    },
+    /// Asks for `size` bytes of a snapshot from `offset` on. If the receiver has it no more, the answer
+    /// is what it offers instead.
+    SnapshotRequest {
+        snapshot: SnapshotId,
+        offset: u64,
+        size: u32,
+    },
+    SnapshotChunk {
+        snapshot: SnapshotId,
+        offset: u64,
+        bytes: Arc<[u8]>,
+    },
+
     /// Commands of clients, on their way from a replica to the leader.
     Propose {
         commands: Vec<Command>,
@@ -95,6 +119,17 @@ pub enum Message {
         to: NodeId,
         message: Box<Message>,
     },
+}
+
+/// Names a snapshot: the state behind `slot`, all slots up to which are chosen and applied in it. Two of
+/// the same name have the same bytes, whoever made them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct SnapshotId {
+    pub slot: Slot,
+    /// Bytes of all of it.
+    pub size: u64,
+    /// Of all of its bytes.
+    pub checksum: u128,
 }
 
 /// What a node says of itself in a heartbeat.

@@ -2,7 +2,7 @@
 //! of Omni-Paxos. Pure: one input in, `Effects` out; no socket, file, clock, thread or randomness.
 //!
 //! Safety is in `acceptor`, `scout`, `commander`, `quorum` and `log`: right whenever called. Liveness
-//! is in `election` and `learner`, and in the ticks of the others: it may only be slow. `Node` wires
+//! is in `election`, `learner` and `fetch`, and in the ticks of the others: it may only be slow. `Node` wires
 //! the roles of one process together and is all that the outside needs.
 
 mod acceptor;
@@ -10,6 +10,7 @@ pub mod batch;
 mod commander;
 mod effects;
 mod election;
+mod fetch;
 mod ids;
 mod leader;
 mod learner;
@@ -23,9 +24,11 @@ mod replica;
 mod scout;
 
 pub use batch::{Batch, Command, CommandId, CommandRef, SessionId};
-pub use effects::{ChosenSlot, Effects, Event, Expired, LearnReply};
+pub use effects::{ChosenSlot, Effects, Event, Expired, LearnReply, Receive, SnapshotReply};
 pub use ids::{Ballot, NodeId, Slot, Value};
-pub use message::{Checkpoint, Health, Message, P1b, P2b, PValue, Standing, StateStanding};
+pub use message::{
+    Checkpoint, Health, Message, P1b, P2b, PValue, SnapshotId, Standing, StateStanding,
+};
 pub use node::{Node, NodeConfig, Now, View};
 pub use quorum::{Member, Membership, Roles};
 pub use record::{Record, Recovered, RecoveredSlot};

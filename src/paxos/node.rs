@@ -11,13 +11,13 @@ use crate::mutants::{self, Mutant};
 
 use super::acceptor::Acceptor;
 use super::batch::{Command, CommandId};
-use super::effects::{Effects, Event, LearnReply};
+use super::effects::{Effects, Event, LearnReply, SnapshotReply};
 use super::election::{Election, RoundOutcome};
 use super::ids::{Ballot, NodeId, Slot};
 use super::leader::{Leader, LeaderOutcome};
 use super::learner::Learner;
 use super::log::Log;
-use super::message::{Health, Message, Standing, StateStanding};
+use super::message::{Health, Message, SnapshotId, Standing, StateStanding};
 use super::quorum::{Membership, Roles};
 use super::read_rounds::ReadRequest;
 use super::record::{Record, Recovered};
@@ -42,6 +42,8 @@ pub struct NodeConfig {
     pub request_timeout_us: u64,
     /// Slots proposed and not yet chosen (alpha).
     pub window_slots: usize,
+    /// Bytes of a snapshot that are asked for in one message.
+    pub snapshot_chunk_size: usize,
 }
 
 #[derive(Clone, Debug)]
@@ -55,6 +57,8 @@ pub struct Node {
     leader_seen_us: u64,
     log: Log,
     learner: Learner,
+    /// What can be sent to a peer that is behind where our log begins; the newest is the last.
+    snapshots: Vec<SnapshotId>,
     election: Election,
     /// What the caller last said of its disk and state, for the heartbeats.
     health: Health,
@@ -116,7 +120,8 @@ impl Node {
             next_tick_us: now.mono_us + tick_us,
             leader_seen_us: now.mono_us,
             log,
-            learner: Learner::new(2 * TICKS_PER_ROUND as u32),
+            learner: Learner::new(2 * TICKS_PER_ROUND as u32, config.snapshot_chunk_size),
+            snapshots: Vec::new(),
             election,
             health: Health::default(),
             state: StateStanding::default(),
@@ -223,6 +228,56 @@ impl Node {
         self.learner.on_peer_down(peer);
         self.election.on_peer_down(peer, now.mono_us, &self.membership, fx);
         self.run_local(now, fx);
+    }
+
+    /// These snapshots are durable here and can be sent to peers, until the next call; the newest is the
+    /// last. The write-ahead log has the values of the slots from `log_begin` on.
+    ///
+    /// To be called at start, when a snapshot comes or goes, and when the log was truncated.
+    pub fn on_snapshots(&mut self, snapshots: Vec<SnapshotId>, log_begin: Slot) {
+        assert!(snapshots.windows(2).all(|pair| pair[0].slot < pair[1].slot));
+        let reach = snapshots.last().map_or(Slot::FIRST, |newest| newest.slot.next());
+        assert!(
+            log_begin <= reach || self.replica.is_none(),
+            "what the log no longer has is in a snapshot"
+        );
+        self.state.snapshot = snapshots.last().map_or(Slot(0), |newest| newest.slot);
+        self.snapshots = snapshots;
+        self.log.begins_at(log_begin);
+    }
+
+    /// Of a snapshot that `Receive::Begin` asked for, the first `have` bytes are there.
+    pub fn on_part(&mut self, now: Now, snapshot: SnapshotId, have: u64, fx: &mut Effects) {
+        self.learner.on_part(snapshot, have, fx);
+        self.run_local(now, fx);
+    }
+
+    /// The received snapshot is durable, and the caller's state is what it holds: all slots up to `slot`
+    /// are applied. The log jumps behind it. To be called only where the caller's state was behind.
+    pub fn on_snapshot_installed(&mut self, now: Now, slot: Slot, fx: &mut Effects) {
+        assert!(self.log.first_unchosen() <= slot, "a state never goes back");
+        self.log.jump(slot.next(), fx);
+        // Commands that were applied in the jump are answered when they come again: by their sessions.
+        if let Some(replica) = &mut self.replica {
+            replica.resend_all();
+        }
+        self.learner.on_fetched(self.log.first_unchosen(), fx);
+        self.run_local(now, fx);
+    }
+
+    /// The received snapshot was no good, or cannot be kept.
+    pub fn on_snapshot_refused(&mut self, snapshot: SnapshotId) {
+        self.learner.on_refused(snapshot);
+    }
+
+    /// The snapshot that is on its way here, if one is.
+    pub fn fetching(&self) -> Option<SnapshotId> {
+        self.learner.fetching()
+    }
+
+    /// The first chosen slot whose value the write-ahead log can tell.
+    pub fn log_begin(&self) -> Slot {
+        self.log.begin()
     }
 
     /// The node is about to stop: let another take over, if this one leads.
@@ -354,12 +409,7 @@ impl Node {
                     self.log.commit(ballot, first_unchosen, fx);
                 }
             }
-            Message::LearnRequest { first_slot } => {
-                let first_unchosen = self.log.first_unchosen();
-                if self.roles.learns() && first_slot < first_unchosen {
-                    fx.learn_replies.push(LearnReply { to: from, first_slot, first_unchosen });
-                }
-            }
+            Message::LearnRequest { first_slot } => self.on_learn_request(from, first_slot, fx),
             Message::Chosen { first_slot, values, first_unchosen } => {
                 self.note_peer(from, first_unchosen);
                 if self.roles.learns() {
@@ -370,6 +420,20 @@ impl Node {
                         self.learner.on_gap(now_at, fx);
                     }
                 }
+            }
+            Message::SnapshotOffer { log_begin, first_unchosen, snapshot } => {
+                self.note_peer(from, first_unchosen);
+                self.on_snapshot_offer(from, log_begin, snapshot, fx);
+            }
+            Message::SnapshotRequest { snapshot, offset, size } => {
+                if self.snapshots.contains(&snapshot) {
+                    fx.snapshot_replies.push(SnapshotReply { to: from, snapshot, offset, size });
+                } else {
+                    self.offer_snapshot(from, fx);
+                }
+            }
+            Message::SnapshotChunk { snapshot, offset, bytes } => {
+                self.learner.on_chunk(snapshot, offset, bytes, fx);
             }
             Message::Propose { commands } => self.on_propose(now, from, commands),
             Message::ReadIndexRequest { id } => {
@@ -466,6 +530,45 @@ impl Node {
                 }
             }
             LeaderOutcome::Preempted(by) => self.observe(by, fx),
+        }
+    }
+
+    fn on_learn_request(&mut self, from: NodeId, first_slot: Slot, fx: &mut Effects) {
+        let first_unchosen = self.log.first_unchosen();
+        if !self.roles.learns() || first_unchosen <= first_slot {
+            return;
+        }
+        if first_slot < self.log.begin() {
+            self.offer_snapshot(from, fx);
+        } else {
+            fx.learn_replies.push(LearnReply { to: from, first_slot, first_unchosen });
+        }
+    }
+
+    fn offer_snapshot(&self, to: NodeId, fx: &mut Effects) {
+        let (log_begin, first_unchosen) = (self.log.begin(), self.log.first_unchosen());
+        let snapshot = self.snapshots.last().copied();
+        fx.send(to, Message::SnapshotOffer { log_begin, first_unchosen, snapshot });
+    }
+
+    fn on_snapshot_offer(
+        &mut self,
+        from: NodeId,
+        log_begin: Slot,
+        snapshot: Option<SnapshotId>,
+        fx: &mut Effects,
+    ) {
+        match snapshot {
+            // An acceptor needs to know that all is chosen, and not what: others keep that.
+            Some(snapshot) if self.roles.acceptor && !self.roles.replica => {
+                self.log.jump(snapshot.slot.next(), fx);
+                self.learner.on_answer(from, self.log.first_unchosen(), fx);
+            }
+            _ if self.roles.replica => {
+                let first_unchosen = self.log.first_unchosen();
+                self.learner.on_offer(from, log_begin, snapshot, first_unchosen, fx);
+            }
+            _ => {}
         }
     }
 
@@ -601,13 +704,20 @@ mod tests {
 
     /// Node 2 of three, as it starts.
     fn node() -> Node {
-        let members = (1..=3).map(|id| Member { node: NodeId(id), roles: Roles::ALL }).collect();
+        node_of(Roles::ALL)
+    }
+
+    /// The same, with other roles than the other two.
+    fn node_of(roles: Roles) -> Node {
+        let roles_of = |id| if id == 2 { roles } else { Roles::ALL };
+        let members = (1..=3).map(|id| Member { node: NodeId(id), roles: roles_of(id) }).collect();
         let config = NodeConfig {
             node: NodeId(2),
             membership: Membership::new(members, None, None).unwrap(),
             election_timeout_us: 100,
             request_timeout_us: 1000,
             window_slots: 4,
+            snapshot_chunk_size: 10,
         };
         let mut fx = Effects::new(NodeId(2));
         Node::new(config, &Recovered::default(), 1, Now::default(), &mut fx)
@@ -636,5 +746,54 @@ mod tests {
         assert!(matches!(&fx.sends_after_sync[..], [(NodeId(3), Message::P1b(p1b))]
             if p1b.first_unchosen == Slot(2)));
         assert_eq!(fx.records, [Record::FirstUnchosen(Slot(2))]);
+    }
+
+    const SNAPSHOT: SnapshotId = SnapshotId { slot: Slot(15), size: 30, checksum: 7 };
+
+    /// What the log no longer has is not told as chosen values: whatever it held there may have lost.
+    /// What it has is told from the log, however many snapshots there are.
+    #[test]
+    fn what_is_gone_from_the_log_is_offered_as_a_snapshot() {
+        let mut node = node();
+        let mut fx = Effects::new(node.id());
+        node.on_snapshot_installed(Now::default(), SNAPSHOT.slot, &mut fx);
+        node.on_snapshots(vec![SNAPSHOT], Slot(16));
+        let values = vec![(Ballot::NONE, Value::noop()); 2];
+        let first_unchosen = Slot(18);
+        hear(&mut node, 1, Message::Chosen { first_slot: Slot(16), values, first_unchosen });
+
+        let fx = hear(&mut node, 3, Message::LearnRequest { first_slot: Slot(15) });
+        let log_begin = Slot(16);
+        let offer = Message::SnapshotOffer { log_begin, first_unchosen, snapshot: Some(SNAPSHOT) };
+        assert_eq!((&fx.sends[..], fx.learn_replies.len()), (&[(NodeId(3), offer.clone())][..], 0));
+        let fx = hear(&mut node, 3, Message::LearnRequest { first_slot: Slot(16) });
+        assert_eq!((fx.sends.len(), fx.learn_replies.len()), (0, 1));
+
+        let request = |snapshot| Message::SnapshotRequest { snapshot, offset: 10, size: 5 };
+        let fx = hear(&mut node, 3, request(SNAPSHOT));
+        let reply = SnapshotReply { to: NodeId(3), snapshot: SNAPSHOT, offset: 10, size: 5 };
+        assert_eq!(fx.snapshot_replies, [reply]);
+        // One that it has no more, or never had.
+        let fx = hear(&mut node, 3, request(SnapshotId { checksum: 8, ..SNAPSHOT }));
+        assert_eq!((fx.sends, fx.snapshot_replies.len()), (vec![(NodeId(3), offer)], 0));
+    }
+
+    /// An acceptor that keeps no state needs none: it passes over what only a snapshot tells, and goes on
+    /// with the values behind.
+    #[test]
+    fn an_acceptor_jumps_by_an_offer_alone() {
+        let mut node = node_of(Roles { acceptor: true, leader: false, replica: false });
+        let commit = Message::Commit { ballot: Ballot::NONE, first_unchosen: Slot(18) };
+        hear(&mut node, 1, commit);
+        let mut fx = Effects::new(node.id());
+        node.on_tick(Now { mono_us: 30, wall_us: 0 }, &mut fx);
+        node.on_tick(Now { mono_us: 60, wall_us: 0 }, &mut fx);
+        assert!(fx.sends.contains(&(NodeId(1), Message::LearnRequest { first_slot: Slot(1) })));
+        let (log_begin, first_unchosen) = (Slot(14), Slot(18));
+        let snapshot = Some(SNAPSHOT);
+        let fx = hear(&mut node, 1, Message::SnapshotOffer { log_begin, first_unchosen, snapshot });
+        assert_eq!(fx.sends, [(NodeId(1), Message::LearnRequest { first_slot: Slot(16) })]);
+        assert_eq!((fx.receives.len(), node.log_begin()), (0, Slot(16)));
+        assert_eq!(fx.records, [Record::FirstUnchosen(Slot(16))]);
     }
 }

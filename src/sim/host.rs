@@ -394,6 +394,9 @@ impl Cluster {
             Event::Chosen { before, first_unchosen } => {
                 format!("{id} knows slots {before}..{first_unchosen} to be chosen")
             }
+            Event::Jumped { before, first_unchosen } => {
+                format!("{id} goes from slot {before} to {first_unchosen} at once")
+            }
         });
     }
 }

@@ -8,10 +8,13 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::limits::{ACCEPTOR_AHEAD_SLOTS_MAX, COMMAND_SIZE_MAX, NODES_MAX, SLOT_VALUE_SIZE_MAX};
+use crate::limits::{
+    ACCEPTOR_AHEAD_SLOTS_MAX, COMMAND_SIZE_MAX, NODES_MAX, SLOT_VALUE_SIZE_MAX,
+    SNAPSHOT_CHUNK_SIZE_MAX, SNAPSHOT_SIZE_MAX,
+};
 use crate::paxos::{
     Ballot, Batch, Checkpoint, Command, CommandId, Health, Message, NodeId, P1b, P2b, PValue, Slot,
-    Standing, StateStanding, Value,
+    SnapshotId, Standing, StateStanding, Value,
 };
 
 use super::frame::{self, Frame};
@@ -101,6 +104,21 @@ enum Head {
         /// The encoded head of the message inside: bytes, so that no hostile frame can make the
         /// decoder recurse.
         head: Vec<u8>,
+    },
+    SnapshotOffer {
+        log_begin: Slot,
+        first_unchosen: Slot,
+        snapshot: Option<SnapshotId>,
+    },
+    SnapshotRequest {
+        snapshot: SnapshotId,
+        offset: u64,
+        size: u32,
+    },
+    SnapshotChunk {
+        snapshot: SnapshotId,
+        offset: u64,
+        size: u32,
     },
 }
 
@@ -196,6 +214,18 @@ fn head_of<'a>(message: &'a Message, bulk: &mut Vec<&'a [u8]>) -> Head {
                 first_unchosen: *first_unchosen,
                 values: values.iter().map(|(ballot, v)| (*ballot, size_of(&v.0))).collect(),
             }
+        }
+        Message::SnapshotOffer { log_begin, first_unchosen, snapshot } => Head::SnapshotOffer {
+            log_begin: *log_begin,
+            first_unchosen: *first_unchosen,
+            snapshot: *snapshot,
+        },
+        Message::SnapshotRequest { snapshot, offset, size } => {
+            Head::SnapshotRequest { snapshot: *snapshot, offset: *offset, size: *size }
+        }
+        Message::SnapshotChunk { snapshot, offset, bytes } => {
+            bulk.push(bytes);
+            Head::SnapshotChunk { snapshot: *snapshot, offset: *offset, size: size_of(bytes) }
         }
         Message::Propose { commands } => {
             bulk.extend(commands.iter().map(|command| &*command.payload));
@@ -293,6 +323,18 @@ fn message_of(head: Head, bulk: &mut Bulk<'_>, depth: usize) -> Result<Message, 
                 .map(|(ballot, size)| Ok((ballot, bulk.take_value(size)?)))
                 .collect::<Result<_, WireError>>()?,
         },
+        Head::SnapshotOffer { log_begin, first_unchosen, snapshot } => {
+            Message::SnapshotOffer { log_begin, first_unchosen, snapshot }
+        }
+        Head::SnapshotRequest { snapshot, offset, size } => {
+            check_part(snapshot, offset, u64::from(size))?;
+            Message::SnapshotRequest { snapshot, offset, size }
+        }
+        Head::SnapshotChunk { snapshot, offset, size } => {
+            check_part(snapshot, offset, u64::from(size))?;
+            let bytes = Arc::from(bulk.take(size, SNAPSHOT_CHUNK_SIZE_MAX)?);
+            Message::SnapshotChunk { snapshot, offset, bytes }
+        }
         Head::Propose { commands } => Message::Propose {
             commands: commands
                 .into_iter()
@@ -315,6 +357,17 @@ fn message_of(head: Head, bulk: &mut Bulk<'_>, depth: usize) -> Result<Message, 
             Message::Relay { from, to, message }
         }
     })
+}
+
+/// A part of a snapshot lies within it, holds something, and fits a message.
+fn check_part(snapshot: SnapshotId, offset: u64, size: u64) -> Result<(), WireError> {
+    let end = offset.checked_add(size);
+    let within = end.is_some_and(|end| end <= snapshot.size);
+    if within && 0 < size && size <= SNAPSHOT_CHUNK_SIZE_MAX as u64 {
+        Ok(())
+    } else {
+        Err(WireError::Malformed("a part of a snapshot lies outside of it"))
+    }
 }
 
 /// What is left of a frame's bulk.
@@ -374,6 +427,16 @@ fn check_numbers(message: &Message) -> Result<(), WireError> {
         Message::Chosen { first_slot, first_unchosen, .. } => {
             (&[], &[*first_slot, *first_unchosen])
         }
+        Message::SnapshotOffer { log_begin, first_unchosen, snapshot } => {
+            if let Some(snapshot) = snapshot {
+                check_snapshot(*snapshot)?;
+            }
+            (&[], &[*log_begin, *first_unchosen])
+        }
+        Message::SnapshotRequest { snapshot, .. } | Message::SnapshotChunk { snapshot, .. } => {
+            check_snapshot(*snapshot)?;
+            (&[], &[])
+        }
         Message::ReadIndexReply { read_slot, .. } => (&[], &[*read_slot]),
         Message::Confirm { ballot, .. }
         | Message::ConfirmAck { ballot, .. }
@@ -408,6 +471,14 @@ fn health_of(bits: u8) -> Result<Health, WireError> {
     })
 }
 
+fn check_snapshot(snapshot: SnapshotId) -> Result<(), WireError> {
+    if snapshot.slot.0 < 1 << 62 && (1..=SNAPSHOT_SIZE_MAX).contains(&snapshot.size) {
+        Ok(())
+    } else {
+        Err(WireError::Malformed("a snapshot is out of all range"))
+    }
+}
+
 fn size_of(bytes: &[u8]) -> u32 {
     u32::try_from(bytes.len()).expect("values are bounded by SLOT_VALUE_SIZE_MAX")
 }
@@ -416,6 +487,8 @@ fn size_of(bytes: &[u8]) -> u32 {
 mod tests {
     use super::*;
     use crate::paxos::{SessionId, batch};
+
+    const SNAPSHOT: SnapshotId = SnapshotId { slot: Slot(3), size: 7, checksum: 8 };
 
     fn ballot(round: u64) -> Ballot {
         Ballot { round, node: NodeId(2) }
@@ -485,6 +558,10 @@ mod tests {
                 values: vec![(ballot(1), value(5)), (ballot(2), Value::noop())],
                 first_unchosen,
             },
+            Message::SnapshotOffer { log_begin: Slot(2), first_unchosen, snapshot: None },
+            Message::SnapshotOffer { log_begin: Slot(2), first_unchosen, snapshot: Some(SNAPSHOT) },
+            Message::SnapshotRequest { snapshot: SNAPSHOT, offset: 5, size: 2 },
+            Message::SnapshotChunk { snapshot: SNAPSHOT, offset: 5, bytes: Arc::from(*b"ab") },
             Message::Propose { commands: vec![command(1, b""), command(2, b"xy")] },
             Message::ReadIndexRequest { id: 5 },
             Message::ReadIndexReply { id: 5, read_slot: Slot(6) },
@@ -597,6 +674,32 @@ mod tests {
         assert!(read_with(vec![NodeId(2), NodeId(1)], 0, Slot(1)).is_err());
         assert!(read_with(vec![], 8, Slot(1)).is_err());
         assert!(read_with(vec![], 0, Slot(1 << 62)).is_err());
+    }
+
+    /// A receiver writes what comes where the chunk says, and counts on.
+    #[test]
+    fn parts_outside_of_a_snapshot_are_refused() {
+        let taken = |message: Message| {
+            let mut bytes = Vec::new();
+            write(&message, &mut bytes);
+            let (frame, _) = frame::read(&bytes).unwrap().unwrap();
+            read(frame).is_ok()
+        };
+        let request =
+            |snapshot, offset, size| taken(Message::SnapshotRequest { snapshot, offset, size });
+        assert!(request(SNAPSHOT, 0, 7));
+        assert!(!request(SNAPSHOT, 0, 8));
+        assert!(!request(SNAPSHOT, 7, 0));
+        assert!(!request(SNAPSHOT, u64::MAX, 1));
+        let large = SnapshotId { size: SNAPSHOT_SIZE_MAX, ..SNAPSHOT };
+        assert!(request(large, 0, SNAPSHOT_CHUNK_SIZE_MAX as u32));
+        assert!(!request(large, 0, SNAPSHOT_CHUNK_SIZE_MAX as u32 + 1));
+        assert!(!request(SnapshotId { size: u64::MAX, ..SNAPSHOT }, 0, 1));
+        assert!(!request(SnapshotId { slot: Slot(u64::MAX), ..SNAPSHOT }, 0, 1));
+        let chunk = |offset, bytes: &[u8]| {
+            taken(Message::SnapshotChunk { snapshot: SNAPSHOT, offset, bytes: Arc::from(bytes) })
+        };
+        assert!(chunk(5, b"ab") && !chunk(6, b"ab") && !chunk(5, b""));
     }
 
     /// A message inside a relayed message inside a relayed message: refused, however deep.

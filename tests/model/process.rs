@@ -414,6 +414,7 @@ fn start(setup: &Setup, me: NodeId, wal: &Wal, lives: u8) -> (Node, Vec<Value>) 
         election_timeout_us: 4 * TICK_US,
         request_timeout_us: 1 << 40,
         window_slots: setup.window_slots,
+        snapshot_chunk_size: 1,
     };
     // The last moment at which a first heartbeat round may end: behind all ticks of this life.
     let seed = 2 * TICK_US - 1 - u64::from(lives);

@@ -6,7 +6,7 @@ use loggos::check::file::{Clock, Writer};
 use loggos::check::{Op, Operation, Outcome, Reply as Told, Value as Held};
 use loggos::paxos::{
     Ballot, Checkpoint, Command as PaxosCommand, CommandId, Health, Message, NodeId, P1b, P2b,
-    PValue, Record, Roles, SessionId, Slot, Standing, StateStanding, Value, batch,
+    PValue, Record, Roles, SessionId, Slot, SnapshotId, Standing, StateStanding, Value, batch,
 };
 use loggos::store::{Command, Failure, Query, Reply};
 use loggos::trace::{self, Event, Kind, Source};
@@ -54,6 +54,7 @@ fn batches() -> Vec<Value> {
 }
 
 fn messages() -> Vec<Message> {
+    let snapshot = SnapshotId { slot: Slot(3), size: 7, checksum: 8 };
     let (first_slot, first_unchosen) = (Slot(3), Slot(4));
     let checkpoint = Some(Checkpoint { slot: Slot(2), digest: 77 });
     let standing = Standing {
@@ -102,6 +103,9 @@ fn messages() -> Vec<Message> {
         Message::ConfirmAck { ballot: BALLOT, round: 7 },
         Message::TakeOver { ballot: BALLOT },
         Message::Relay { from: NodeId(1), to: NodeId(3), message: Box::new(propose) },
+        Message::SnapshotOffer { log_begin: first_slot, first_unchosen, snapshot: Some(snapshot) },
+        Message::SnapshotRequest { snapshot, offset: 5, size: 2 },
+        Message::SnapshotChunk { snapshot, offset: 5, bytes: Arc::from(*b"ab") },
     ]
 }
 
