@@ -198,6 +198,25 @@ fn without_a_majority_there_is_an_error_and_no_wrong_answer() {
     cluster.assert_agreement();
 }
 
+/// Where the only node that can lead is dead, no write is decided any more, and quorum reads go on at every
+/// replica: they show what was acknowledged.
+#[test]
+fn quorum_reads_need_no_leader() {
+    let roles = ["acceptor replica", "acceptor replica", "acceptor replica", "leader"];
+    let mut cluster = Cluster::new(&roles, "");
+    cluster.start_all();
+    let mut client = cluster.client();
+    put(&mut client, b"key", b"before").expect("a write with a leader");
+    put(&mut client, b"key", b"after").expect("a write with a leader");
+    cluster.kill(4);
+    for id in 1..=3 {
+        let mut one = Client::new(&[cluster.nodes[&id].client_address], Duration::from_secs(10));
+        let answer = one.query(&Query::Get { key: b"key" }, Consistency::Quorum);
+        assert_eq!(answer.expect("a read").reply, Reply::Value(Some(b"after".to_vec())), "n{id}");
+    }
+    assert_eq!(cluster.status(1).leader, None);
+}
+
 /// The deployment of Paxos Made Moderately Complex: every role on nodes of its own.
 #[test]
 fn split_roles_serve_and_survive() {

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use loggos::paxos::{Command, NodeId, Roles, SessionId};
+use loggos::paxos::{Command, NodeId, ReadWay, Roles, SessionId};
 use loggos::sim::{self, Cluster, Reply, Settings};
 use loggos::store;
 use loggos::wire::kv;
@@ -130,7 +130,7 @@ impl Play {
     ///   `lead=2` (who ends its first round first), `timeout=2000ms` (of requests)
     /// - `run 250ms`: lets time pass
     /// - `write n1 x` or `write n1,n2 x`: one client sends command `x` to these replicas
-    /// - `read n1`
+    /// - `read n1`, `read n1 by-quorum`
     /// - `cut 1-2 1>3`, `heal 1-2`, `heal all`, `links 1-2 2-3` (all others are cut)
     /// - `crash n1`, `restart n1`, `pause n1`, `resume n1`, `hand-over n1`
     /// - `serves n1 x within 4`: a client at `n1` has `x` acknowledged within so many election
@@ -156,9 +156,14 @@ impl Play {
                     }
                 }
             }
-            ("read", [node]) => {
+            ("read", [node, by @ ..]) => {
+                let way = match by {
+                    [] => ReadWay::Leader,
+                    ["by-quorum"] => ReadWay::Quorum,
+                    _ => return Err("read n1 by-quorum".into()),
+                };
                 self.reads += 1;
-                cluster.read(id(node)?, self.reads);
+                cluster.read(id(node)?, self.reads, way);
             }
             ("cut", pairs) => {
                 self.cut_at_us = cluster.now_us;

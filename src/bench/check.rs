@@ -14,10 +14,11 @@
 
 use std::collections::BTreeMap;
 
+use crate::cli::consistency::ReadConsistency;
 use crate::trace::{Operation, OperationOutcome};
 
 use super::keys::{Job, Key, parse_stamp};
-use super::options::{Options, ReadConsistency, Workload};
+use super::options::{Options, Workload};
 
 /// Violations that are described in words.
 const EXAMPLES_MAX: usize = 5;
@@ -112,7 +113,7 @@ impl Check {
                 Workload::Create => Keys::Create(vec![Vec::new(); options.clients]),
             },
             workers: options.clients,
-            reads_are_linearizable: options.consistency == ReadConsistency::Linearizable,
+            reads_are_linearizable: options.consistency != ReadConsistency::Stale,
             verdict: Verdict::default(),
         }
     }

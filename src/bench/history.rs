@@ -13,11 +13,12 @@ use std::path::Path;
 
 use crate::check::file::{Clock, Writer};
 use crate::check::{Op, Operation, Outcome, Reply, Value};
+use crate::cli::consistency::ReadConsistency;
 use crate::trace::{Operation as Kind, OperationOutcome};
 
 use super::check::Observed;
 use super::keys::{Generator, Key, Names};
-use super::options::{Options, ReadConsistency};
+use super::options::Options;
 use super::worker::Ended;
 
 pub struct History {
@@ -46,7 +47,7 @@ impl History {
             unique: BTreeMap::new(),
             name: Vec::new(),
             last_client: options.clients as u64,
-            records_reads: options.consistency == ReadConsistency::Linearizable,
+            records_reads: options.consistency != ReadConsistency::Stale,
         })
     }
 

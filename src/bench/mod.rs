@@ -37,7 +37,7 @@ use crate::wire::client::Consistency;
 use history::History;
 use keys::{Generator, Key, Names};
 use load::{Load, nanos};
-use options::{Options, ReadConsistency};
+use options::Options;
 use recorder::Window;
 use report::Setting;
 use worker::Nodes;
@@ -144,10 +144,7 @@ fn find_nodes(options: &Options, addresses: &[SocketAddr]) -> Result<Nodes, Erro
         suspicion: false,
         op_timeout_ns: nanos(options.op_timeout),
         give_up_ns: nanos(options.give_up),
-        consistency: match options.consistency {
-            ReadConsistency::Linearizable => Consistency::Linearizable,
-            ReadConsistency::Stale => Consistency::Stale,
-        },
+        consistency: options.consistency.into(),
     };
     let mut last = String::new();
     for (at, &address) in addresses.iter().enumerate() {

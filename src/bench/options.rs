@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
+use crate::cli::consistency::ReadConsistency;
 use crate::cli::duration;
 use crate::limits::{SESSION_WINDOW_MAX, SESSIONS_MAX, VALUE_SIZE_MAX};
 
@@ -38,9 +39,12 @@ pub struct Options {
     /// Share of reads, 0 to 1; their keys are written first
     #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
     pub reads: f64,
-    /// What reads may return
-    #[arg(long, value_enum, default_value_t = ReadConsistency::Linearizable)]
-    #[arg(value_name = "linearizable|stale", hide_possible_values = true)]
+    /// What reads may return, and how that is made sure: as the node is
+    /// configured, by its leader, by a quorum; or whatever a replica has
+    /// [default: linearizable]
+    #[arg(long, value_enum, default_value_t, hide_default_value = true)]
+    #[arg(value_name = "linearizable|leader|quorum|stale", hide_possible_values = true)]
+    #[arg(verbatim_doc_comment)]
     pub consistency: ReadConsistency,
     /// Zipf exponent of the choice of keys (0: uniform)
     #[arg(long, value_name = "THETA", default_value_t = 0.0)]
@@ -96,12 +100,6 @@ pub enum Workload {
     Put,
     Incr,
     Create,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum ReadConsistency {
-    Linearizable,
-    Stale,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

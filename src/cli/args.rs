@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::consistency::ReadConsistency;
 use super::duration;
 use super::kv::Kv;
 use crate::bench::options::Options;
@@ -169,6 +170,17 @@ pub struct FormatArgs {
     pub verbose: bool,
 }
 
+#[derive(Args, Clone, Copy, Debug)]
+pub struct ConsistencyArgs {
+    /// linearizable: as the node is configured, by `leader` or by `quorum`;
+    /// stale: what the node has applied so far, may be out of date
+    /// [default: linearizable]
+    #[arg(long, value_enum, default_value_t, hide_possible_values = true)]
+    #[arg(hide_default_value = true)]
+    #[arg(value_name = "linearizable|leader|quorum|stale", verbatim_doc_comment)]
+    pub consistency: ReadConsistency,
+}
+
 #[derive(Args, Debug)]
 pub struct ServeArgs {
     /// Configuration of the cluster, the same for all nodes
@@ -192,9 +204,8 @@ pub struct ServeArgs {
 pub struct GetArgs {
     #[arg(help = "The key")]
     pub key: OsString,
-    /// Take what the node has applied so far; may be out of date
-    #[arg(long)]
-    pub stale: bool,
+    #[command(flatten)]
+    pub consistency: ConsistencyArgs,
     /// Print the bytes of the value as they are, without a newline
     #[arg(long, conflicts_with = "json")]
     pub raw: bool,
@@ -262,9 +273,8 @@ pub struct ScanArgs {
     /// Print keys only
     #[arg(long, short)]
     pub keys: bool,
-    /// Take what the node has applied so far; may be out of date
-    #[arg(long)]
-    pub stale: bool,
+    #[command(flatten)]
+    pub consistency: ConsistencyArgs,
     #[command(flatten)]
     pub format: FormatArgs,
 }

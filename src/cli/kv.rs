@@ -15,7 +15,6 @@ use super::{Failure, code};
 use crate::client::{Answer, Client};
 use crate::limits::{KEY_SIZE_MAX, SCAN_ENTRIES_MAX, VALUE_SIZE_MAX};
 use crate::store::{self, Command, Query, Reply, prefix_end};
-use crate::wire::client::Consistency;
 
 /// One of them, with its arguments, as the shell takes it.
 #[derive(Subcommand, Debug)]
@@ -131,7 +130,7 @@ fn get(args: &GetArgs, session: &mut Session<'_>) -> Result<(), Failure> {
     let key = key(&args.key)?;
     let answer = session
         .client
-        .query(&Query::Get { key }, consistency(args.stale))
+        .query(&Query::Get { key }, args.consistency.consistency.into())
         .map_err(Failure::from)?;
     let Reply::Value(value) = &answer.reply else { return Err(nonsense()) };
     note(&answer, args.format);
@@ -167,8 +166,10 @@ fn scan(args: &ScanArgs, session: &mut Session<'_>) -> Result<(), Failure> {
     loop {
         let limit = left.min(SCAN_ENTRIES_MAX as u64) as u32;
         let query = Query::Scan { from: &from, to: to.as_deref(), limit };
-        let answer =
-            session.client.query(&query, consistency(args.stale)).map_err(Failure::from)?;
+        let answer = session
+            .client
+            .query(&query, args.consistency.consistency.into())
+            .map_err(Failure::from)?;
         let Reply::Entries { entries, next } = &answer.reply else { return Err(nonsense()) };
         left = left.saturating_sub(entries.len() as u64);
         if args.format.json {
@@ -246,10 +247,6 @@ fn note(answer: &Answer, format: FormatArgs) {
     if format.verbose {
         eprintln!("{}", decided(answer));
     }
-}
-
-fn consistency(stale: bool) -> Consistency {
-    if stale { Consistency::Stale } else { Consistency::Linearizable }
 }
 
 fn key(key: &OsStr) -> Result<&[u8], Failure> {

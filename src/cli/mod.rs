@@ -6,6 +6,7 @@
 mod args;
 mod bench;
 mod check;
+pub mod consistency;
 mod demo;
 pub mod duration;
 mod kv;

@@ -22,7 +22,7 @@ use crate::limits::{
     ACCEPTOR_AHEAD_SLOTS_MAX, CLIENTS_MAX_DEFAULT, NODES_MAX, WAL_SEGMENT_SIZE_DEFAULT,
     WAL_SEGMENT_SIZE_MIN, WINDOW_SLOTS_DEFAULT,
 };
-use crate::paxos::{Membership, NodeId, Roles};
+use crate::paxos::{Membership, NodeId, ReadWay, Roles};
 use crate::wire::ClusterId;
 
 use section::{Section, override_path, syntax_error};
@@ -40,7 +40,7 @@ const WINDOW_SLOTS: RangeInclusive<u64> = 1..=1_024;
 const MIB: u64 = 1024 * 1024;
 
 /// Every section of the file with its keys; the first is what stands before all sections.
-const KEYS: [(&str, &[&str]); 6] = [
+const KEYS: [(&str, &[&str]); 7] = [
     (
         "",
         &[
@@ -52,6 +52,7 @@ const KEYS: [(&str, &[&str]); 6] = [
             "nodes",
             "timing",
             "quorum",
+            "reads",
             "wal",
             "limits",
         ],
@@ -59,6 +60,7 @@ const KEYS: [(&str, &[&str]); 6] = [
     ("nodes", &["id", "peer_address", "client_address", "roles"]),
     ("timing", &["election_timeout_ms", "request_timeout_ms"]),
     ("quorum", &["phase1", "phase2"]),
+    ("reads", &["way"]),
     ("wal", &["segment_mib", "sync"]),
     ("limits", &["clients_max", "window_slots"]),
 ];
@@ -83,6 +85,8 @@ pub struct Config {
     pub election_timeout_us: u64,
     /// How long a command or read may wait at a replica before its client is told.
     pub request_timeout_us: u64,
+    /// How linearizable reads are served where the client does not say.
+    pub reads_way: ReadWay,
     /// Slots that a leader may have proposed and not yet chosen (alpha).
     pub window_slots: usize,
     pub wal_segment_size: u64,
@@ -152,6 +156,7 @@ impl Config {
 
         let (election_timeout_ms, request_timeout_ms) = root.section("timing")?.timeouts_ms()?;
         let membership = root.section("quorum")?.membership(&nodes)?;
+        let reads_way = root.section("reads")?.reads_way()?;
         let mut wal = root.section("wal")?;
         let segment_mib =
             wal.integer("segment_mib", &SEGMENT_MIB, WAL_SEGMENT_SIZE_DEFAULT / MIB)?;
@@ -170,6 +175,7 @@ impl Config {
             membership,
             election_timeout_us: election_timeout_ms * 1_000,
             request_timeout_us: request_timeout_ms * 1_000,
+            reads_way,
             window_slots: window_slots as usize,
             wal_segment_size: segment_mib * MIB,
             wal_sync,

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
 use crate::limits::NODES_MAX;
-use crate::paxos::{Member, Membership, NodeId, Roles};
+use crate::paxos::{Member, Membership, NodeId, ReadWay, Roles};
 
 use super::{
     CLUSTER_NAME_SIZE_MAX, ConfigError, ELECTION_TIMEOUT_MS, ELECTION_TIMEOUT_MS_DEFAULT, KEYS,
@@ -201,6 +201,17 @@ impl<'a> Section<'a> {
             return Err(self.bad("request_timeout_ms", request, what));
         }
         Ok((election, request))
+    }
+
+    pub fn reads_way(mut self) -> Result<ReadWay, ConfigError> {
+        match self.string("way")?.as_deref() {
+            None | Some("leader") => Ok(ReadWay::Leader),
+            Some("quorum") => Ok(ReadWay::Quorum),
+            Some(other) => {
+                let shown = Value::String(other.to_string());
+                Err(self.bad("way", shown, "must be \"leader\" or \"quorum\""))
+            }
+        }
     }
 
     pub fn membership(mut self, nodes: &[NodeConfig]) -> Result<Membership, ConfigError> {

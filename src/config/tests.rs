@@ -61,6 +61,7 @@ fn a_minimal_file_gets_the_defaults() {
     assert_eq!(config.nodes[0].roles, Roles::ALL);
     assert_eq!((config.election_timeout_us, config.request_timeout_us), (100_000, 5_000_000));
     assert_eq!((config.window_slots, config.clients_max), (256, 4_096));
+    assert_eq!(config.reads_way, ReadWay::Leader);
     assert_eq!((config.wal_segment_size, config.wal_sync), (64 * MIB, true));
     assert_eq!((config.trace, config.log_level), (None, log::LevelFilter::Info));
 }
@@ -80,6 +81,7 @@ fn the_file_is_followed() {
         ]
         timing = { election_timeout_ms = 10, request_timeout_ms = 100 }
         quorum = { phase1 = 1 }
+        reads = { way = "quorum" }
         wal = { segment_mib = 8, sync = false }
         limits = { clients_max = 1, window_slots = 1024 }
         "#,
@@ -90,6 +92,7 @@ fn the_file_is_followed() {
     assert_eq!(config.nodes[0].peer_address, "[::1]:1".parse().unwrap());
     assert_eq!(config.trace.as_deref(), Some(Path::new("t")));
     assert_eq!((config.membership.phase1(), config.membership.phase2()), (1, 2));
+    assert_eq!(config.reads_way, ReadWay::Quorum);
     assert_eq!((config.election_timeout_us, config.request_timeout_us), (10_000, 100_000));
     assert_eq!((config.wal_segment_size, config.wal_sync), (8 * MIB, false));
     assert_eq!((config.clients_max, config.window_slots), (1, 1_024));
@@ -155,6 +158,7 @@ fn errors_name_the_key_the_value_and_what_is_allowed() {
             "[timing]\nelection_timeout_ms = 4000",
             "timing.request_timeout_ms = 5000: must be at least twice timing.election_timeout_ms (4000): set it to 8000 or more",
         ),
+        ("[reads]\nway = \"any\"", "reads.way = \"any\": must be \"leader\" or \"quorum\""),
         ("[wal]\nsegment_mib = 7", "wal.segment_mib = 7: must be 8 to 1024"),
         ("[wal]\nsync = \"no\"", "wal.sync = \"no\": must be true or false"),
         ("[limits]\nclients_max = 65537", "limits.clients_max = 65537: must be 1 to 65536"),
@@ -210,7 +214,7 @@ fn errors_in_the_first_lines_are_told_as_well() {
         (
             "node = 1",
             "clutser = 1",
-            "clutser = 1: is no key here; the keys are cluster, node, data_dir, log_level, trace, nodes, timing, quorum, wal, limits",
+            "clutser = 1: is no key here; the keys are cluster, node, data_dir, log_level, trace, nodes, timing, quorum, reads, wal, limits",
         ),
         ("node = 1", "node = 1\nwal = 3", "wal = 3: must be a table, [wal]"),
         ("node = 1", "node = 1\ntrace = ''", "trace = \"\": must be a path, not empty"),

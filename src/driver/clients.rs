@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::limits;
-use crate::paxos::{Ballot, ChosenSlot, Command, CommandId, Now, SessionId, Slot};
+use crate::paxos::{Ballot, ChosenSlot, Command, CommandId, Now, ReadWay, SessionId, Slot};
 use crate::store::{Applied, Outcome};
 use crate::wire::client::{Consistency, ErrorKind, ErrorReply, Request, RequestKey, Response};
 use crate::wire::frame::{self, Frame};
@@ -107,17 +107,21 @@ impl Server {
                     return Ok(());
                 }
                 let pending = PendingRead { client, id, query };
-                match consistency {
-                    Consistency::Stale => self.answer_read(pending),
-                    Consistency::Linearizable => {
-                        if let Some(connection) = self.table.get_mut(client) {
-                            connection.reads += 1;
-                        }
-                        self.next_read += 1;
-                        self.reads.insert(self.next_read, pending);
-                        self.node.on_read(now, self.next_read);
+                let way = match consistency {
+                    Consistency::Stale => {
+                        self.answer_read(pending);
+                        return Ok(());
                     }
+                    Consistency::Linearizable => self.config.reads_way,
+                    Consistency::Leader => ReadWay::Leader,
+                    Consistency::Quorum => ReadWay::Quorum,
+                };
+                if let Some(connection) = self.table.get_mut(client) {
+                    connection.reads += 1;
                 }
+                self.next_read += 1;
+                self.reads.insert(self.next_read, pending);
+                self.node.on_read(now, self.next_read, way);
             }
         }
         Ok(())
@@ -218,7 +222,7 @@ impl Server {
     pub(super) fn read_expired(&mut self, read: u64) {
         if let Some(pending) = self.take_read(read) {
             let key = RequestKey::Read { id: pending.id };
-            let message = "no leader confirmed the read in time".to_string();
+            let message = "no leader and no quorum confirmed the read in time".to_string();
             self.respond_error(pending.client, key, ErrorKind::Timeout, true, message);
         }
     }

@@ -14,7 +14,7 @@ use crate::mutants::{self, Mutant};
 use super::effects::Effects;
 use super::ids::{Ballot, NodeId, Slot, Value};
 use super::log::Log;
-use super::message::{Message, P1b, P2b};
+use super::message::{Extent, Message, P1b, P2b};
 use super::record::{Record, Recovered};
 
 #[derive(Clone, Debug, Hash)]
@@ -151,6 +151,14 @@ impl Acceptor {
             let p2b = P2b { ballot, promised, accepted_end: Slot(0), resend: false };
             fx.send_after_sync(from, Message::P2b(p2b));
         }
+    }
+
+    /// A replica asks how far we may have accepted, for its quorum reads. It may take the answer for a
+    /// vote, so that it waits for the sync like one.
+    pub fn on_quorum_read(&self, from: NodeId, round: u64, log: &Log, fx: &mut Effects) {
+        let (ballot, accepted_end) = (self.run_ballot, self.run_end);
+        let extent = Extent { end: log.end(), ballot, accepted_end };
+        fx.send_after_sync(from, Message::QuorumReadReply { round, extent });
     }
 
     /// A node that misses many chosen slots learns them before it takes more, so that its memory
@@ -312,6 +320,20 @@ mod tests {
         assert_eq!(f.fx.sends_after_sync.pop(), Some((LEADER, ack)));
         f.acceptor.on_confirm(LEADER, ballot(1), 6, &mut f.fx);
         assert!(matches!(f.fx.sends_after_sync.pop(), Some((_, Message::P2b(_)))));
+    }
+
+    /// A quorum read sees all that was accepted in any ballot, and takes for votes only what was accepted
+    /// before a higher promise: what is learned or accepted behind it, another leader may know nothing of.
+    #[test]
+    fn tells_how_far_it_accepted() {
+        let mut f = Fixture::new();
+        f.p2a(1, 1, 1, &[1, 2, 3]);
+        f.p1a(2, 1);
+        f.log.learn(Slot(1), vec![(ballot(3), Value::noop()); 5], &mut f.fx);
+        f.acceptor.on_quorum_read(LEADER, 7, &f.log, &mut f.fx);
+        let extent = Extent { end: Slot(6), ballot: ballot(1), accepted_end: Slot(4) };
+        let reply = Message::QuorumReadReply { round: 7, extent };
+        assert_eq!(f.fx.sends_after_sync.pop(), Some((LEADER, reply)));
     }
 
     /// An acceptor that was away in phase 1 confirms too, and keeps what it thereby promised:

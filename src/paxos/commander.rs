@@ -49,7 +49,8 @@ struct Stream {
     acked: Slot,
     /// The `first_unchosen` that it was last told.
     told: Slot,
-    /// It forwarded commands lately: their clients wait there, so it is told at once what is chosen.
+    /// Clients wait there: it forwarded commands or asked for a quorum read lately. So it is told at once
+    /// what is chosen.
     eager: bool,
     /// It asked for slots again. Sent again at the next tick, not at once: the answers to what is on
     /// the way would each cause another copy.
@@ -162,7 +163,7 @@ impl Commander {
         }
     }
 
-    /// Commands came from this peer: tell it soon what is chosen.
+    /// Clients of this peer wait for commands or reads: tell it soon what is chosen.
     pub fn expect_commit(&mut self, peer: NodeId) {
         if let Some(stream) = self.streams.get_mut(&peer) {
             stream.eager = true;

@@ -179,6 +179,13 @@ impl Leader {
         }
     }
 
+    /// A replica waits for what is under way, to serve quorum reads: tell it soon what is chosen.
+    pub fn on_quorum_read(&mut self, from: NodeId) {
+        if let Phase::Leading { commander, .. } = &mut self.phase {
+            commander.expect_commit(from);
+        }
+    }
+
     pub fn on_read_request(&mut self, request: ReadRequest) {
         self.reads.add(request);
     }

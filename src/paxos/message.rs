@@ -109,6 +109,16 @@ pub enum Message {
         round: u64,
     },
 
+    /// Asks an acceptor how far it may have accepted anything, for the quorum reads that wait at the
+    /// sender.
+    QuorumRead {
+        round: u64,
+    },
+    QuorumReadReply {
+        round: u64,
+        extent: Extent,
+    },
+
     /// The leader of `ballot` is about to leave: take over now.
     TakeOver {
         ballot: Ballot,
@@ -182,6 +192,17 @@ pub struct Checkpoint {
     pub slot: Slot,
     /// Digest of the store's content, sessions included.
     pub digest: u128,
+}
+
+/// How far an acceptor has accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Extent {
+    /// Nothing is accepted here from this slot up, in any ballot.
+    pub end: Slot,
+    /// Each slot below `accepted_end` was accepted in `ballot`, or known to be chosen, at a time when
+    /// nothing above `ballot` was promised: the same as in a P2b.
+    pub ballot: Ballot,
+    pub accepted_end: Slot,
 }
 
 /// Phase 1b: an acceptor's answer to a scout.

@@ -18,7 +18,9 @@ mod log;
 mod message;
 mod node;
 mod quorum;
+mod quorum_reads;
 mod read_rounds;
+mod reads;
 mod record;
 mod replica;
 mod scout;
@@ -27,8 +29,9 @@ pub use batch::{Batch, Command, CommandId, CommandRef, SessionId};
 pub use effects::{ChosenSlot, Effects, Event, Expired, LearnReply, Receive, SnapshotReply};
 pub use ids::{Ballot, NodeId, Slot, Value};
 pub use message::{
-    Checkpoint, Health, Message, P1b, P2b, PValue, SnapshotId, Standing, StateStanding,
+    Checkpoint, Extent, Health, Message, P1b, P2b, PValue, SnapshotId, Standing, StateStanding,
 };
 pub use node::{Node, NodeConfig, Now, View};
 pub use quorum::{Member, Membership, Roles};
+pub use reads::ReadWay;
 pub use record::{Record, Recovered, RecoveredSlot};

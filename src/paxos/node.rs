@@ -17,9 +17,10 @@ use super::ids::{Ballot, NodeId, Slot};
 use super::leader::{Leader, LeaderOutcome};
 use super::learner::Learner;
 use super::log::Log;
-use super::message::{Health, Message, SnapshotId, Standing, StateStanding};
+use super::message::{Extent, Health, Message, SnapshotId, Standing, StateStanding};
 use super::quorum::{Membership, Roles};
 use super::read_rounds::ReadRequest;
+use super::reads::ReadWay;
 use super::record::{Record, Recovered};
 use super::replica::Replica;
 
@@ -114,7 +115,11 @@ impl Node {
             roles,
             acceptor: roles.acceptor.then(|| Acceptor::new(recovered, &log)),
             leader: roles.leader.then(|| Leader::new(config.window_slots)),
-            replica: roles.replica.then(|| Replica::new(config.request_timeout_us, seed)),
+            replica: roles.replica.then(|| {
+                // A healthy cluster has a quorum read done long before.
+                let patience_us = (round_us / 2).max(1);
+                Replica::new(config.request_timeout_us, patience_us, seed)
+            }),
             membership: config.membership,
             tick_us,
             next_tick_us: now.mono_us + tick_us,
@@ -201,9 +206,9 @@ impl Node {
 
     /// A client's linearizable read; `read` comes back in `reads_ready` or `Expired`. Only for
     /// replicas.
-    pub fn on_read(&mut self, now: Now, read: u64) {
+    pub fn on_read(&mut self, now: Now, read: u64, way: ReadWay) {
         let replica = self.replica.as_mut().expect("clients are served by replicas");
-        replica.on_read(read, now.mono_us);
+        replica.on_read(read, way, now.mono_us);
     }
 
     /// A command was applied: the token of the client that waits for it here, if one does.
@@ -216,9 +221,13 @@ impl Node {
         if let Some(leader) = &mut self.leader {
             leader.on_peer_up(peer, &self.membership, fx);
         }
-        if self.election.leader().node == peer {
-            if let Some(replica) = &mut self.replica {
+        if let Some(replica) = &mut self.replica {
+            if self.election.leader().node == peer {
                 replica.resend_all();
+            }
+            let is_acceptor = self.membership.roles(peer).is_some_and(|roles| roles.acceptor);
+            if let (true, Some(round)) = (is_acceptor, replica.quorum_read_in_flight()) {
+                fx.send(peer, Message::QuorumRead { round });
             }
         }
         self.run_local(now, fx);
@@ -341,6 +350,7 @@ impl Node {
     /// Closes a turn: hands commands and reads to the leader, forms batches, serves reads.
     pub fn end_turn(&mut self, now: Now, fx: &mut Effects) {
         self.hand_to_leader(now, fx);
+        self.begin_quorum_read(now, fx);
         if let Some(leader) = &mut self.leader {
             leader.end_turn(now, &self.membership, fx);
         }
@@ -455,6 +465,17 @@ impl Node {
                 if let Some(leader) = &mut self.leader {
                     leader.on_confirm_ack(from, ballot, round, &self.membership, fx);
                 }
+            }
+            Message::QuorumRead { round } => {
+                if let Some(acceptor) = &self.acceptor {
+                    acceptor.on_quorum_read(from, round, &self.log, fx);
+                }
+                if let Some(leader) = &mut self.leader {
+                    leader.on_quorum_read(from);
+                }
+            }
+            Message::QuorumReadReply { round, extent } => {
+                self.on_quorum_read_reply(from, round, extent, fx);
             }
             Message::TakeOver { ballot } => {
                 if self.roles.leader && ballot == self.election.leader() {
@@ -602,6 +623,25 @@ impl Node {
             self.send_to_leader(Message::ReadIndexRequest { id }, fx);
         }
         self.run_local(now, fx);
+    }
+
+    /// Asks all acceptors: the slowest are not waited for.
+    fn begin_quorum_read(&mut self, now: Now, fx: &mut Effects) {
+        let Some(replica) = &mut self.replica else { return };
+        if let Some(round) = replica.begin_quorum_read(now.mono_us) {
+            for acceptor in self.membership.acceptors() {
+                fx.send(acceptor, Message::QuorumRead { round });
+            }
+            self.run_local(now, fx);
+        }
+    }
+
+    fn on_quorum_read_reply(&mut self, from: NodeId, round: u64, extent: Extent, fx: &mut Effects) {
+        let Some(replica) = &mut self.replica else { return };
+        let chosen = replica.on_quorum_read_reply(from, round, extent, &self.membership);
+        if let Some((ballot, first_unchosen)) = chosen {
+            self.log.commit(ballot, first_unchosen, fx);
+        }
     }
 
     /// Sends to the leader, over a node that hears it if we do not.

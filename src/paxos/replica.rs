@@ -14,28 +14,26 @@ use crate::mutants::{self, Mutant};
 
 use super::batch::{Command, CommandId};
 use super::effects::{Effects, Expired};
-use super::ids::{Ballot, Slot};
+use super::ids::{Ballot, NodeId, Slot};
+use super::message::Extent;
+use super::quorum::Membership;
+use super::quorum_reads::QuorumReads;
+use super::reads::{ReadWay, Reads};
 
 #[derive(Clone, Debug, Hash)]
 pub struct Replica {
     /// How long a command or read may wait.
     timeout_us: u64,
+    /// How long a quorum read waits before it asks the leader as well.
+    quorum_read_patience_us: u64,
     commands: BTreeMap<CommandId, Waiting>,
     commands_size: usize,
     /// Commands that were not handed to the present leader yet.
     unsent: VecDeque<CommandId>,
     /// Bytes of `commands` that the present leader was handed.
     handed_size: usize,
-    /// Reads that no request covers yet.
-    reads_new: Vec<WaitingRead>,
-    /// Reads of the request in flight.
-    reads_asked: Vec<WaitingRead>,
-    /// Id of the read request in flight, or of the last one. It begins at random: an answer that is
-    /// still on its way, over a relay, to an earlier life of this process must not fit.
-    read_request: u64,
-    read_asked_us: u64,
-    /// Confirmed reads that wait until all slots below are applied here.
-    reads_confirmed: Vec<(Slot, WaitingRead)>,
+    reads: Reads,
+    quorum_reads: QuorumReads,
 }
 
 #[derive(Clone, Debug, Hash)]
@@ -50,43 +48,31 @@ struct Waiting {
     sent_to: Ballot,
 }
 
-#[derive(Clone, Copy, Debug, Hash)]
-struct WaitingRead {
-    read: u64,
-    arrived_us: u64,
-}
-
 impl Replica {
     /// `first_read_request`: any number that no other life of this process begins at.
-    pub fn new(timeout_us: u64, first_read_request: u64) -> Replica {
+    pub fn new(timeout_us: u64, quorum_read_patience_us: u64, first_read_request: u64) -> Replica {
         Replica {
             timeout_us,
+            quorum_read_patience_us,
             commands: BTreeMap::new(),
             commands_size: 0,
             unsent: VecDeque::new(),
             handed_size: 0,
-            reads_new: Vec::new(),
-            reads_asked: Vec::new(),
-            read_request: first_read_request,
-            read_asked_us: 0,
-            reads_confirmed: Vec::new(),
+            reads: Reads::new(first_read_request),
+            quorum_reads: QuorumReads::new(first_read_request),
         }
     }
 
     /// Whether clients must wait before they send more.
     pub fn is_full(&self) -> bool {
-        let reads = self.reads_new.len() + self.reads_asked.len() + self.reads_confirmed.len();
         limits::PENDING_COMMANDS_MAX <= self.commands.len()
             || limits::PENDING_SIZE_MAX <= self.commands_size
-            || limits::PENDING_READS_MAX <= reads
+            || limits::PENDING_READS_MAX <= self.reads.len()
     }
 
     /// Whether no command and no read waits.
     pub fn is_quiet(&self) -> bool {
-        self.commands.is_empty()
-            && self.reads_new.is_empty()
-            && self.reads_asked.is_empty()
-            && self.reads_confirmed.is_empty()
+        self.commands.is_empty() && self.reads.len() == 0
     }
 
     /// A client's command. `client` is handed back with `finish`. A command that waits already is the
@@ -122,8 +108,8 @@ impl Replica {
         Some(waiting)
     }
 
-    pub fn on_read(&mut self, read: u64, now_us: u64) {
-        self.reads_new.push(WaitingRead { read, arrived_us: now_us });
+    pub fn on_read(&mut self, read: u64, way: ReadWay, now_us: u64) {
+        self.reads.on_read(read, way, now_us);
     }
 
     /// The leader changed, or a connection to it is new: hand over everything again.
@@ -131,7 +117,7 @@ impl Replica {
         self.unsent = self.commands.keys().copied().collect();
         self.commands.values_mut().for_each(|waiting| waiting.unsent = true);
         self.handed_size = 0;
-        self.reads_new.append(&mut self.reads_asked);
+        self.reads.ask_leader_again();
     }
 
     /// Commands to hand to the leader of `ballot` now, oldest id first. The leader gets no more than it
@@ -156,32 +142,43 @@ impl Replica {
 
     /// The id of a read request to send to the leader now, if reads wait and none is in flight.
     pub fn read_request(&mut self, now_us: u64) -> Option<u64> {
-        if self.reads_new.is_empty() || !self.reads_asked.is_empty() {
-            return None;
-        }
-        self.reads_asked = std::mem::take(&mut self.reads_new);
-        self.read_request = self.read_request.wrapping_add(1);
-        self.read_asked_us = now_us;
-        Some(self.read_request)
+        self.reads.leader_request(now_us)
     }
 
     /// The leader confirmed request `id`.
     pub fn on_read_index(&mut self, id: u64, read_slot: Slot) {
-        if id == self.read_request {
-            let asked = self.reads_asked.drain(..);
-            self.reads_confirmed.extend(asked.map(|read| (read_slot, read)));
+        self.reads.on_leader_answer(id, read_slot);
+    }
+
+    /// Begins a round of quorum reads, if reads wait for one and none is in flight. Returns its number.
+    pub fn begin_quorum_read(&mut self, now_us: u64) -> Option<u64> {
+        self.reads.quorum_request(now_us).then(|| self.quorum_reads.begin())
+    }
+
+    /// The round of quorum reads in flight, to ask an acceptor again over a new connection.
+    pub fn quorum_read_in_flight(&self) -> Option<u64> {
+        self.quorum_reads.in_flight()
+    }
+
+    /// An acceptor answered a round of quorum reads. Returns what its answers show to be chosen: all
+    /// slots below, where the ballot proposed something, that.
+    pub fn on_quorum_read_reply(
+        &mut self,
+        from: NodeId,
+        round: u64,
+        extent: Extent,
+        membership: &Membership,
+    ) -> Option<(Ballot, Slot)> {
+        let outcome = self.quorum_reads.on_reply(from, round, extent, membership);
+        if let Some(read_slot) = outcome.read_slot {
+            self.reads.on_quorum_answer(read_slot);
         }
+        outcome.chosen
     }
 
     /// Hands out the reads that may be served once all slots below `first_unchosen` are applied.
     pub fn serve_reads(&mut self, first_unchosen: Slot, fx: &mut Effects) {
-        self.reads_confirmed.retain(|(read_slot, waiting)| {
-            let ready = *read_slot <= first_unchosen;
-            if ready {
-                fx.reads_ready.push(waiting.read);
-            }
-            !ready
-        });
+        self.reads.serve(first_unchosen, fx);
     }
 
     /// Now and then: tells who waited too long, and hands over again what may have been lost.
@@ -208,26 +205,13 @@ impl Replica {
             fx.expired.push(Expired::Command { id, client: waiting.client, definite });
         }
 
-        if !self.reads_asked.is_empty() && old(self.read_asked_us, retry_us) {
-            self.reads_new.append(&mut self.reads_asked);
-        }
-        let mut expire = |waiting: &WaitingRead| {
-            let expired = old(waiting.arrived_us, limit_us);
-            if expired {
-                fx.expired.push(Expired::Read { read: waiting.read });
-            }
-            !expired
-        };
-        self.reads_new.retain(&mut expire);
-        self.reads_asked.retain(&mut expire);
-        self.reads_confirmed.retain(|(_, waiting)| expire(waiting));
+        self.reads.on_tick(now_us, limit_us, retry_us, self.quorum_read_patience_us, fx);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::batch::SessionId;
-    use super::super::ids::NodeId;
     use super::*;
     use std::sync::Arc;
 
@@ -245,7 +229,7 @@ mod tests {
     /// Each command goes to a leader once; after a change of leader those that still wait go again.
     #[test]
     fn commands_are_resent_only_after_a_change() {
-        let mut replica = Replica::new(1000, 0);
+        let mut replica = Replica::new(1000, 50, 0);
         for seq in 1..=3 {
             replica.on_command(command(seq), 10 + seq, 0);
         }
@@ -261,7 +245,7 @@ mod tests {
     /// leader would get.
     #[test]
     fn retries_do_not_pile_up_without_a_leader() {
-        let mut replica = Replica::new(1000, 0);
+        let mut replica = Replica::new(1000, 50, 0);
         replica.on_command(command(1), 11, 0);
         replica.commands_to_send(LEADER, 0);
         for now_us in 250..260 {
@@ -279,7 +263,7 @@ mod tests {
     /// the next leader gets no more than that either.
     #[test]
     fn a_leader_is_handed_what_it_can_take() {
-        let mut replica = Replica::new(1000, 0);
+        let mut replica = Replica::new(1000, 50, 0);
         let size = limits::COMMAND_SIZE_MAX;
         let mut seq = 0;
         while !replica.is_full() {
@@ -307,7 +291,7 @@ mod tests {
     /// handed over twice.
     #[test]
     fn a_second_attempt_moves_the_answer() {
-        let mut replica = Replica::new(1000, 0);
+        let mut replica = Replica::new(1000, 50, 0);
         replica.on_command(command(1), 11, 0);
         replica.on_command(command(1), 12, 5);
         assert_eq!(replica.commands_to_send(LEADER, 5).len(), 1);
@@ -317,11 +301,11 @@ mod tests {
     /// What was never handed to a leader certainly did not happen; the rest may have.
     #[test]
     fn expiry_tells_definite_from_indefinite() {
-        let (mut replica, mut fx) = (Replica::new(1000, 0), Effects::new(NodeId(1)));
+        let (mut replica, mut fx) = (Replica::new(1000, 50, 0), Effects::new(NodeId(1)));
         replica.on_command(command(1), 11, 0);
         replica.commands_to_send(LEADER, 0);
         replica.on_command(command(2), 12, 0);
-        replica.on_read(99, 0);
+        replica.on_read(99, ReadWay::Leader, 0);
         replica.on_tick(999, None, &mut fx);
         assert!(fx.expired.is_empty());
         replica.on_tick(1000, None, &mut fx);
@@ -332,47 +316,15 @@ mod tests {
         assert!(!replica.is_full());
     }
 
-    /// An answer to a request of before a restart, delayed at a relay, must not serve a read of now:
-    /// writes were acknowledged in between.
-    #[test]
-    fn an_answer_to_an_earlier_life_serves_nothing() {
-        let (mut replica, mut fx) = (Replica::new(1000, 77), Effects::new(NodeId(1)));
-        replica.on_read(1, 0);
-        let earlier = replica.read_request(0).unwrap();
-        let mut replica = Replica::new(1000, 123_456);
-        replica.on_read(2, 0);
-        replica.read_request(0).unwrap();
-        replica.on_read_index(earlier, Slot(1));
-        replica.serve_reads(Slot(1), &mut fx);
-        assert!(fx.reads_ready.is_empty());
-    }
-
     /// Without a leader in reach nobody waits for long: another node may know one.
     #[test]
     fn without_a_leader_clients_are_told_early() {
-        let (mut replica, mut fx) = (Replica::new(1000, 0), Effects::new(NodeId(1)));
+        let (mut replica, mut fx) = (Replica::new(1000, 50, 0), Effects::new(NodeId(1)));
         replica.on_command(command(1), 11, 0);
-        replica.on_read(99, 50);
+        replica.on_read(99, ReadWay::Leader, 50);
         replica.on_tick(100, Some(100), &mut fx);
         assert_eq!(fx.expired.len(), 1);
         replica.on_tick(150, Some(100), &mut fx);
         assert_eq!(fx.expired.len(), 2);
-    }
-
-    /// Reads wait for the leader's answer to their own request and until its slot is applied here.
-    #[test]
-    fn reads_wait_for_their_slot() {
-        let (mut replica, mut fx) = (Replica::new(1000, 0), Effects::new(NodeId(1)));
-        replica.on_read(1, 0);
-        let first = replica.read_request(0).unwrap();
-        replica.on_read(2, 0);
-        assert_eq!(replica.read_request(0), None);
-        replica.on_read_index(first + 1, Slot(1));
-        replica.on_read_index(first, Slot(5));
-        replica.serve_reads(Slot(4), &mut fx);
-        assert!(fx.reads_ready.is_empty());
-        replica.serve_reads(Slot(5), &mut fx);
-        assert_eq!(fx.reads_ready, [1]);
-        assert!(replica.read_request(0).is_some());
     }
 }

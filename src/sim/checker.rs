@@ -159,6 +159,10 @@ impl Checker {
                 }
             }
             Message::ConfirmAck { ballot, .. } => self.on_promise(from, log, *ballot),
+            Message::QuorumReadReply { extent, .. } => {
+                self.on_promise(from, log, extent.ballot);
+                self.check_accepted(from, log, extent.ballot, extent.accepted_end);
+            }
             Message::Chosen { first_slot, values, .. } => {
                 for (i, (_, value)) in values.iter().enumerate() {
                     self.on_handed_out(from, first_slot.plus(i), value);

@@ -9,7 +9,7 @@ use rand::RngExt;
 use rand::rngs::StdRng;
 
 use crate::check::{History, Op, Reply as Told, Ticket};
-use crate::paxos::{Command, CommandId, NodeId, SessionId};
+use crate::paxos::{Command, CommandId, NodeId, ReadWay, SessionId};
 use crate::store::{self, Query};
 use crate::wire::kv;
 
@@ -54,7 +54,7 @@ enum Doing {
     Nothing,
     Registering { nonce: u64 },
     Writing { id: CommandId, payload: Arc<[u8]>, ticket: Ticket },
-    Reading { read: u64, key: Vec<u8>, ticket: Ticket },
+    Reading { read: u64, key: Vec<u8>, way: ReadWay, ticket: Ticket },
 }
 
 impl Clients {
@@ -151,9 +151,19 @@ impl Clients {
         let time = self.time();
         let client = (lane / self.load.lanes) as u64;
         let ticket = self.history.invoke(client, time, &key, Op::Get);
-        self.lanes[lane].doing = Doing::Reading { read: 0, key, ticket };
+        let way = self.draw_way(dice);
+        self.lanes[lane].doing = Doing::Reading { read: 0, key, way, ticket };
         self.lanes[lane].sent = 0;
         self.send(cluster, dice, lane);
+    }
+
+    /// How a read is to be served.
+    pub fn draw_way(&self, dice: &mut StdRng) -> ReadWay {
+        match self.load.quorum_reads_percent {
+            0 => ReadWay::Leader,
+            percent if dice.random_range(0..100) < percent => ReadWay::Quorum,
+            _ => ReadWay::Leader,
+        }
     }
 
     /// Event number of the history.
@@ -224,10 +234,10 @@ impl Clients {
                     let command = Command { id: *id, acknowledged, payload: payload.clone() };
                     cluster.command(node, command, lane as u64)
                 }
-                Doing::Reading { read, .. } => {
+                Doing::Reading { read, way, .. } => {
                     self.reads += 1;
                     *read = self.reads;
-                    cluster.read(node, self.reads)
+                    cluster.read(node, self.reads, *way)
                 }
             };
             if !sent {

@@ -7,7 +7,9 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde::{Deserialize, Serialize};
 
-use crate::paxos::{Command, CommandId, Membership, Message, NodeId, Roles, SessionId, Slot};
+use crate::paxos::{
+    Command, CommandId, Membership, Message, NodeId, ReadWay, Roles, SessionId, Slot,
+};
 
 use super::checker::Checker;
 use super::coverage::Coverage;
@@ -250,13 +252,13 @@ impl Cluster {
     }
 
     /// A client's read; false if nobody is there to take it.
-    pub fn read(&mut self, id: NodeId, read: u64) -> bool {
+    pub fn read(&mut self, id: NodeId, read: u64, way: ReadWay) -> bool {
         if !self.is_running(id) {
             return false;
         }
         let floor = self.checker.seen_end();
         self.host(id).expect_read(read, floor);
-        self.input(id, Input::Read(read));
+        self.input(id, Input::Read(read, way));
         true
     }
 

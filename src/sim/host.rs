@@ -9,7 +9,7 @@ use crate::driver::held::Held;
 use crate::driver::replay::learned_values;
 use crate::paxos::{
     ChosenSlot, Command, CommandId, Effects, Event, Expired, LearnReply, Member, Message, Node,
-    NodeId, Now, SessionId, Slot, Value,
+    NodeId, Now, ReadWay, SessionId, Slot, Value,
 };
 use crate::store::{Applied, Outcome, Store};
 use crate::wire::peer;
@@ -25,7 +25,7 @@ pub enum Input {
     PeerUp(NodeId),
     PeerDown(NodeId),
     Command(Command, u64),
-    Read(u64),
+    Read(u64, ReadWay),
     HandOver,
     Tick,
 }
@@ -133,7 +133,7 @@ impl Cluster {
                     Input::PeerUp(peer) => node.on_peer_up(now, peer, &mut fx),
                     Input::PeerDown(peer) => node.on_peer_down(now, peer, &mut fx),
                     Input::Command(command, client) => node.on_command(now, command, client),
-                    Input::Read(read) => node.on_read(now, read),
+                    Input::Read(read, way) => node.on_read(now, read, way),
                     Input::HandOver => node.hand_over(&mut fx),
                     Input::Tick => {
                         node.on_tick(now, &mut fx);

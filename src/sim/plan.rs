@@ -39,6 +39,9 @@ pub struct Load {
     pub lanes: usize,
     pub keys: u64,
     pub reads_percent: u32,
+    /// Of the reads, those that are served by a quorum of acceptors and not by the leader.
+    #[serde(default)]
+    pub quorum_reads_percent: u32,
     /// Between the operations of a burst, and between bursts; the latter is drawn from 0 to twice this.
     pub think_us: u64,
     pub pause_us: u64,
@@ -158,16 +161,11 @@ impl Plan {
                 if load.clients * load.lanes <= 6 { 16 << 10 } else { 64 << 10 };
         }
         let faults = draw_faults(dice, timeout_us, heavy, &storms, fixed);
-        Plan {
-            seed: dice.next_u64(),
-            settings,
-            load,
-            faults,
-            storms,
-            duration_us,
-            steps_max: fixed.steps_max.unwrap_or(u64::MAX),
-            hub: dice.random_bool(0.5),
-        }
+        let seed = dice.next_u64();
+        let hub = dice.random_bool(0.5);
+        load.quorum_reads_percent = pick(dice, &[0, 50, 50, 100]);
+        let steps_max = fixed.steps_max.unwrap_or(u64::MAX);
+        Plan { seed, settings, load, faults, storms, duration_us, steps_max, hub }
     }
 }
 
@@ -278,6 +276,7 @@ fn draw_load(dice: &mut StdRng, timeout_us: u64, heavy: bool) -> Load {
         lanes: lanes as usize,
         keys: pick(dice, &[1, 3, 10]),
         reads_percent: dice.random_range(0..60),
+        quorum_reads_percent: 0,
         think_us: think_us * lanes,
         pause_us: timeout_us * dice.random_range(1..10),
         burst: pick(dice, &[3, 30, 300]),

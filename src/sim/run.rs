@@ -223,7 +223,8 @@ impl Run {
             self.cluster.replicas().into_iter().filter(|id| self.cluster.is_running(*id)).collect();
         let mut reading = replicas.clone();
         for replica in &replicas {
-            self.cluster.read(*replica, OWN + u64::from(replica.0));
+            let way = self.clients.draw_way(&mut self.dice);
+            self.cluster.read(*replica, OWN + u64::from(replica.0), way);
         }
         while !reading.is_empty() {
             self.step_until(deadline_us, "a read");
@@ -233,7 +234,8 @@ impl Run {
                         reading.retain(|replica| *replica != node);
                     }
                     Reply::ReadExpired { read } if OWN <= read => {
-                        self.cluster.read(NodeId((read - OWN) as u16), read);
+                        let way = self.clients.draw_way(&mut self.dice);
+                        self.cluster.read(NodeId((read - OWN) as u16), read, way);
                     }
                     other => self.clients.on_reply(&mut self.cluster, &mut self.dice, other),
                 }

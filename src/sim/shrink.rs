@@ -95,6 +95,7 @@ impl Search<'_> {
             |plan: &mut Plan| plan.load.keys = 1,
             |plan: &mut Plan| plan.load.value_size = 0,
             |plan: &mut Plan| plan.load.reads_percent = 0,
+            |plan: &mut Plan| plan.load.quorum_reads_percent = 0,
             |plan: &mut Plan| plan.load.burst = 1,
         ] {
             let mut plan = self.best.clone();

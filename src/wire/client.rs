@@ -26,9 +26,14 @@ pub enum Request {
 /// What a read may return.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Consistency {
-    /// Reflects every write acknowledged anywhere before the read began (read-index).
+    /// Reflects every write acknowledged anywhere before the read began, in the way that the node is
+    /// configured for.
     #[default]
     Linearizable,
+    /// The same, by asking the leader, which confirms its lead (read-index).
+    Leader,
+    /// The same, by asking a phase-1 quorum of acceptors, without the leader.
+    Quorum,
     /// What this replica has applied, at once; may be out of date, says its slot.
     Stale,
 }

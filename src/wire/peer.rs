@@ -13,8 +13,8 @@ use crate::limits::{
     SNAPSHOT_CHUNK_SIZE_MAX, SNAPSHOT_SIZE_MAX,
 };
 use crate::paxos::{
-    Ballot, Batch, Checkpoint, Command, CommandId, Health, Message, NodeId, P1b, P2b, PValue, Slot,
-    SnapshotId, Standing, StateStanding, Value,
+    Ballot, Batch, Checkpoint, Command, CommandId, Extent, Health, Message, NodeId, P1b, P2b,
+    PValue, Slot, SnapshotId, Standing, StateStanding, Value,
 };
 
 use super::frame::{self, Frame};
@@ -94,6 +94,15 @@ enum Head {
     ConfirmAck {
         ballot: Ballot,
         round: u64,
+    },
+    QuorumRead {
+        round: u64,
+    },
+    QuorumReadReply {
+        round: u64,
+        end: Slot,
+        ballot: Ballot,
+        accepted_end: Slot,
     },
     TakeOver {
         ballot: Ballot,
@@ -240,6 +249,13 @@ fn head_of<'a>(message: &'a Message, bulk: &mut Vec<&'a [u8]>) -> Head {
         Message::ConfirmAck { ballot, round } => {
             Head::ConfirmAck { ballot: *ballot, round: *round }
         }
+        Message::QuorumRead { round } => Head::QuorumRead { round: *round },
+        Message::QuorumReadReply { round, extent } => Head::QuorumReadReply {
+            round: *round,
+            end: extent.end,
+            ballot: extent.ballot,
+            accepted_end: extent.accepted_end,
+        },
         Message::TakeOver { ballot } => Head::TakeOver { ballot: *ballot },
         Message::Relay { from, to, message } => {
             Head::Relay { from: *from, to: *to, head: codec::encode(&head_of(message, bulk)) }
@@ -348,6 +364,11 @@ fn message_of(head: Head, bulk: &mut Bulk<'_>, depth: usize) -> Result<Message, 
         Head::ReadIndexReply { id, read_slot } => Message::ReadIndexReply { id, read_slot },
         Head::Confirm { ballot, round } => Message::Confirm { ballot, round },
         Head::ConfirmAck { ballot, round } => Message::ConfirmAck { ballot, round },
+        Head::QuorumRead { round } => Message::QuorumRead { round },
+        Head::QuorumReadReply { round, end, ballot, accepted_end } => {
+            let extent = Extent { end, ballot, accepted_end };
+            Message::QuorumReadReply { round, extent }
+        }
         Head::TakeOver { ballot } => Message::TakeOver { ballot },
         Head::Relay { from, to, head } => {
             if 0 < depth {
@@ -441,7 +462,11 @@ fn check_numbers(message: &Message) -> Result<(), WireError> {
         Message::Confirm { ballot, .. }
         | Message::ConfirmAck { ballot, .. }
         | Message::TakeOver { ballot } => (&[*ballot], &[]),
+        Message::QuorumReadReply { extent, .. } => {
+            (&[extent.ballot], &[extent.end, extent.accepted_end])
+        }
         Message::HeartbeatRequest { .. }
+        | Message::QuorumRead { .. }
         | Message::Propose { .. }
         | Message::ReadIndexRequest { .. } => (&[], &[]),
         Message::Relay { message, .. } => return check_numbers(message),
@@ -567,6 +592,11 @@ mod tests {
             Message::ReadIndexReply { id: 5, read_slot: Slot(6) },
             Message::Confirm { ballot: ballot(1), round: 7 },
             Message::ConfirmAck { ballot: ballot(1), round: 7 },
+            Message::QuorumRead { round: 8 },
+            Message::QuorumReadReply {
+                round: 8,
+                extent: Extent { end: Slot(9), ballot: ballot(2), accepted_end: Slot(7) },
+            },
             Message::TakeOver { ballot: ballot(1) },
             Message::Relay {
                 from: NodeId(1),

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use loggos::check::file::{Clock, Writer};
 use loggos::check::{Op, Operation, Outcome, Reply as Told, Value as Held};
 use loggos::paxos::{
-    Ballot, Checkpoint, Command as PaxosCommand, CommandId, Health, Message, NodeId, P1b, P2b,
-    PValue, Record, Roles, SessionId, Slot, SnapshotId, Standing, StateStanding, Value, batch,
+    Ballot, Checkpoint, Command as PaxosCommand, CommandId, Extent, Health, Message, NodeId, P1b,
+    P2b, PValue, Record, Roles, SessionId, Slot, SnapshotId, Standing, StateStanding, Value, batch,
 };
 use loggos::store::{Command, Failure, Query, Reply};
 use loggos::trace::{self, Event, Kind, Source};
@@ -101,6 +101,11 @@ fn messages() -> Vec<Message> {
         Message::ReadIndexReply { id: 5, read_slot: Slot(6) },
         Message::Confirm { ballot: BALLOT, round: 7 },
         Message::ConfirmAck { ballot: BALLOT, round: 7 },
+        Message::QuorumRead { round: 8 },
+        Message::QuorumReadReply {
+            round: 8,
+            extent: Extent { end: Slot(9), ballot: BALLOT, accepted_end: Slot(7) },
+        },
         Message::TakeOver { ballot: BALLOT },
         Message::Relay { from: NodeId(1), to: NodeId(3), message: Box::new(propose) },
         Message::SnapshotOffer { log_begin: first_slot, first_unchosen, snapshot: Some(snapshot) },
