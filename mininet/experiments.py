@@ -2,12 +2,12 @@
 
 from dataclasses import asdict, dataclass, replace
 
-from faults import At, CutLink, HealLink, Isolate, KeepOnly, Kill, Pause, Restart, Resume
+from faults import At, CutLink, HealLink, Kill, Pause, Restart, Resume
 
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """What is built, how it is loaded, and what is done to it."""
+    """What is built and who loads it; what is done with it say the kinds of experiments below."""
 
     name: str
     title: str
@@ -27,23 +27,31 @@ class Experiment:
     # Whether clients record what `loggos check` judges (about 20 bytes an operation).
     histories: bool
     # The load: connections, how many operations each has under way, and after how long without a
-    # reply it asks another node. `rate` operations a second over all of them (None: as fast as
-    # replies come), or one run of the load for each of `rates`, `repeats` times over.
+    # reply it asks another node.
     clients: int
     in_flight: int
     op_timeout_ms: int
-    rate: int | None
-    rates: tuple[int, ...]
-    repeats: int
-    duration_s: float
-    warmup_s: float
     keys: int
     value_size: int
     reads: float
     workload: str
     check: bool
     seed: int
-    # What goes wrong, in seconds from the start of the load, its warm-up included.
+
+    def as_json(self):
+        """All parameters as plain values, and the kind of experiment."""
+        return {"kind": type(self).__name__.lower(), **asdict(self)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timeline(Experiment):
+    """One load, and a schedule of what goes wrong meanwhile."""
+
+    # Operations a second over all clients.
+    rate: int
+    duration_s: float
+    warmup_s: float
+    # In seconds from the start of the load, its warm-up included.
     schedule: tuple[At, ...]
 
     def as_json(self):
@@ -52,12 +60,10 @@ class Experiment:
             {"seconds": e.seconds, "action": type(e.action).__name__, **asdict(e.action)}
             for e in self.schedule
         ]
-        return {**asdict(self), "schedule": events}
+        return {**super().as_json(), "schedule": events}
 
     def quick(self):
         """The same in about half the time, to see that everything works."""
-        if self.rates:
-            return replace(self, rates=self.rates[::3], repeats=1, duration_s=3, warmup_s=1)
         return replace(
             self,
             duration_s=self.duration_s / 2,
@@ -66,7 +72,42 @@ class Experiment:
         )
 
 
-FAILOVER = Experiment(
+@dataclass(frozen=True, kw_only=True)
+class Rates(Experiment):
+    """One run of the load for each of `rates` operations a second, `repeats` times over."""
+
+    rates: tuple[int, ...]
+    repeats: int
+    duration_s: float
+    warmup_s: float
+
+    def quick(self):
+        """Fewer rates, once each."""
+        return replace(self, rates=self.rates[::3], repeats=1, duration_s=3, warmup_s=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Partition(Experiment):
+    """Cuts links in every way of `scenarios.py`, again and again in one deployment a cluster size.
+
+    One load generator a node, which talks to that node only, shows when and where service is back.
+    """
+
+    sizes: tuple[int, ...]
+    # How often each scenario is played, its cases in turn; and each case at least.
+    repetitions: int
+    repetitions_of_case: int
+    # Operations a second at each node.
+    rate: int
+    # What a lossy link loses, of 1,000 packets.
+    loss_permille: int
+
+    def quick(self):
+        """Each case once, to see that everything works."""
+        return replace(self, repetitions=3, repetitions_of_case=1)
+
+
+FAILOVER = Timeline(
     name="failover",
     title="Three nodes under load: leader killed, link cut, follower paused",
     nodes=3,
@@ -85,8 +126,6 @@ FAILOVER = Experiment(
     in_flight=1,
     op_timeout_ms=1000,
     rate=1000,
-    rates=(),
-    repeats=1,
     duration_s=38,
     warmup_s=2,
     keys=1000,
@@ -105,45 +144,69 @@ FAILOVER = Experiment(
     ),
 )
 
-# The partitions of the Omni-Paxos paper that stop other protocols for as long as they last. Clients
-# reach all nodes throughout.
-PARTITIONS = replace(
-    FAILOVER,
-    name="partitions",
-    title="Five nodes, partial partitions: hub, leader alone, one way",
+# The partitions that stop other protocols for as long as they last, and more.
+PARTITION = Partition(
+    name="partition",
+    title="Partial partitions: time until a leader serves again",
     nodes=5,
-    duration_s=40,
-    schedule=(
-        # Quorum loss: the leader lives and is heard, but only another node reaches a quorum.
-        At(7, KeepOnly("follower")),
-        At(13, HealLink()),
-        # The leader alone: all others go on without it.
-        At(19, Isolate("leader")),
-        At(25, HealLink()),
-        # One way: the follower hears nothing from the leader, which hears the follower.
-        At(31, CutLink("leader", "follower", one_way=True)),
-        At(37, HealLink()),
-    ),
+    client_hosts=1,
+    delay_ms=0,
+    jitter_ms=0,
+    loss_percent=0,
+    congestion_control="cubic",
+    election_timeout_ms=100,
+    request_timeout_ms=5000,
+    segment_mib=64,
+    sync=True,
+    node_traces=True,
+    histories=True,
+    clients=1,
+    in_flight=64,
+    # Longer than any cut: a client that dials anew would be counted with it.
+    op_timeout_ms=3000,
+    keys=500,
+    value_size=16,
+    reads=0.3,
+    workload="incr",
+    check=True,
+    seed=1,
+    sizes=(3, 5),
+    repetitions=30,
+    repetitions_of_case=3,
+    rate=100,
+    loss_permille=50,
 )
 
-STEADY = replace(
-    FAILOVER,
+STEADY = Rates(
     name="steady",
     title="Latency against throughput: three nodes, rising offered load",
+    nodes=3,
+    client_hosts=1,
+    delay_ms=0,
+    jitter_ms=0,
+    loss_percent=0,
+    congestion_control="cubic",
+    election_timeout_ms=100,
+    request_timeout_ms=5000,
+    segment_mib=64,
+    sync=True,
     # Traces of every request would take part of the processor that is being measured; histories
     # take a tenth of a microsecond an operation.
     node_traces=False,
+    histories=True,
     clients=64,
     in_flight=16,
-    rate=None,
+    op_timeout_ms=1000,
     rates=(1000, 10000, 25000, 50000, 75000, 100000, 125000, 150000, 200000, 250000, 300000),
     repeats=3,
     duration_s=4,
     warmup_s=1,
-    workload="put",
+    keys=1000,
     value_size=256,
+    reads=0,
+    workload="put",
     check=False,
-    schedule=(),
+    seed=1,
 )
 
 SMOKE = replace(
@@ -169,5 +232,5 @@ SAMPLE = replace(
 )
 
 EXPERIMENTS = {
-    experiment.name: experiment for experiment in (FAILOVER, PARTITIONS, STEADY, SMOKE, SAMPLE)
+    experiment.name: experiment for experiment in (FAILOVER, PARTITION, STEADY, SMOKE, SAMPLE)
 }

@@ -16,7 +16,6 @@ import os
 import signal
 import time
 from dataclasses import dataclass
-from itertools import combinations
 
 
 @dataclass(frozen=True)
@@ -57,25 +56,11 @@ class CutLink:
 
 
 @dataclass(frozen=True)
-class Isolate:
-    """Cuts a node from all other nodes. Clients still reach it."""
-
-    role: str
-
-
-@dataclass(frozen=True)
-class KeepOnly:
-    """Cuts every link between nodes but those of one node, the hub; only it reaches a quorum."""
-
-    hub: str
-
-
-@dataclass(frozen=True)
 class HealLink:
     """Heals every link that is cut."""
 
 
-Action = Kill | Restart | Pause | Resume | CutLink | Isolate | KeepOnly | HealLink
+Action = Kill | Restart | Pause | Resume | CutLink | HealLink
 
 
 @dataclass(frozen=True)
@@ -89,12 +74,10 @@ class At:
 def words(action: Action) -> str:
     """The action as planned: `kill the leader`."""
     match action:
-        case Kill(role) | Restart(role) | Pause(role) | Resume(role) | Isolate(role):
+        case Kill(role) | Restart(role) | Pause(role) | Resume(role):
             return f"{type(action).__name__.lower()} {_the(role)}"
         case CutLink(a, b, one_way):
             return f"cut {_the(a)} {'to' if one_way else 'and'} {_the(b)}"
-        case KeepOnly(hub):
-            return f"keep only the links of {_the(hub)}"
         case HealLink():
             return "heal all links"
 
@@ -162,17 +145,6 @@ class Schedule:
                 pairs = [(first, second)] if one_way else [(first, second), (second, first)]
                 label = f"cut n{first}{'→' if one_way else '–'}n{second}"
                 return "cut", label, [first, second], lambda: self.links.cut(pairs)
-            case Isolate(role):
-                node = self._node(role)
-                others = [other for other in self.system.nodes if other != node]
-                pairs = [pair for o in others for pair in ((node, o), (o, node))]
-                label = self._label("isolate", node, role)
-                return "cut", label, [node, *others], lambda: self.links.cut(pairs)
-            case KeepOnly(role):
-                hub = self._node(role)
-                others = [other for other in self.system.nodes if other != hub]
-                pairs = [pair for x, y in combinations(others, 2) for pair in ((x, y), (y, x))]
-                return "cut", f"only links of n{hub}", others, lambda: self.links.cut(pairs)
             case HealLink():
                 return "heal", "heal", self.links.cut_nodes(), self.links.heal
 

@@ -16,15 +16,16 @@ class CheckFailed(Exception):
     """An acknowledged operation was lost or took effect twice, or the histories have no order."""
 
 
-def whole_run(binary, run_dir, verdicts, say):
-    """Judges the histories and traces in a run's folder, adds the verdict to those that there are,
-    and says what all of them were about."""
-    traces = run_dir / "traces"
-    found = [*traces.glob("*.history"), *traces.glob("*.trace")] if traces.is_dir() else []
-    if found:
-        files(binary, [traces], verdicts)
-    for line in summary(verdicts):
-        say(f"  {line}")
+def clusters(lab):
+    """Judges the histories and traces of each cluster of a run, adds the verdicts to those that
+    there are, and says what all of them were about."""
+    for system in lab.systems:
+        folder = system.run_dir / "traces"
+        found = [*folder.glob("*.history"), *folder.glob("*.trace")] if folder.is_dir() else []
+        if found:
+            files(lab.binary, [folder], lab.verdicts)
+    for line in summary(lab.verdicts):
+        lab.say(f"  {line}")
 
 
 def files(binary, paths, verdicts):

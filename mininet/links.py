@@ -1,4 +1,4 @@
-"""Links: cut and healed in either direction, and shaped.
+"""Links: cut and healed in either direction, made to lose packets, and shaped.
 
 A cut is a rule on the switch (nftables, family `bridge`): silent like a broken cable somewhere in
 the middle, both directions in one transaction, nothing to see on the hosts. Taking an interface
@@ -14,23 +14,27 @@ import subprocess
 from topology import node_address
 
 BRIDGE_TABLE = """
-table bridge loggos_lab {
-  set cut { type ifname . ifname; }
-  chain forward_cut {
+table bridge loggos_lab {{
+  set cut {{ type ifname . ifname; }}
+  set lossy {{ type ifname . ifname; }}
+  chain forward_cut {{
     type filter hook forward priority -300; policy accept;
     iifname . oifname @cut counter drop;
-  }
-}
+    iifname . oifname @lossy numgen random mod 1000 < {permille} counter drop;
+  }}
+}}
 """
 
 HOST_TABLE = """
-table inet loggos_lab {
-  set cut { type ipv4_addr; }
-  chain in_cut {
+table inet loggos_lab {{
+  set cut {{ type ipv4_addr; }}
+  set lossy {{ type ipv4_addr; }}
+  chain in_cut {{
     type filter hook input priority -300; policy accept;
     ip saddr @cut counter drop;
-  }
-}
+    ip saddr @lossy numgen random mod 1000 < {permille} counter drop;
+  }}
+}}
 """
 
 
@@ -51,41 +55,46 @@ def _quiet(command):
 
 
 class Links:
-    """The links of a star between its nodes."""
+    """The links of a star between its nodes. `loss_permille`: of 1,000 packets of a lossy link."""
 
-    def __init__(self, star):
+    def __init__(self, star, loss_permille=0):
         self.star = star
         self.backend = "nft-bridge" if have_bridge_nft() else "nft-host"
         self.shaping = "none"
-        self.now_cut = set()
+        self.now_cut = frozenset()
         if self.backend == "nft-bridge":
-            self._nft(BRIDGE_TABLE)
+            self.ports = {i: star.port(host) for i, host in star.nodes.items()}
+            self._nft(BRIDGE_TABLE.format(permille=loss_permille))
         else:
             for host in star.nodes.values():
-                self._nft(HOST_TABLE, host)
+                self._nft(HOST_TABLE.format(permille=loss_permille), host)
+
+    def set(self, cut, lossy=frozenset()):
+        """Cuts these ordered pairs and no others: nothing from the first to the second arrives any
+        more. Others lose packets. All of it changes at the same moment, on one switch."""
+        self.now_cut = frozenset(cut)
+        sets = {"cut": self.now_cut, "lossy": lossy}
+        if self.backend == "nft-bridge":
+            rules = []
+            for name, pairs in sets.items():
+                ports = (f'"{self.ports[a]}" . "{self.ports[b]}"' for a, b in pairs)
+                rules += _refill(f"bridge loggos_lab {name}", ports)
+            self._nft("\n".join(rules))
+            return
+        for b, host in self.star.nodes.items():
+            rules = []
+            for name, pairs in sets.items():
+                addresses = (node_address(a) for a, to in pairs if to == b)
+                rules += _refill(f"inet loggos_lab {name}", addresses)
+            self._nft("\n".join(rules), host)
 
     def cut(self, pairs):
-        """Cuts ordered pairs: nothing from the first to the second arrives any more."""
-        fresh = [pair for pair in pairs if pair not in self.now_cut]
-        self.now_cut.update(fresh)
-        if self.backend == "nft-bridge":
-            ports = {i: self.star.port(host) for i, host in self.star.nodes.items()}
-            elements = ", ".join(f'"{ports[a]}" . "{ports[b]}"' for a, b in fresh)
-            if elements:
-                self._nft(f"add element bridge loggos_lab cut {{ {elements} }}")
-            return
-        for a, b in fresh:
-            command = f"add element inet loggos_lab cut {{ {node_address(a)} }}"
-            self._nft(command, self.star.nodes[b])
+        """Cuts more ordered pairs."""
+        self.set(self.now_cut | frozenset(pairs))
 
     def heal(self):
-        """Heals everything that is cut."""
-        if self.backend == "nft-bridge":
-            self._nft("flush set bridge loggos_lab cut")
-        else:
-            for b in sorted({b for _, b in self.now_cut}):
-                self._nft("flush set inet loggos_lab cut", self.star.nodes[b])
-        self.now_cut.clear()
+        """Heals everything that is cut or lossy."""
+        self.set(frozenset())
 
     def cut_nodes(self):
         """The nodes that have a link cut."""
@@ -119,3 +128,9 @@ class Links:
         )
         if done.returncode != 0:
             raise RuntimeError(f"nft refused {rules.strip()!r}: {done.stderr.strip()}")
+
+
+def _refill(name, elements):
+    """Rules that let a set hold these elements and no others."""
+    elements = ", ".join(elements)
+    return [f"flush set {name}", *([f"add element {name} {{ {elements} }}"] if elements else [])]

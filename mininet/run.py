@@ -18,8 +18,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import sandbox
-from experiments import EXPERIMENTS
+from experiments import EXPERIMENTS, Partition, Rates, Timeline
 from faults import words
+from scenarios import all_scenarios
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 TOOLS = ("mnexec", "brctl", "ifconfig", "nft", "ip", "ping", "sysctl", "unshare")
@@ -132,19 +133,27 @@ def what_is_missing(binary):
 
 
 def show(experiment):
-    """The timeline of an experiment, without running it."""
+    """What an experiment does, without running it."""
     print(f"{experiment.name}: {experiment.title}")
-    total = experiment.warmup_s + experiment.duration_s
     print(f"  {experiment.nodes} nodes, {experiment.clients} clients, {experiment.workload}")
-    if experiment.rates:
-        print(f"  {len(experiment.rates)} rates, {experiment.repeats} times, {total:g} s each:")
-        print("  " + ", ".join(f"{rate:,}" for rate in experiment.rates) + " operations/s")
-        return
-    rate = f"{experiment.rate:,} operations/s" if experiment.rate else "closed loop"
-    print(f"  {0:6.1f} s  load begins: {rate}, warm-up {experiment.warmup_s:g} s")
-    for event in experiment.schedule:
-        print(f"  {event.seconds:6.1f} s  {words(event.action)}")
-    print(f"  {total:6.1f} s  load ends")
+    match experiment:
+        case Rates():
+            total = experiment.warmup_s + experiment.duration_s
+            rates = ", ".join(f"{rate:,}" for rate in experiment.rates)
+            print(f"  {len(experiment.rates)} rates, {experiment.repeats} times, {total:g} s each:")
+            print(f"  {rates} operations/s")
+        case Timeline():
+            total = experiment.warmup_s + experiment.duration_s
+            print(f"  {0:6.1f} s  load begins: {experiment.rate:,} operations/s")
+            for event in experiment.schedule:
+                print(f"  {event.seconds:6.1f} s  {words(event.action)}")
+            print(f"  {total:6.1f} s  load ends")
+        case Partition():
+            for nodes in experiment.sizes:
+                print(f"  {nodes} nodes:")
+                for scenario in all_scenarios(nodes).values():
+                    times = len(scenario.plays(experiment))
+                    print(f"  {times:4} x {scenario.name:14} {scenario.words}")
 
 
 if __name__ == "__main__":

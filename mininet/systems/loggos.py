@@ -119,6 +119,12 @@ class Loggos:
         with open(self._log(node), "ab") as log:
             self.processes[node] = self._popen(host, command, stdout=log, stderr=log, cwd=home)
 
+    def start_all(self):
+        """Starts every node, and waits until all of them serve."""
+        for node in self.nodes:
+            self.start(node)
+        self.wait_ready()
+
     def wait_ready(self):
         """Waits until every node answers and all name the same leader."""
         deadline = time.monotonic() + READY_S
@@ -160,7 +166,14 @@ class Loggos:
             return {}
         host = self.star.clients[1]
         command = [str(self._home(host) / "loggos"), "status", "--nodes", nodes, "--json"]
-        process = self._popen(host, command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        # Not one of `commands`: nobody wants to read of each question.
+        process = host.popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            preexec_fn=die_with_parent,
+        )
         out, _ = process.communicate(timeout=30)
         try:
             entries = json.loads(out or b"[]")
@@ -199,38 +212,58 @@ class Loggos:
     # Load
 
     def bench(self, rate, seed, name, trace):
-        """Starts a load generator on each client host; returns their processes by host name."""
-        experiment, nodes = self.experiment, self.nodes
-        started = {}
+        """Starts a load generator on each client host; returns their processes by label."""
+        experiment, started = self.experiment, {}
         for number, host in self.star.clients.items():
             label = f"{name}-{host.name}"
-            command = [
-                str(self._home(host) / "loggos"), "bench",
-                "--nodes", ",".join(f"{node_address(n)}:{CLIENT_PORT}" for n in nodes),
-                "--clients", str(experiment.clients),
-                "--in-flight", str(experiment.in_flight),
-                "--op-timeout", f"{experiment.op_timeout_ms}ms",
+            arguments = [
+                "--nodes", ",".join(f"{node_address(n)}:{CLIENT_PORT}" for n in self.nodes),
                 "--duration", f"{experiment.duration_s}s",
                 "--warmup", f"{experiment.warmup_s}s",
-                "--keys", str(experiment.keys),
-                "--value-size", str(experiment.value_size),
-                "--reads", str(experiment.reads),
-                "--workload", experiment.workload,
-                "--json", str(self.run_dir / f"{label}.json"),
                 "--seed", str(seed + number),
-                "--quiet",
             ]  # fmt: skip
             if rate:
-                command += ["--rate", str(rate / len(self.star.clients)), "--arrivals", "poisson"]
-            if experiment.check:
-                command.append("--check")
-            if trace:
-                command += ["--trace", str(self.run_dir / "traces" / f"{label}.trace")]
-            if experiment.histories:
-                command += ["--history", str(self.history(label))]
-            with open(self.run_dir / "logs" / f"{label}.log", "ab") as log:
-                started[label] = self._popen(host, command, stdout=log, stderr=log)
+                arguments += ["--rate", str(rate / len(self.star.clients)), "--arrivals", "poisson"]
+            started[label] = self._bench(host, label, arguments, trace)
         return started
+
+    def attach(self, node):
+        """Starts a load generator that talks to this node and to no other, until it is told to end;
+        returns its label and process. Operations are due at equal distances."""
+        label = f"bench-n{node}"
+        arguments = [
+            "--nodes", f"{node_address(node)}:{CLIENT_PORT}",
+            "--target", "spread",
+            "--duration", "24h",
+            "--warmup", "0s",
+            "--seed", str(self.experiment.seed + node),
+            "--rate", str(self.experiment.rate),
+            "--arrivals", "uniform",
+        ]  # fmt: skip
+        return label, self._bench(self.star.clients[1], label, arguments, trace=True)
+
+    def _bench(self, host, label, arguments, trace):
+        experiment = self.experiment
+        command = [
+            str(self._home(host) / "loggos"), "bench", *arguments,
+            "--clients", str(experiment.clients),
+            "--in-flight", str(experiment.in_flight),
+            "--op-timeout", f"{experiment.op_timeout_ms}ms",
+            "--keys", str(experiment.keys),
+            "--value-size", str(experiment.value_size),
+            "--reads", str(experiment.reads),
+            "--workload", experiment.workload,
+            "--json", str(self.run_dir / f"{label}.json"),
+            "--quiet",
+        ]  # fmt: skip
+        if experiment.check:
+            command.append("--check")
+        if trace:
+            command += ["--trace", str(self.run_dir / "traces" / f"{label}.trace")]
+        if experiment.histories:
+            command += ["--history", str(self.history(label))]
+        with open(self.run_dir / "logs" / f"{label}.log", "ab") as log:
+            return self._popen(host, command, stdout=log, stderr=log)
 
     def history(self, label):
         """Where a load generator records what its operations asked and were told."""

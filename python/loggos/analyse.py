@@ -11,74 +11,23 @@ import sys
 from pathlib import Path
 
 import matplotlib
-import pandas as pd
 
-from loggos import faults, plots, runs, stages, stats
+from loggos import faults, partition, runs, steady, timeline
 from loggos.runs import Run
 
-# A system keeps up with a load if it achieves this share of what was offered.
-KEEPS_UP = 0.95
+# What there is to say of each kind of experiment: from a run, and a folder for figures, the table
+# and the parts of the page.
+REPORTS = {
+    "timeline": timeline.report,
+    "rates": steady.report,
+    "partition": partition.report,
+}
 
 
-def steady_points(run: Run) -> tuple[pd.DataFrame, pd.Series | None]:
-    """A row for each offered rate: median and range of its repeats; and the knee.
-
-    The median, because one repeat that the machine disturbed would move a mean of few by itself.
-    `achieved_half` is half the 95 % t interval of the mean, for who wants to test a difference.
-    The knee is the highest achieved throughput at which the system still keeps up with the load;
-    there is none to see if it keeps up with the highest load.
-    """
-    rows = pd.DataFrame([_bench_row(bench) for bench in run.benches])
-    # Generators on several hosts share one load: they add up, and the slowest one speaks for all.
-    how = {"offered": "sum", "achieved": "sum", "p50_ms": "max", "p99_ms": "max"}
-    rows = rows.groupby("load").agg(how)
-    points = []
-    for offered, repeats in rows.groupby("offered"):
-        point = {"offered": offered, "repeats": len(repeats)}
-        for name in ("achieved", "p50_ms", "p99_ms"):
-            point[name] = repeats[name].median()
-            point[f"{name}_low"] = repeats[name].min()
-            point[f"{name}_high"] = repeats[name].max()
-        point["achieved_half"] = stats.t_interval(repeats["achieved"])["half"]
-        points.append(point)
-    frame = pd.DataFrame(points)
-    kept = frame[frame["achieved"] >= KEEPS_UP * frame["offered"]]
-    saturated = len(kept) > 0 and kept["offered"].max() < frame["offered"].max()
-    knee = kept.loc[kept["achieved"].idxmax()] if saturated else None
-    return frame, knee
-
-
-def _bench_row(bench: dict) -> dict:
-    """One report of the load generator as the columns that `steady_points` needs."""
-    # What writes take is what the log costs; a load of reads alone has only these.
-    latency = bench["writes" if bench["writes"]["ok"] else "reads"]["latency_us"]
-    return {
-        "load": bench["file"].rpartition("-")[0],
-        "offered": bench["parameters"]["rate"],
-        "achieved": bench["throughput"],
-        "p50_ms": latency["p50"] / 1e3,
-        "p99_ms": latency["p99"] / 1e3,
-    }
-
-
-def markdown(frame: pd.DataFrame, digits: int = 1) -> str:
-    """The frame as a Markdown table: numbers to the right, what is not there as a dash."""
-
-    def show(value: object) -> str:
-        if isinstance(value, bool):
-            return "yes" if value else "no"
-        if isinstance(value, float):
-            return "–" if pd.isna(value) else f"{value:,.{digits}f}"
-        return f"{value:,}" if isinstance(value, int) else str(value)
-
-    numeric = [pd.api.types.is_numeric_dtype(frame[name]) for name in frame.columns]
-    lines = [
-        "| " + " | ".join(str(name) for name in frame.columns) + " |",
-        "| " + " | ".join("---:" if number else ":---" for number in numeric) + " |",
-    ]
-    for row in frame.astype(object).itertuples(index=False):
-        lines.append("| " + " | ".join(show(value) for value in row) + " |")
-    return "\n".join(lines)
+def kind(run: Run) -> str:
+    """The kind of experiment."""
+    # The recorded sample is older than the name.
+    return run.experiment.get("kind", "timeline")
 
 
 def conditions(run: Run) -> str:
@@ -86,11 +35,15 @@ def conditions(run: Run) -> str:
     experiment, machine = run.experiment, run.environment.get("machine", {})
     load = "closed loop"
     if experiment.get("rate"):
-        load = f"open loop, {experiment['rate']:,} operations/s, Poisson arrivals"
+        load = f"open loop, {experiment['rate']:,} operations/s"
     elif experiment.get("rates"):
-        load = f"open loop, {len(experiment['rates'])} rates, Poisson arrivals"
+        load = f"open loop, {len(experiment['rates'])} rates"
+    clients = f"{experiment['nodes']} nodes, {experiment['clients']} clients"
+    if experiment.get("sizes"):
+        sizes = " and ".join(str(size) for size in experiment["sizes"])
+        clients = f"{sizes} nodes, each with a client of its own"
     lines = [
-        f"- {experiment['nodes']} nodes, {experiment['clients']} clients, {load}, "
+        f"- {clients}, {load}, "
         f"workload {experiment['workload']}, values of {experiment['value_size']} bytes",
         f"- election timeout {experiment['election_timeout_ms']} ms, log synced to disk: "
         f"{'yes' if experiment['sync'] else 'no'}",
@@ -180,49 +133,8 @@ def analyse(run: Run) -> bool:
         sentence,
         judged(run),
     ]
-    if run.experiment.get("rates"):
-        table, knee = steady_points(run)
-        plots.save(
-            plots.latency_throughput(table, knee, "Latency against throughput"),
-            figures,
-            "latency-throughput",
-        )
-        parts += [
-            "![Latency against throughput](figures/latency-throughput.svg)",
-            markdown(table, 2),
-            "Median of the repeats, with the lowest and the highest; `achieved_half`: half-width "
-            "of the 95 % t interval of the mean. Knee (achieves "
-            + f"{KEEPS_UP:.0%} of the offered load): "
-            + (
-                f"{knee['achieved']:,.0f} operations/s."
-                if knee is not None
-                else "none in this range."
-            ),
-        ]
-    else:
-        table = faults.summary(run)
-        plots.save(plots.timeline(run, run.experiment.get("title")), figures, "timeline")
-        parts += [
-            "![Throughput and latency over time](figures/timeline.svg)",
-            markdown(table),
-            "Downtime: longest time between two successful replies between this fault and the next "
-            "event; `elected_ms`: from the fault to the first sign of a new leader.",
-        ]
-        for event in run.schedule.itertuples():
-            if event.action == "kill":
-                name = f"election-{event.number}"
-                series = run.schedule.loc[event.Index]
-                plots.save(plots.election(run, series), figures, name)
-                parts.append(f"![Election after {event.label}](figures/{name}.svg)")
-        requests = stages.requests(run.events, run.operations)
-        if len(requests):
-            plots.save(plots.stage_latency(requests), figures, "stages")
-            parts += [
-                "![Latency by stage](figures/stages.svg)",
-                markdown(stages.summary(requests), 2),
-                f"{stages.coverage(requests, run.operations):.1%} of the successful commands could "
-                "be followed through every stage.",
-            ]
+    table, found = REPORTS[kind(run)](run, figures)
+    parts += found
     parts.append(
         f"Made by `make mininet-experiment EXPERIMENT={run.name}`; figures again by "
         f"`python -m loggos.analyse` on the run's folder."
@@ -238,6 +150,7 @@ def publish(run: Run) -> Path:
     names = [
         "summary.md",
         "summary.csv",
+        "cuts.csv",
         "experiment.json",
         "environment.json",
         "faults.jsonl",

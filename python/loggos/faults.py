@@ -56,27 +56,14 @@ def leaders(run: Run) -> pd.DataFrame:
     A lead begins at the first sign of its ballot that any trace shows (the leader's own records may
     have died with it) and ends with the next lead, or with the leader's process.
     """
-    adopted = of_kind(run.events, Kind.ADOPTED)
-    followed = of_kind(run.events, Kind.LEADER_CHANGED)
-    signs = pd.concat(
-        [
-            adopted[["time_ns", "a"]].assign(node=adopted["writer"]),
-            followed[["time_ns", "a", "node"]],
-        ]
-    ).sort_values("time_ns", kind="stable")
-    signs = signs[signs["node"] != 0]
-    # Nodes hear of a ballot at different times; only the first to show a higher one counts. Of two
-    # ballots of one round, the one of the node with the higher id is higher.
-    ballot = signs["a"] * 65536 + signs["node"]
-    above = ballot > ballot.cummax().shift(fill_value=-1)
-    signs = signs[above]
-    ends = np.append(signs["time_ns"].to_numpy()[1:], run.load_ns[1])
+    found = signs(run.events)
+    ends = np.append(found["time_ns"].to_numpy()[1:], run.load_ns[1])
     frame = pd.DataFrame(
         {
-            "node": signs["node"].to_numpy(),
-            "round": signs["a"].to_numpy(),
-            "start_ns": signs["time_ns"].to_numpy(),
-            "end_ns": np.maximum(ends, signs["time_ns"].to_numpy()),
+            "node": found["node"].to_numpy(),
+            "round": found["a"].to_numpy(),
+            "start_ns": found["time_ns"].to_numpy(),
+            "end_ns": np.maximum(ends, found["time_ns"].to_numpy()),
         }
     )
     for span in spans(run).itertuples():
@@ -84,6 +71,23 @@ def leaders(run: Run) -> pd.DataFrame:
             dead = frame["node"].isin(span.nodes) & frame["start_ns"].lt(span.start_ns)
             frame.loc[dead, "end_ns"] = frame.loc[dead, "end_ns"].clip(upper=span.start_ns)
     return frame
+
+
+def signs(events: pd.DataFrame) -> pd.DataFrame:
+    """The first sign of each lead, in order: columns `time_ns`, `node`, and `a`, its round."""
+    adopted = of_kind(events, Kind.ADOPTED)
+    followed = of_kind(events, Kind.LEADER_CHANGED)
+    found = pd.concat(
+        [
+            adopted[["time_ns", "a"]].assign(node=adopted["writer"]),
+            followed[["time_ns", "a", "node"]],
+        ]
+    ).sort_values("time_ns", kind="stable")
+    found = found[found["node"] != 0]
+    # Nodes hear of a ballot at different times; only the first to show a higher one counts. Of two
+    # ballots of one round, the one of the node with the higher id is higher.
+    ballot = found["a"] * 65536 + found["node"]
+    return found[ballot > ballot.cummax().shift(fill_value=-1)]
 
 
 def elections(run: Run) -> pd.DataFrame:

@@ -9,6 +9,8 @@ bench*.json       the load generator's own report
 traces/*.trace    what nodes and clients recorded
 status/*.json     what the nodes said of themselves before and after
 logs/             standard error of every process
+
+A run of several clusters has the last four in a folder for each, named `3-nodes` or the like.
 """
 
 import json
@@ -53,7 +55,8 @@ class Run:
     @cached_property
     def benches(self) -> list[dict]:
         """The load generator's reports, each with the name of its file as `file`."""
-        paths = sorted(self.path.glob("bench*.json"))
+        # A run of several clusters has a folder for each.
+        paths = sorted([*self.path.glob("bench*.json"), *self.path.glob("*-nodes/bench*.json")])
         return [{"file": path.stem, **json.loads(path.read_text())} for path in paths]
 
     @cached_property

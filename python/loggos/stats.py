@@ -93,7 +93,11 @@ def longest_gap(operations: pd.DataFrame, start_ns: int, end_ns: int) -> Gap:
     The window's edges count as if a reply came there: a gap that a fault at `start_ns` begins is
     measured from the fault, and one that outlasts the window is charged up to its end.
     """
-    ends = np.sort(succeeded(operations)["end_ns"].to_numpy())
+    return longest_gap_of(np.sort(succeeded(operations)["end_ns"].to_numpy()), start_ns, end_ns)
+
+
+def longest_gap_of(ends: np.ndarray, start_ns: int, end_ns: int) -> Gap:
+    """The same for times of replies that are in order already."""
     inside = ends[np.searchsorted(ends, start_ns) : np.searchsorted(ends, end_ns)]
     edges = np.concatenate([[start_ns], inside, [end_ns]])
     longest = int(np.argmax(np.diff(edges)))

@@ -2,7 +2,7 @@
 
 from types import SimpleNamespace
 
-from loggos.analyse import steady_points
+from loggos.steady import steady_points
 
 
 def run_of(*points: tuple[int, float]) -> SimpleNamespace:

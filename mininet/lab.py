@@ -1,0 +1,100 @@
+"""What every kind of experiment works with: the run's folder, clusters on emulated hosts, and what
+must be taken down again."""
+
+import json
+import sys
+import time
+
+from links import Links
+from systems.loggos import Loggos
+from topology import Star
+
+CHECK_FAILED = 5
+
+
+class Progress:
+    """What happens, a line each; on a terminal also a line that counts."""
+
+    def __init__(self):
+        self.terminal = sys.stdout.isatty()
+        self.open_line = False
+
+    def clear(self):
+        """Takes the counting line away."""
+        if self.open_line:
+            print("\r\033[K", end="", flush=True)
+            self.open_line = False
+
+    def say(self, text):
+        """A line that stays."""
+        self.clear()
+        print(text[:79], flush=True)
+
+    def event(self, elapsed_s, text):
+        """Something that was done to the cluster."""
+        mark = f"\033[33m{text}\033[0m" if self.terminal else text
+        self.say(f"  {elapsed_s:6.1f} s  {mark}")
+
+    def count(self, done, of, text):
+        """How far it is and what comes next."""
+        if not self.terminal:
+            return
+        width = 24
+        full = int(width * min(done / of, 1))
+        bar = "=" * full + " " * (width - full)
+        print("\r\033[K" + f"  [{bar}] {text}"[:79], end="", flush=True)
+        self.open_line = True
+
+
+class Lab:
+    """One run: whatever it starts is known here, so that all of it can be ended."""
+
+    def __init__(self, experiment, binary, run_dir):
+        self.experiment = experiment
+        self.binary = binary
+        self.run_dir = run_dir
+        self.progress = Progress()
+        # What a reader must know of the run beside its parameters.
+        self.environment = {}
+        self.systems = []
+        # Verdicts of `loggos check` on what was judged so far.
+        self.verdicts = []
+        self._parts = []
+        self.began = time.monotonic()
+
+    def deploy(self, experiment, folder):
+        """A cluster on hosts of its own, not yet started; its files are in `folder`."""
+        folder.mkdir(exist_ok=True)
+        star = Star(experiment.nodes, experiment.client_hosts, experiment.congestion_control)
+        self._parts.append(star.stop)
+        star.start()
+        links = Links(star, getattr(experiment, "loss_permille", 0))
+        links.shape(experiment.delay_ms, experiment.jitter_ms, experiment.loss_percent)
+        self.environment["links"] = links.describe()
+        self.environment["ping"] = star.ping()
+        system = Loggos(experiment, star, self.binary, folder)
+        self._parts.append(system.kill_all)
+        self.systems.append(system)
+        system.deploy()
+        return system, links
+
+    def take_down(self):
+        """Ends processes, then the network; one that fails must not keep the next from its turn."""
+        while self._parts:
+            try:
+                self._parts.pop()()
+            except Exception as error:
+                print(f"  cleaning up: {error}", file=sys.stderr)
+
+    def elapsed_s(self):
+        """Seconds since the run began."""
+        return time.monotonic() - self.began
+
+    def say(self, text):
+        """A line for whoever watches."""
+        self.progress.say(text)
+
+
+def write_json(path, value):
+    """Writes a value for people and programs."""
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n")

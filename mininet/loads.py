@@ -1,0 +1,107 @@
+"""The experiments that put a load on one cluster: with a schedule of faults, or at rising rates."""
+
+import time
+
+import judge
+from faults import Schedule
+from judge import CheckFailed
+from lab import CHECK_FAILED, write_json
+
+# A load generator that is told to stop at a time may first wait for its last replies and check.
+BENCH_GRACE_S = 60
+AGREE_S = 20
+
+
+def play_timeline(lab):
+    """One load, and meanwhile the schedule."""
+    system, links = start(lab)
+    experiment = lab.experiment
+    schedule = Schedule(experiment.schedule, system, links, lab.run_dir / "faults.jsonl")
+    one_load(lab, system, "bench", experiment.rate, experiment.seed, schedule)
+    end(lab, system)
+
+
+def play_rates(lab):
+    """One load for each rate, again and again."""
+    system, links = start(lab)
+    rising_rates(lab, system, links)
+    end(lab, system)
+
+
+def start(lab):
+    """Builds and starts the cluster of an experiment that has only one."""
+    system, links = lab.deploy(lab.experiment, lab.run_dir)
+    system.start_all()
+    lab.say(f"  {len(system.nodes)} nodes are up, n{system.leader()} leads; {links.backend}")
+    return system, links
+
+
+def end(lab, system):
+    """Waits until all nodes agree, and ends them cleanly."""
+    write_json(system.run_dir / "status" / "end.json", system.wait_equal(AGREE_S))
+    system.stop()
+    lab.say(f"  all nodes agree and ended cleanly, {lab.elapsed_s():.0f} s in all")
+
+
+def rising_rates(lab, system, links):
+    """The loads of all rates; their histories are judged one by one."""
+    experiment = lab.experiment
+    # Repeats outermost: should the machine grow slower or faster meanwhile, all rates feel it.
+    for repeat in range(1, experiment.repeats + 1):
+        for rate in experiment.rates:
+            nothing = Schedule((), system, links, lab.run_dir / "faults.jsonl")
+            name = f"bench-{rate:06d}-{repeat}"
+            lab.say(f"  repeat {repeat} of {experiment.repeats}: {rate:,} operations/s")
+            seed = experiment.seed + 1000 * repeat
+            labels = one_load(lab, system, name, rate, seed, nothing)
+            judge_now(lab, system, labels)
+
+
+def judge_now(lab, system, labels):
+    """Judges the histories of these loads, and then away with them: together with those of many
+    others they would be very large."""
+    if system.experiment.histories:
+        paths = [system.history(label) for label in labels]
+        judge.files(system.binary, paths, lab.verdicts)
+        for path in paths:
+            path.unlink()
+
+
+def one_load(lab, system, name, rate, seed, schedule):
+    """One load from its start to the load generators' exit; returns their labels."""
+    experiment = system.experiment
+    total_s = experiment.warmup_s + experiment.duration_s
+    benches = system.bench(rate, seed, name, trace=bool(schedule.pending))
+    begin = time.monotonic()
+    while True:
+        elapsed = time.monotonic() - begin
+        for label in schedule.run_due(elapsed):
+            lab.progress.event(elapsed, label)
+        system.check_alive()
+        if ended(system, benches):
+            break
+        if elapsed > total_s + BENCH_GRACE_S:
+            raise RuntimeError(f"the load generator did not end in time: {system.log_tail(name)}")
+        following = f"{elapsed:6.1f} s of {total_s:g} s"
+        if schedule.pending:
+            following += f", next at {schedule.pending[0].seconds:g} s"
+        lab.progress.count(elapsed, total_s, following)
+        # Sleeps up to the next event, so that it is not late by a whole turn of this loop.
+        wait = 0.2
+        if schedule.pending:
+            wait = min(wait, schedule.pending[0].seconds - (time.monotonic() - begin))
+        time.sleep(max(wait, 0))
+    if schedule.pending:
+        raise RuntimeError(f"the load ended before {len(schedule.pending)} events of the schedule")
+    return list(benches)
+
+
+def ended(system, benches):
+    """Whether all load generators have ended; raises if one ended badly."""
+    codes = {label: process.poll() for label, process in benches.items()}
+    for label, code in codes.items():
+        if code == CHECK_FAILED:
+            raise CheckFailed(f"the check failed: {system.log_tail(label)}")
+        if code not in (None, 0):
+            raise RuntimeError(f"the load generator ended with {code}: {system.log_tail(label)}")
+    return all(code == 0 for code in codes.values())

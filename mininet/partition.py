@@ -1,0 +1,134 @@
+"""The experiment `partition`: cuts links in every way of `scenarios.py`, again and again.
+
+One deployment a cluster size: wait until all is well, cut, watch, heal, and so on. Each course is a
+line of `cuts.jsonl` in the deployment's folder, with its times of CLOCK_MONOTONIC.
+"""
+
+import json
+import random
+import signal
+import time
+from dataclasses import dataclass, replace
+
+import loads
+import scenarios
+from well import agreed_leader
+
+WELL_S = 30
+POLL_S = 0.03
+# What clients may take to come to an end once they are told to.
+CLIENTS_END_S = 60
+
+
+def play(lab):
+    """All scenarios at all cluster sizes."""
+    for nodes in lab.experiment.sizes:
+        experiment = replace(lab.experiment, nodes=nodes)
+        system, links = lab.deploy(experiment, lab.run_dir / f"{nodes}-nodes")
+        system.start_all()
+        lab.say(f"  {nodes} nodes are up, n{system.leader()} leads; {links.backend}")
+        clients = dict(system.attach(node) for node in system.nodes)
+        cutter = Cutter(lab, system, links, clients)
+        try:
+            for scenario in scenarios.all_scenarios(nodes).values():
+                cutter.play(scenario)
+        finally:
+            links.heal()
+        cutter.wait_well()
+        end_clients(system, clients)
+        loads.end(lab, system)
+        # The next cluster's hosts have the same names.
+        lab.take_down()
+
+
+def end_clients(system, clients):
+    """Has the load generators end as by Ctrl-C, and waits for their checks."""
+    for process in clients.values():
+        process.send_signal(signal.SIGINT)
+    deadline = time.monotonic() + CLIENTS_END_S
+    while not loads.ended(system, clients):
+        if deadline < time.monotonic():
+            raise RuntimeError(f"the load generators did not end within {CLIENTS_END_S} s")
+        time.sleep(0.05)
+
+
+@dataclass
+class Cutter:
+    """Plays scenarios on a cluster that has clients."""
+
+    lab: object
+    system: object
+    links: object
+    clients: dict
+
+    def __post_init__(self):
+        experiment = self.system.experiment
+        self.timeout_s = experiment.election_timeout_ms / 1000
+        self.dice = random.Random(experiment.seed)
+        self.path = self.system.run_dir / "cuts.jsonl"
+
+    def play(self, scenario):
+        """All repetitions of all cases."""
+        plays = scenario.plays(self.system.experiment)
+        leader = self.wait_well()
+        for number, case in enumerate(plays, 1):
+            text = f"{len(self.system.nodes)} nodes, {scenario.name} {case.name}"
+            self.lab.progress.count(number, len(plays), text)
+            followers = [node for node in self.system.nodes if node != leader]
+            self.dice.shuffle(followers)
+            line = self._course(case, [leader, *followers])
+            leader = self.wait_well()
+            line |= {"well_ns": self._now_ns()}
+            line = {"scenario": scenario.name, "case": case.name, "repetition": number, **line}
+            with open(self.path, "a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+        elapsed_s = self.lab.elapsed_s()
+        self.lab.say(f"  {elapsed_s:6.1f} s  {len(plays):3} x {scenario.name}: {scenario.words}")
+
+    def _course(self, case, names):
+        """One course on these nodes, the leader first; returns its times."""
+        # Anywhere between two heartbeats.
+        time.sleep(self.dice.random() * self.timeout_s)
+        times = {"begin_ns": self._now_ns()}
+        at = time.monotonic()
+        for phase in case.before:
+            at = self._pass(phase, names, at)
+        times["cut_ns"] = self._now_ns()
+        for phase in case.phases:
+            at = self._pass(phase, names, at)
+        times["heal_ns"] = self._now_ns()
+        self.links.heal()
+        linked = self._linked(case.phases[-1], names)
+        return {"roles": names, "linked": linked, "once": case.once, **times}
+
+    def _pass(self, phase, names, at):
+        """Sets the links, and lets the phase pass; returns when it ended."""
+        cut = {(names[a], names[b]) for a, b in phase.cut}
+        lossy = {(names[a], names[b]) for a, b in phase.lossy}
+        self.links.set(cut, lossy)
+        end = at + phase.timeouts * self.timeout_s
+        time.sleep(max(end - time.monotonic(), 0))
+        return end
+
+    def _linked(self, phase, names):
+        """The nodes with a whole link to another one: their clients can be served."""
+        cut = {(names[a], names[b]) for a, b in phase.cut}
+        whole = [(a, b) for a in names for b in names if a != b and not {(a, b), (b, a)} & cut]
+        return sorted({node for link in whole for node in link})
+
+    def wait_well(self):
+        """Waits until all nodes hear all, follow one leader and are level; returns the leader."""
+        deadline = time.monotonic() + WELL_S
+        while time.monotonic() < deadline:
+            self.system.check_alive()
+            loads.ended(self.system, self.clients)
+            answers = self.system.status()
+            leader = agreed_leader(answers, self.system.nodes)
+            if leader is not None:
+                return leader
+            time.sleep(POLL_S)
+        raise RuntimeError(f"not all was well within {WELL_S} s of a heal: {answers}")
+
+    @staticmethod
+    def _now_ns():
+        return time.clock_gettime_ns(time.CLOCK_MONOTONIC)
