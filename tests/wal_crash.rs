@@ -13,7 +13,8 @@ use std::process::Command;
 use std::sync::mpsc::{Receiver, channel};
 
 use loggos::paxos::{Ballot, NodeId, Record, Recovered, RecoveredSlot, Slot, Value};
-use loggos::wal::{Identity, LogPosition, Options, Verdict, Wal, WalError, inspect};
+use loggos::wal::segment::HEADER_SIZE;
+use loggos::wal::{Identity, LogPosition, Options, Verdict, Wal, WalError, inspect, record};
 use loggos::wire::ClusterId;
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
@@ -101,7 +102,7 @@ fn random_record(rng: &mut StdRng) -> Record {
     let value = Value(vec![fill; size].into());
     match rng.random_range(0..8) {
         0 => Record::Promised(ballot),
-        1 => Record::OwnBallot(ballot),
+        1 => Record::OwnBallot(Ballot { node: IDENTITY.node, ..ballot }),
         2 => Record::FirstUnchosen(slot),
         3 => Record::Chosen { ballot, slot, value },
         _ => Record::Accepted { ballot, slot, value },
@@ -152,7 +153,7 @@ fn places(image: &Image) -> Vec<(u64, usize, usize)> {
         .filter(|fields| fields.len() == 7)
         .map(|fields| {
             let size: usize = fields[6].parse().unwrap();
-            (fields[1].parse().unwrap(), fields[2].parse().unwrap(), 48 + size)
+            (fields[1].parse().unwrap(), fields[2].parse().unwrap(), record::HEADER_SIZE + size)
         })
         .collect()
 }
@@ -446,7 +447,7 @@ fn a_value_full_of_records_is_only_a_value() {
     };
     // Another log of the same node, which did sync, with sequence numbers that fit in here.
     let other = synced_log(&(1..=20).map(plain).collect::<Vec<_>>());
-    let value = Value(other[&segment_name(1)][72..8000].into());
+    let value = Value(other[&segment_name(1)][HEADER_SIZE..8000].into());
     let records = [plain(1), plain(2), Record::Accepted { ballot, slot: Slot(3), value }];
     let image = synced_log(&records);
     let (number, offset, _) = places(&image)[2];
@@ -549,8 +550,10 @@ fn wrong_files_are_named() {
     spoil(&second, "has 9000 bytes", &|image| image.get_mut(&second).unwrap().truncate(9000));
     spoil(&second, "has 0 bytes", &|image| image.get_mut(&second).unwrap().clear());
     spoil(&second, "its header", &|image| image.get_mut(&second).unwrap()[50] ^= 1);
-    spoil(&second, "offset 0", &|image| image.get_mut(&second).unwrap()[..72].fill(0));
-    spoil(&first, "header is blank", &|image| image.get_mut(&first).unwrap()[..72].fill(0));
+    spoil(&second, "offset 0", &|image| image.get_mut(&second).unwrap()[..HEADER_SIZE].fill(0));
+    spoil(&first, "header is blank", &|image| {
+        image.get_mut(&first).unwrap()[..HEADER_SIZE].fill(0);
+    });
     spoil(&second, "another place", &|image| {
         let third = image[&segment_name(3)].clone();
         image.insert(second.clone(), third);
@@ -615,7 +618,7 @@ fn a_full_disk_is_an_error_and_harms_nothing() {
     let told = String::from_utf8_lossy(&child.stdout);
     assert!(child.status.success() && told.contains("1 passed"), "{told}");
     let (mut wal, recovered, _) = open(dir.path()).unwrap();
-    let count = (SEGMENT_SIZE as usize - 72) / 48;
+    let count = (SEGMENT_SIZE as usize - HEADER_SIZE) / record::HEADER_SIZE;
     assert_eq!(check_prefix(&wal, &recovered, &vec![record.clone(); count]), count);
     wal.append(&record).unwrap();
     wal.sync_now().unwrap();

@@ -67,6 +67,13 @@ pub trait Disk {
     /// Removes a segment, which nobody has open. Durable after `sync_names`.
     fn remove_segment(&mut self, number: u64) -> Result<(), WalError>;
 
+    /// Replaces `meta`, durably, and then removes the first segments, given with their numbers in
+    /// order: in the background. Nothing may depend on when, or whether, it ends.
+    fn remove_first(&mut self, gone: Vec<(u64, Self::Bytes)>, meta: &[u8]) -> Result<(), WalError>;
+
+    /// Whether an earlier `remove_first` is still at work.
+    fn is_removing(&mut self) -> bool;
+
     /// Makes durable which segments there are.
     fn sync_names(&mut self) -> Result<(), WalError>;
 

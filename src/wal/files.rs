@@ -1,5 +1,6 @@
 //! The disk that a node really has: a data directory, its segments mapped into memory, one thread
-//! that syncs (`syncer`) and one that makes spare segments (`spare`).
+//! that syncs (`syncer`), one that makes spare segments (`spare`), and now and then one that removes
+//! what was truncated (`remover`).
 //!
 //! Zeros are written by calls of 4 KiB, on purpose: the page cache then holds the file in pages of
 //! 4 KiB. With larger folios (which bigger writes, fallocate or readahead bring) the kernel writes
@@ -20,6 +21,7 @@ use memmap2::{Advice, MmapMut};
 use rand::TryRng;
 
 use super::disk::{Blank, Disk, Finished, SegmentBytes};
+use super::remover::Remover;
 use super::spare::SpareMaker;
 use super::syncer::{SyncFile, Syncer};
 use super::{WalError, map, meta, segment};
@@ -36,6 +38,7 @@ pub struct FileDisk {
     dir: PathBuf,
     wal_dir: PathBuf,
     // Dropped in this order: the threads end before the lock is released.
+    remover: Remover,
     syncer: Syncer,
     spares: SpareMaker,
     _lock: File,
@@ -97,6 +100,7 @@ impl FileDisk {
         let thread_failed = |error| WalError::io("start the threads of", dir, error);
         Ok(FileDisk {
             dir: dir.to_owned(),
+            remover: Remover::default(),
             syncer: Syncer::start(sync_file, wake).map_err(thread_failed)?,
             spares: SpareMaker::start(wal_dir.clone()).map_err(thread_failed)?,
             wal_dir,
@@ -122,18 +126,8 @@ impl Disk for FileDisk {
         read_meta(&self.dir)
     }
 
-    /// The file is written under another name, made durable and renamed.
     fn write_meta(&mut self, bytes: &[u8]) -> Result<(), WalError> {
-        let path = meta::path_in(&self.dir);
-        let temporary = self.dir.join("meta.tmp");
-        let written = File::create(&temporary).and_then(|mut file| {
-            file.write_all(bytes)?;
-            file.sync_all()
-        });
-        written.map_err(|error| WalError::io("write", &temporary, error))?;
-        fs::rename(&temporary, &path)
-            .and_then(|()| sync_dir(&self.dir))
-            .map_err(|error| WalError::io("write", &path, error))
+        write_meta(&self.dir, bytes)
     }
 
     fn list_segments(&mut self) -> Result<Vec<u64>, WalError> {
@@ -158,6 +152,18 @@ impl Disk for FileDisk {
     fn remove_segment(&mut self, number: u64) -> Result<(), WalError> {
         let path = segment::path_in(&self.wal_dir, number);
         fs::remove_file(&path).map_err(|error| WalError::io("remove", &path, error))
+    }
+
+    fn remove_first(
+        &mut self,
+        gone: Vec<(u64, MappedSegment)>,
+        meta: &[u8],
+    ) -> Result<(), WalError> {
+        self.remover.start(&self.dir, gone, meta.to_vec())
+    }
+
+    fn is_removing(&mut self) -> bool {
+        self.remover.is_at_work()
     }
 
     fn sync_names(&mut self) -> Result<(), WalError> {
@@ -248,7 +254,7 @@ fn lock(dir: &Path) -> Result<File, WalError> {
 }
 
 /// Makes the names in a directory durable.
-fn sync_dir(dir: &Path) -> io::Result<()> {
+pub fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
@@ -260,6 +266,20 @@ pub fn read_meta(dir: &Path) -> Result<Option<Vec<u8>>, WalError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(WalError::io("read", &path, error)),
     }
+}
+
+/// Replaces `meta`: the file is written under another name, made durable and renamed.
+pub fn write_meta(dir: &Path, bytes: &[u8]) -> Result<(), WalError> {
+    let path = meta::path_in(dir);
+    let temporary = dir.join("meta.tmp");
+    let written = File::create(&temporary).and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.sync_all()
+    });
+    written.map_err(|error| WalError::io("write", &temporary, error))?;
+    fs::rename(&temporary, &path)
+        .and_then(|()| sync_dir(dir))
+        .map_err(|error| WalError::io("write", &path, error))
 }
 
 /// The numbers of the segments in the directory, in order.

@@ -54,6 +54,29 @@ impl Index {
             .filter(move |(slot, location)| first <= *slot && location.offset > 0)
     }
 
+    /// Forgets what lies in segments before `first_segment`: values of slots below `end` only.
+    pub fn truncate(&mut self, end: Slot, first_segment: u32) {
+        let pages = self.pages.range_mut(..=end.0 / PAGE_SLOTS);
+        let mut empty = Vec::new();
+        for (&page, locations) in pages {
+            let mut is_empty = true;
+            for at in locations.iter_mut() {
+                if at.segment < first_segment {
+                    *at = Location::default();
+                }
+                is_empty &= at.offset == 0;
+            }
+            if is_empty {
+                empty.push(page);
+            }
+        }
+        for page in empty {
+            self.pages.remove(&page);
+        }
+        let first = self.from(Slot(0)).next().map(|(slot, _)| slot);
+        self.held = first.zip(self.held).map(|(first, (_, end))| (first, end));
+    }
+
     /// First slot held and the slot after the last one; equal if there is none.
     pub fn held(&self) -> (Slot, Slot) {
         self.held.unwrap_or((Slot::FIRST, Slot::FIRST))
@@ -80,5 +103,23 @@ mod tests {
         assert_eq!(index.find(Slot(4)), None);
         let above: Vec<u64> = index.from(Slot(4)).map(|(slot, _)| slot.0).collect();
         assert_eq!(above, [5, 1_000_000_000_000]);
+    }
+
+    /// What is truncated takes no memory, and what lies among it in a later segment stays.
+    #[test]
+    fn truncated_slots_are_forgotten() {
+        let mut index = Index::default();
+        for slot in 1..=5000 {
+            index.set(Slot(slot), Location { segment: slot as u32 / 1000 + 1, offset: 72 });
+        }
+        index.set(Slot(7), Location { segment: 5, offset: 72 });
+        index.truncate(Slot(4000), 5);
+        assert_eq!(index.held(), (Slot(7), Slot(5001)));
+        assert_eq!((index.find(Slot(8)), index.find(Slot(3999))), (None, None));
+        assert!(index.find(Slot(7)).is_some() && index.find(Slot(4000)).is_some());
+        assert_eq!(index.pages.len(), 3);
+        index.truncate(Slot(5001), 7);
+        assert_eq!(index.held(), (Slot(1), Slot(1)));
+        assert!(index.pages.is_empty());
     }
 }

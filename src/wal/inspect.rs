@@ -10,7 +10,8 @@ use memmap2::Mmap;
 use super::files::{self, SegmentFile};
 use super::meta::{self, Meta};
 use super::record::Stored;
-use super::recovery::{self, View};
+use super::recovery;
+use super::scan::{Found, Lost, View, scan};
 use super::segment::{self, HeaderState, SegmentHeader};
 use super::{WalError, map};
 
@@ -55,30 +56,45 @@ pub fn inspect(dir: &Path, out: &mut dyn Write) -> Result<Verdict, WalError> {
     };
     let copies = meta::parse(&bytes, dir)?;
     let wal_dir = &segment::dir_in(dir);
-    let opened = recovery::open_all(wal_dir, files::list(wal_dir)?, |number| {
+    let mut numbers = files::list(wal_dir)?;
+    // What an interrupted truncation left.
+    numbers.retain(|number| copies.meta.first_segment <= *number);
+    let opened = recovery::open_all(wal_dir, &numbers, |number| {
         let file = files::open(wal_dir, number, false)?;
         let map = map::map_read_only(&file.file)
             .map_err(|error| WalError::io("map the log segment", &file.path, error))?;
         Ok(MappedReadOnly { file, map })
     })?;
-    let views: Vec<View> = (1..)
+    let views: Vec<View> = numbers
+        .iter()
         .zip(&opened)
-        .map(|(number, segment)| View { wal_dir, number, bytes: &segment.map })
+        .map(|(&number, segment)| View { wal_dir, number, bytes: &segment.map })
         .collect();
 
     let printed = |error| WalError::io("write about", dir, error);
     print_head(out, &copies.meta, copies.repair, &views).map_err(printed)?;
     let mut failed = None;
-    let mut print = |number: u64, offset: usize, record: &Stored| {
+    let mut lost = None;
+    let mut print = |found: Found| {
+        if let Found::Lost(it) = &found {
+            lost.get_or_insert_with(|| (*it).clone());
+        }
         if failed.is_none() {
-            failed = print_record(out, number, offset, record).err();
+            failed = print_found(out, wal_dir, &found).err();
         }
     };
     let mut load = |i: usize| files::read_through(&opened[i].file);
-    let scanned = recovery::scan(&views, copies.meta, &mut print, &mut load);
+    let scanned = scan(&views, &copies.meta, &mut print, &mut load);
     if let Some(error) = failed {
         return Err(printed(error));
     }
+    let scanned = match (scanned, lost) {
+        (Ok(_), Some(lost)) => {
+            let path = segment::path_in(wal_dir, lost.segment);
+            Err(WalError::damaged(&path, lost.offset, lost.why))
+        }
+        (scanned, _) => scanned,
+    };
     let (verdict, line) = match scanned {
         Ok(end) if end.torn => {
             let segment = views[end.view].path();
@@ -112,7 +128,15 @@ fn lock(dir: &Path) -> Result<Option<File>, WalError> {
 
 fn print_head(out: &mut dyn Write, meta: &Meta, repair: bool, views: &[View]) -> io::Result<()> {
     let damaged = if repair { ", one copy damaged" } else { "" };
-    writeln!(out, "meta: {}, log {:016x}{damaged}", meta.identity, meta.log_id)?;
+    writeln!(out, "meta: {}, log {:016x}{damaged}", meta.log.identity, meta.log.random)?;
+    if 1 < meta.first_segment {
+        let Meta { first_segment, truncated_before, .. } = meta;
+        writeln!(
+            out,
+            "truncated: begins with segment {first_segment}, values below slot \
+             {truncated_before} may be gone"
+        )?;
+    }
     for view in views {
         let name = segment::path_in(Path::new(""), view.number);
         write!(out, "segment {}: {} bytes, ", name.display(), view.bytes.len())?;
@@ -120,10 +144,10 @@ fn print_head(out: &mut dyn Write, meta: &Meta, repair: bool, views: &[View]) ->
             HeaderState::Blank => writeln!(out, "blank")?,
             HeaderState::Damaged => writeln!(out, "header damaged")?,
             HeaderState::Newer(version) => writeln!(out, "of unknown version {version}")?,
-            HeaderState::Valid(header) => writeln!(
+            HeaderState::Valid(SegmentHeader { start, .. }) => writeln!(
                 out,
-                "from record {}, durable up to {}",
-                header.first_sequence, header.durable
+                "from record {}, durable up to {}, promised {}",
+                start.first_sequence, start.durable, start.bounds.promised
             )?,
         }
     }
@@ -132,6 +156,18 @@ fn print_head(out: &mut dyn Write, meta: &Meta, repair: bool, views: &[View]) ->
         "{:>10} {:>7} {:>10} {:<14} {:>10} {:>10} {:>8}",
         "sequence", "segment", "offset", "type", "ballot", "slot", "size"
     )
+}
+
+fn print_found(out: &mut dyn Write, wal_dir: &Path, found: &Found) -> io::Result<()> {
+    match found {
+        Found::Header(..) => Ok(()),
+        Found::Record(number, offset, record) => print_record(out, *number, *offset, record),
+        Found::Lost(Lost { segment, offset, sequences, why }) => {
+            let path = segment::path_in(wal_dir, *segment);
+            let (first, end) = (sequences.start, sequences.end);
+            writeln!(out, "records {first}..{end} lost: {} offset {offset}, {why}", path.display())
+        }
+    }
 }
 
 fn print_record(

@@ -9,13 +9,15 @@
 //! - The append path does no system call except at a change of segments.
 //!
 //! A data directory holds `lock`, `meta` (see `meta`) and `wal/`, the segments (see `segment` and
-//! `record` for their bytes, `recovery` for how they are read back). One thread appends and reads.
+//! `record` for their bytes, `scan` and `recovery` for how they are read back). One thread appends and
+//! reads.
 //! All that the log wants of the world goes through a `Disk`: `files` is the real one, in which two
-//! helper threads sync (`syncer`) and make the next segment ready (`spare`). All unsafe code is in
-//! `map`.
+//! helper threads sync (`syncer`) and make the next segment ready (`spare`), and a third removes what
+//! was truncated (`remover`). All unsafe code is in `map`.
 //!
-//! It does not know what a ballot is good for, and does not truncate yet: all segments are kept.
+//! It does not know what a ballot is good for, nor when values may go: it is told to truncate.
 
+pub mod bounds;
 pub mod disk;
 pub mod error;
 pub mod files;
@@ -25,10 +27,13 @@ pub mod map;
 pub mod meta;
 pub mod record;
 pub mod recovery;
+pub mod remover;
+pub mod scan;
 pub mod segment;
 pub mod spare;
 pub mod syncer;
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::path::Path;
 
@@ -42,12 +47,13 @@ pub use error::WalError;
 pub use files::FileDisk;
 pub use inspect::{Verdict, inspect};
 
+use bounds::Bounds;
 use disk::{Blank, Finished};
 use index::Index;
-use meta::Meta;
-use record::Stored;
+use meta::{LogId, Meta};
+use record::{RecordType, Stored};
 use recovery::Log;
-use segment::Segment;
+use segment::{Segment, Start};
 
 /// Whose log it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,11 +86,17 @@ pub struct SyncDone {
 pub struct Wal<D: Disk = FileDisk> {
     meta: Meta,
     options: Options,
-    /// All segments, from number 1 on; records are appended to the last one.
-    segments: Vec<Segment<D::Bytes>>,
+    /// All segments that were not truncated, by number; records are appended to the last one.
+    segments: VecDeque<Segment<D::Bytes>>,
     index: Index,
     /// Sequence number of the last record appended.
     end: u64,
+    /// What the records up to that one come to.
+    bounds: Bounds,
+    /// The slot of the last `Record::FirstUnchosen`.
+    first_unchosen: Slot,
+    /// All slots from the first to below the second have a value here.
+    contiguous: (Slot, Slot),
     /// The last sequence number known to be on the disk; what records carry as `durable`.
     synced: u64,
     /// Where the sync in flight will bring `synced`.
@@ -132,7 +144,7 @@ impl<D: Disk> Wal<D> {
         let (meta, log) = match disk.read_meta()? {
             Some(bytes) => {
                 let copies = meta::parse(&bytes, disk.dir())?;
-                let found = copies.meta.identity;
+                let found = copies.meta.log.identity;
                 if found != identity {
                     return Err(WalError::Foreign {
                         dir: disk.dir().to_owned(),
@@ -150,7 +162,9 @@ impl<D: Disk> Wal<D> {
             None => create(&mut disk, identity, options)?,
         };
 
-        disk.ask_spare(options.blank(log.segments.len() as u64 + 1))?;
+        let last = log.segments.back().expect("there is always a segment");
+        disk.ask_spare(options.blank(last.number + 1))?;
+        let held = log.index.held().0;
         let wal = Wal {
             meta,
             options,
@@ -158,6 +172,9 @@ impl<D: Disk> Wal<D> {
             segments: log.segments,
             index: log.index,
             end: log.end,
+            bounds: log.bounds,
+            first_unchosen: log.first_unchosen,
+            contiguous: (held, held),
             synced: log.end,
             in_flight: None,
             failed: None,
@@ -171,17 +188,20 @@ impl<D: Disk> Wal<D> {
     /// has reached that.
     pub fn append(&mut self, record: &Record) -> Result<LogPosition, WalError> {
         self.check_not_failed()?;
-        let stored = Stored::new(record, self.end + 1, self.synced);
+        let stored = Stored::new(record, self.end + 1, self.synced, self.bounds);
         self.check_size(&stored)?;
         if !self.last().fits(&stored) {
             self.begin_segment()?;
         }
-        let last = self.segments.last_mut().expect("there is always a segment");
+        let last = self.segments.back_mut().expect("there is always a segment");
         let offset = last.append(&stored);
         let number = last.number;
         if stored.kind.has_value() {
             self.index.set(stored.slot, recovery::location(number, offset));
+        } else if stored.kind == RecordType::FirstUnchosen {
+            self.first_unchosen = stored.slot;
         }
+        self.bounds = stored.bounds;
         self.end += 1;
         Ok(LogPosition(self.end))
     }
@@ -206,8 +226,8 @@ impl<D: Disk> Wal<D> {
         if self.durable() == self.end() {
             return Ok(false);
         }
-        let dirty = &self.segments[self.dirty_from..];
-        self.disk.start_sync(dirty.iter().map(|segment| &segment.bytes), self.end)?;
+        let dirty = self.segments.range(self.dirty_from..);
+        self.disk.start_sync(dirty.map(|segment| &segment.bytes), self.end)?;
         self.in_flight = Some(self.end);
         self.dirty_from = self.segments.len() - 1;
         Ok(true)
@@ -241,14 +261,69 @@ impl<D: Disk> Wal<D> {
     /// Ballot and value of the last accepted or chosen record of `slot`, as they lie in the log.
     pub fn read(&self, slot: Slot) -> Option<(Ballot, &[u8])> {
         let at = self.index.find(slot)?;
-        let segment = &self.segments[at.segment as usize - 1];
-        Some(Stored::value_of(segment.record_at(at.offset as usize)))
+        let i = self.segments.binary_search_by_key(&u64::from(at.segment), |it| it.number).ok()?;
+        Some(Stored::value_of(self.segments[i].record_at(at.offset as usize)))
     }
 
     /// The first slot held and the slot after the last one; equal if there is none. There may be
     /// holes between them.
     pub fn held(&self) -> (Slot, Slot) {
         self.index.held()
+    }
+
+    /// The lowest slot from which on each slot below `end` can be read; `end` if not even the one
+    /// below it can. What lies further down was truncated, or never came here.
+    pub fn log_begin(&mut self, end: Slot) -> Slot {
+        // Each slot is looked up once: what is held stays, except for what is truncated.
+        let (begin, checked) = &mut self.contiguous;
+        for slot in (checked.0..end.0).map(Slot) {
+            if self.index.find(slot).is_none() {
+                *begin = slot.next();
+            }
+            *checked = slot.next();
+        }
+        (*begin).min(end)
+    }
+
+    /// Lets go of the values of slots below `slot`: the caller has them elsewhere, durably. Removes the
+    /// first segments, as many as hold nothing else and are durable, in the background; never the last
+    /// one. Returns how many are removed; while an earlier call is still at work, none.
+    pub fn truncate_before(&mut self, slot: Slot) -> Result<usize, WalError> {
+        self.check_not_failed()?;
+        // The header behind what goes holds the promises from now on, so it must be durable.
+        let durable = self.durable().0;
+        let goes = |pair: (&Segment<D::Bytes>, &Segment<D::Bytes>)| {
+            pair.0.slot_end <= slot && pair.1.first_sequence <= durable
+        };
+        let pairs = self.segments.iter().zip(self.segments.iter().skip(1));
+        let count = pairs.take_while(|pair| goes(*pair)).count();
+        if count == 0 || self.disk.is_removing() {
+            return Ok(0);
+        }
+        let first = &self.segments[count];
+        let slot_end = self.segments.range(..count).map(|it| it.slot_end).max();
+        let meta = Meta {
+            first_segment: first.number,
+            first_sequence: first.first_sequence,
+            truncated_before: slot_end.unwrap_or(Slot(0)).max(self.meta.truncated_before),
+            ..self.meta
+        };
+        let gone: Vec<_> = self.segments.drain(..count).map(|it| (it.number, it.bytes)).collect();
+        self.dirty_from -= count;
+        let slot_end = meta.truncated_before;
+        self.index.truncate(slot_end, u32::try_from(meta.first_segment).expect("as for locations"));
+        let (begin, checked) = self.contiguous;
+        self.contiguous = (begin, begin);
+        self.log_begin(checked.min(slot_end));
+        self.contiguous.1 = self.contiguous.1.max(checked);
+        self.meta = meta;
+        self.disk.remove_first(gone, &meta::file_of(&meta))?;
+        Ok(count)
+    }
+
+    /// Bytes of the segments that are there, the spare one apart.
+    pub fn size(&self) -> u64 {
+        self.segments.iter().map(|segment| segment.bytes.len() as u64).sum()
     }
 
     /// Syncs finished since the log was opened.
@@ -293,21 +368,27 @@ impl<D: Disk> Wal<D> {
     }
 
     fn last(&self) -> &Segment<D::Bytes> {
-        self.segments.last().expect("there is always a segment")
+        self.segments.back().expect("there is always a segment")
     }
 
     /// Goes on in the spare segment. Its file and name are durable already.
     fn begin_segment(&mut self) -> Result<(), WalError> {
-        let number = self.segments.len() as u64 + 1;
+        let number = self.last().number + 1;
         let blank = self.options.blank(number);
         // A failure in the background may have been long ago: it counts only if a second try fails
         // too.
         let bytes = self.disk.take_spare(blank).or_else(|_| self.disk.take_spare(blank))?;
-        let mut next = Segment::new(bytes, number, 0, self.meta.log_id);
-        next.begin(self.meta, self.end + 1, self.synced);
-        let last = self.segments.last().expect("there is always a segment");
+        let mut next = Segment::blank(bytes, number, self.meta.log);
+        let start = Start {
+            first_sequence: self.end + 1,
+            durable: self.synced,
+            bounds: self.bounds,
+            first_unchosen: self.first_unchosen,
+        };
+        next.begin(self.meta.log, start);
+        let last = self.segments.back().expect("there is always a segment");
         self.disk.seal(&last.bytes);
-        self.segments.push(next);
+        self.segments.push_back(next);
         self.disk.ask_spare(self.options.blank(number + 1))
     }
 }
@@ -319,15 +400,17 @@ fn create<D: Disk>(
     options: Options,
 ) -> Result<(Meta, Log<D>), WalError> {
     check_interrupted_creation(disk)?;
-    let log_id = disk.draw_log_id()?;
-    let meta = Meta { identity, log_id };
+    let log = LogId { identity, random: disk.draw_log_id()? };
+    let meta = Meta::new(log);
     let bytes = disk.create_segment(Blank { sync: true, ..options.blank(1) })?;
-    let mut segment = Segment::new(bytes, 1, 0, log_id);
-    segment.begin(meta, 1, 0);
+    let mut segment = Segment::blank(bytes, 1, log);
+    let (bounds, first_unchosen) = (Bounds::default(), Slot::FIRST);
+    segment.begin(log, Start { first_sequence: 1, durable: 0, bounds, first_unchosen });
     disk.sync_segment(&segment.bytes)?;
     disk.write_meta(&meta::file_of(&meta))?;
-    let recovered = Recovered { first_unchosen: Slot::FIRST, ..Recovered::default() };
-    Ok((meta, Log { segments: vec![segment], index: Index::default(), end: 0, recovered }))
+    let recovered = Recovered { first_unchosen, ..Recovered::default() };
+    let (segments, index) = (VecDeque::from([segment]), Index::default());
+    Ok((meta, Log { segments, index, end: 0, bounds, first_unchosen, recovered }))
 }
 
 /// Without `meta`, segments may be there only if their creation was interrupted: then there is one,

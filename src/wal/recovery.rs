@@ -1,82 +1,46 @@
-//! Reading the log back: which records there are, and whether the end is torn or damaged.
+//! Reading the log back at the start of a node, and making it fit to be appended to.
 //!
-//! The algorithm:
-//!
-//! 1. Every segment from number 1 on must be there, as long as its header says, and the header
-//!    blank or valid. Anything else no crash can bring about (see `segment`): an error.
-//! 2. Records are read in order. At the first place that holds no valid record with the sequence
-//!    number expected, reading goes on in the next segment if that begins with this number.
-//!    Otherwise the record is missing.
-//! 3. Torn or damaged? The pages of a batch that was not yet synced reach the disk in any order, so
-//!    records behind the missing one do not prove that it was ever whole. But each record, and each
-//!    segment header, carries the position that was durable when it was written. One that carries
-//!    the missing sequence number or a higher one proves that the missing record was once durable:
-//!    this is damage, the node may have voted on what is lost, and it must not start. Such a proof
-//!    is searched at every aligned place behind, since damage may hide where records begin.
-//! 4. Without a proof it is a torn tail, which nobody was ever told about: later segments are
-//!    removed, the last one first, and zeros written over the rest of this one, before anything
-//!    new is appended. So no byte of it can be taken for a new record later. A crash in between
-//!    leaves a torn tail at the same place.
-//! 5. All that is left is synced: it may have been written by a process that was killed before its
+//! 1. Segments below the first one that `meta` names are what an interrupted truncation left: they are
+//!    removed. All others are read (`scan`).
+//! 2. A torn tail is cleared away: later segments are removed, the last one first, and zeros written
+//!    over the rest of the one that holds the end, before anything new is appended. So no byte of it
+//!    can be taken for a new record later. A crash in between leaves a torn tail at the same place.
+//! 3. All that is left is synced: it may have been written by a process that was killed before its
 //!    sync, and so be in the page cache only, and from now on the node answers with it. What nothing
 //!    proves to be on the disk is first written again, as it is: if that process ended because its
 //!    sync failed, the kernel takes the pages for clean, and a sync alone would pass them over.
-//!
-//! What this can't see: damage to records behind which nothing was appended in a later turn. They
-//! look like a torn tail.
 //!
 //! The rest of the last segment gets its zeros even if it has them: reading it may have brought
 //! large folios into the page cache, which would make each append cost a hundredfold (see
 //! `files`).
 
+use std::collections::VecDeque;
 use std::ops::Deref;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::mutants::{self, Mutant};
 use crate::paxos::{Recovered, RecoveredSlot, Slot, Value};
 
+use super::WalError;
+use super::bounds::Bounds;
 use super::disk::{Disk, SegmentBytes};
 use super::index::{Index, Location};
 use super::meta::Meta;
-use super::record::{RecordType, Stored, peek, seed};
-use super::segment::{self, HEADER_SIZE, HeaderState, Segment, SegmentHeader};
-use super::{WalError, record};
-
-/// A segment to be scanned.
-pub struct View<'a> {
-    /// The directory that it lies in, for errors.
-    pub wal_dir: &'a Path,
-    pub number: u64,
-    pub bytes: &'a [u8],
-}
-
-impl View<'_> {
-    pub fn path(&self) -> PathBuf {
-        segment::path_in(self.wal_dir, self.number)
-    }
-}
-
-/// Where the log ends.
-#[derive(Debug, PartialEq, Eq)]
-pub struct End {
-    /// Sequence number of the last record; 0 if there is none.
-    pub sequence: u64,
-    /// Which of the views holds the end, and at which offset the next record goes.
-    pub view: usize,
-    pub used: usize,
-    /// Whether something lies behind the end that is not zero: a torn tail.
-    pub torn: bool,
-}
+use super::record::{RecordType, Stored};
+use super::scan::{End, Found, Lost, View, scan};
+use super::segment::{self, Segment};
 
 /// The log, ready to be appended to.
 pub struct Log<D: Disk> {
-    pub segments: Vec<Segment<D::Bytes>>,
+    pub segments: VecDeque<Segment<D::Bytes>>,
     pub index: Index,
     pub end: u64,
+    pub bounds: Bounds,
+    pub first_unchosen: Slot,
     pub recovered: Recovered,
 }
 
-/// Recovers the log: all the steps above. `progress` gets bytes read and bytes in all.
+/// Recovers the log. `progress` gets bytes read and bytes in all.
 pub fn recover<D: Disk>(
     disk: &mut D,
     meta: Meta,
@@ -84,26 +48,18 @@ pub fn recover<D: Disk>(
 ) -> Result<Log<D>, WalError> {
     let wal_dir = &segment::dir_in(disk.dir());
     let numbers = disk.list_segments()?;
+    let truncated = numbers.partition_point(|number| *number < meta.first_segment);
+    for number in &numbers[..truncated] {
+        disk.remove_segment(*number)?;
+    }
+    let numbers = &numbers[truncated..];
     let opened = open_all(wal_dir, numbers, |number| disk.open_segment(number))?;
-    let views: Vec<View> =
-        (1..).zip(&opened).map(|(number, bytes)| View { wal_dir, number, bytes }).collect();
+    let views: Vec<View> = numbers
+        .iter()
+        .zip(&opened)
+        .map(|(&number, bytes)| View { wal_dir, number, bytes })
+        .collect();
 
-    let mut index = Index::default();
-    let mut proven = 0;
-    let mut recovered = Recovered { first_unchosen: Slot::FIRST, ..Recovered::default() };
-    let mut note = |number: u64, offset: usize, record: &Stored| {
-        match record.kind {
-            RecordType::Promised => recovered.promised = recovered.promised.max(record.ballot),
-            RecordType::OwnBallot => recovered.own_ballot = recovered.own_ballot.max(record.ballot),
-            RecordType::Accepted => recovered.promised = recovered.promised.max(record.ballot),
-            RecordType::Chosen => {}
-            RecordType::FirstUnchosen => recovered.first_unchosen = record.slot.max(Slot::FIRST),
-        }
-        if record.kind.has_value() {
-            index.set(record.slot, location(number, offset));
-        }
-        proven = proven.max(record.durable);
-    };
     let size_total: u64 = views.iter().map(|view| view.bytes.len() as u64).sum();
     let mut size_done = 0;
     progress(0, size_total);
@@ -113,19 +69,105 @@ pub fn recover<D: Disk>(
         progress(size_done, size_total);
         Ok(())
     };
-    let end = scan(&views, meta, &mut note, &mut load)?;
+    let mut reading = Reading::new(&meta);
+    let end = scan(&views, &meta, &mut |found| reading.note(found), &mut load)?;
+    if let Some(Lost { segment, offset, why, .. }) = reading.lost.first() {
+        let path = segment::path_in(wal_dir, *segment);
+        return Err(WalError::damaged(&path, *offset, why.clone()));
+    }
 
-    for (slot, at) in index.from(recovered.first_unchosen) {
-        // Segment numbers start at 1 and have no gaps.
-        let bytes = &views[at.segment as usize - 1].bytes[at.offset as usize..];
+    let Reading { index, bounds, .. } = &reading;
+    let first_unchosen = reading.first_unchosen.max(meta.truncated_before);
+    let mut recovered = Recovered {
+        promised: bounds.promised,
+        own_ballot: bounds.own_ballot(meta.log.identity.node),
+        first_unchosen,
+        tail: Vec::new(),
+    };
+    for (slot, at) in index.from(first_unchosen) {
+        let view = numbers.partition_point(|number| *number < u64::from(at.segment));
+        let bytes = &views[view].bytes[at.offset as usize..];
         let (ballot, value) = Stored::value_of(bytes);
         let chosen = Stored::kind_of(bytes) == Some(RecordType::Chosen);
         recovered.tail.push(RecoveredSlot { slot, ballot, value: Value(value.into()), chosen });
     }
     drop(views);
 
-    let segments = settle(disk, meta, opened, &end, proven)?;
-    Ok(Log { segments, index, end: end.sequence, recovered })
+    let segments = settle(disk, &meta, numbers, opened, &end, &reading)?;
+    let Reading { index, bounds, first_unchosen, .. } = reading;
+    Ok(Log { segments, index, end: end.sequence, bounds, first_unchosen, recovered })
+}
+
+/// What the scan has come by so far.
+struct Reading {
+    index: Index,
+    bounds: Bounds,
+    first_unchosen: Slot,
+    lost: Vec<Lost>,
+    /// For each segment with records: its number, that of the first record, and the end of its slots.
+    segments: Vec<(u64, u64, Slot)>,
+    /// The last record that another one, or a header, says was durable.
+    proven: u64,
+    /// Where records lie that nothing has proven yet: number, segment and offset of the first one in
+    /// each stretch.
+    unproven: VecDeque<(u64, u64, usize)>,
+}
+
+/// Bytes that are written again at most although they are proven.
+const STRETCH_SIZE: usize = 64 * 1024;
+
+impl Reading {
+    fn new(meta: &Meta) -> Reading {
+        Reading {
+            index: Index::default(),
+            bounds: Bounds::default(),
+            first_unchosen: meta.truncated_before,
+            lost: Vec::new(),
+            segments: Vec::new(),
+            proven: 0,
+            unproven: VecDeque::new(),
+        }
+    }
+
+    fn note(&mut self, found: Found) {
+        match found {
+            Found::Header(number, start) => {
+                self.bounds = self.bounds.max(start.bounds);
+                self.first_unchosen = start.first_unchosen.max(Slot::FIRST);
+                self.segments.push((number, start.first_sequence, Slot(0)));
+                self.note_proven(start.durable);
+                self.unproven.push_back((start.first_sequence, number, 0));
+            }
+            Found::Record(number, offset, record) => {
+                self.bounds = self.bounds.max(record.bounds);
+                if record.kind == RecordType::FirstUnchosen {
+                    self.first_unchosen = record.slot.max(Slot::FIRST);
+                }
+                if self.segments.last().is_none_or(|(last, ..)| *last != number) {
+                    self.segments.push((number, record.sequence, Slot(0)));
+                }
+                if record.kind.has_value() {
+                    self.index.set(record.slot, location(number, offset));
+                    let (.., slot_end) = self.segments.last_mut().expect("it was just pushed");
+                    *slot_end = record.slot.next().max(*slot_end);
+                }
+                self.note_proven(record.durable);
+                let last = self.unproven.back();
+                let stretch = |offset| (number, offset / STRETCH_SIZE);
+                if last.is_none_or(|last| (last.1, last.2 / STRETCH_SIZE) != stretch(offset)) {
+                    self.unproven.push_back((record.sequence, number, offset));
+                }
+            }
+            Found::Lost(lost) => self.lost.push(lost.clone()),
+        }
+    }
+
+    fn note_proven(&mut self, durable: u64) {
+        self.proven = self.proven.max(durable);
+        while self.unproven.get(1).is_some_and(|second| second.0 <= self.proven + 1) {
+            self.unproven.pop_front();
+        }
+    }
 }
 
 pub fn location(number: u64, offset: usize) -> Location {
@@ -135,184 +177,37 @@ pub fn location(number: u64, offset: usize) -> Location {
     }
 }
 
-/// Opens all segments, whose `numbers` must go from 1 on without a gap.
+/// Opens the segments.
 pub fn open_all<B: Deref<Target = [u8]>>(
     wal_dir: &Path,
-    numbers: Vec<u64>,
+    numbers: &[u64],
     mut open: impl FnMut(u64) -> Result<B, WalError>,
 ) -> Result<Vec<B>, WalError> {
     if numbers.is_empty() {
         return Err(WalError::LogMissing { dir: wal_dir.to_owned() });
     }
     let mut opened = Vec::with_capacity(numbers.len());
-    for (expected, number) in (1..).zip(numbers) {
-        let path = || segment::path_in(wal_dir, expected);
-        if number != expected {
-            return Err(WalError::SegmentMissing { path: path() });
-        }
+    for &number in numbers {
         let bytes = open(number)?;
-        if bytes.len() < HEADER_SIZE {
-            let (size, expected) = (bytes.len() as u64, HEADER_SIZE as u64);
-            return Err(WalError::SegmentTruncated { path: path(), size, expected });
-        }
         if (u32::MAX as usize) < bytes.len() {
-            return Err(WalError::damaged(&path(), 0, "it is larger than any segment"));
+            let path = segment::path_in(wal_dir, number);
+            return Err(WalError::damaged(&path, 0, "it is larger than any segment"));
         }
         opened.push(bytes);
     }
     Ok(opened)
 }
 
-/// Steps 1 to 3: calls `visit` with segment number, offset and record for each record, in order, and
-/// `load` for each view before its records are looked at.
-pub fn scan(
-    views: &[View],
-    meta: Meta,
-    visit: &mut dyn FnMut(u64, usize, &Stored),
-    load: &mut dyn FnMut(usize) -> Result<(), WalError>,
-) -> Result<End, WalError> {
-    let headers =
-        views.iter().map(|view| check_header(view, meta)).collect::<Result<Vec<_>, _>>()?;
-    let mut end = End { sequence: 0, view: 0, used: 0, torn: false };
-    let mut loaded = 0;
-    for (i, view) in views.iter().enumerate() {
-        load(i)?;
-        loaded = i + 1;
-        match &headers[i] {
-            Some(header) if header.first_sequence == end.sequence + 1 => {}
-            None if i == 0 => {
-                let why = "its header is blank, and was once written";
-                return Err(WalError::damaged(&view.path(), 0, why));
-            }
-            Some(_) if i == 0 => {
-                let why = "its header does not say that the log begins here";
-                return Err(WalError::damaged(&view.path(), 0, why));
-            }
-            _ => break,
-        }
-        end.view = i;
-        end.used = scan_segment(view, meta, &mut end.sequence, visit)?;
-    }
-    for i in loaded..views.len() {
-        load(i)?;
-    }
-
-    let missing = end.sequence + 1;
-    let proof = find_proof(views, &headers, meta, &end, missing);
-    if let Some(proof) = proof.filter(|_| !mutants::is_on(Mutant::TrustTornTail)) {
-        let next_is_blank = headers.get(end.view + 1).is_some_and(Option::is_none);
-        let (view, offset) = if next_is_blank && is_zero(&views[end.view].bytes[end.used..]) {
-            (&views[end.view + 1], 0)
-        } else {
-            (&views[end.view], end.used)
-        };
-        let why = format!("record {missing} is missing, and {proof} says that it was durable");
-        return Err(WalError::damaged(&view.path(), offset, why));
-    }
-    end.torn = !is_zero(&views[end.view].bytes[end.used..])
-        || views[end.view + 1..].iter().any(|view| !is_zero(view.bytes));
-    Ok(end)
-}
-
-/// The header of a segment, `None` if it is blank.
-fn check_header(view: &View, meta: Meta) -> Result<Option<SegmentHeader>, WalError> {
-    let damaged = |why: &str| Err(WalError::damaged(&view.path(), 0, why));
-    let header = match SegmentHeader::decode(view.bytes) {
-        HeaderState::Blank => return Ok(None),
-        HeaderState::Damaged => return damaged("its header has a wrong checksum"),
-        HeaderState::Newer(found) => {
-            let known = segment::VERSION;
-            return Err(WalError::NewerVersion { path: view.path(), found, known });
-        }
-        HeaderState::Valid(header) => header,
-    };
-    let size = view.bytes.len() as u64;
-    if header.meta != meta || header.number != view.number {
-        return damaged("it is a segment of another place or log");
-    }
-    if header.size != size {
-        let expected = header.size;
-        return Err(WalError::SegmentTruncated { path: view.path(), size, expected });
-    }
-    if header.first_sequence == 0 || header.first_sequence <= header.durable {
-        return damaged("its header makes no sense");
-    }
-    Ok(Some(header))
-}
-
-/// Visits the records of one segment and returns the offset behind the last one.
-fn scan_segment(
-    view: &View,
-    meta: Meta,
-    sequence: &mut u64,
-    visit: &mut dyn FnMut(u64, usize, &Stored),
-) -> Result<usize, WalError> {
-    let seed = seed(meta.log_id, view.number);
-    let mut offset = HEADER_SIZE;
-    while let Some(bytes) = view.bytes.get(offset..) {
-        match Stored::decode(bytes, seed) {
-            Ok(Some(record)) if record.sequence == *sequence + 1 => {
-                visit(view.number, offset, &record);
-                *sequence += 1;
-                // The last record's padding may be cut off by a file size that is no multiple of 8.
-                offset = (offset + record.extent()).min(view.bytes.len());
-            }
-            Ok(_) => break,
-            Err(why) => return Err(WalError::damaged(&view.path(), offset, why)),
-        }
-    }
-    Ok(offset)
-}
-
-/// Something behind the end of the log that says that record `missing` was once durable.
-fn find_proof(
-    views: &[View],
-    headers: &[Option<SegmentHeader>],
-    meta: Meta,
-    end: &End,
-    missing: u64,
-) -> Option<String> {
-    let name = |view: &View| segment::path_in(Path::new(""), view.number).display().to_string();
-    let size_behind: usize = views[end.view..].iter().map(|view| view.bytes.len()).sum();
-    let sequence_max = missing + (size_behind / record::HEADER_SIZE) as u64;
-    for (i, view) in views.iter().enumerate().skip(end.view) {
-        if i > end.view && headers[i].is_some_and(|header| missing <= header.durable) {
-            return Some(format!("the header of {}", name(view)));
-        }
-        let seed = seed(meta.log_id, view.number);
-        let start = if i == end.view { end.used } else { HEADER_SIZE };
-        let mut rest = view.bytes.get(start..).unwrap_or(&[]);
-        while let Some((sequence, durable)) = peek(rest) {
-            // Nearly every place is passed over here, without a checksum.
-            if missing <= durable
-                && durable < sequence
-                && sequence <= sequence_max
-                && !matches!(Stored::decode(rest, seed), Ok(None))
-            {
-                let offset = view.bytes.len() - rest.len();
-                return Some(format!("record {sequence} at {} offset {offset}", name(view)));
-            }
-            rest = &rest[8..];
-        }
-    }
-    None
-}
-
-/// Whole pages are or-ed together, which the compiler turns into wide instructions.
-fn is_zero(bytes: &[u8]) -> bool {
-    bytes.chunks(4096).all(|page| page.iter().fold(0, |all, byte| all | byte) == 0)
-}
-
-/// Steps 4 and 5: nothing is left behind the end, and everything before it is on the disk, where
-/// the records up to `proven` are already.
+/// Steps 2 and 3: nothing is left behind the end, and everything before it is on the disk.
 fn settle<D: Disk>(
     disk: &mut D,
-    meta: Meta,
+    meta: &Meta,
+    numbers: &[u64],
     mut opened: Vec<D::Bytes>,
     end: &End,
-    proven: u64,
-) -> Result<Vec<Segment<D::Bytes>>, WalError> {
-    let number_last = end.view as u64 + 1;
+    reading: &Reading,
+) -> Result<VecDeque<Segment<D::Bytes>>, WalError> {
+    let number_last = numbers[end.view];
     if end.torn {
         log::warn!(
             "torn tail: what was not yet durable behind record {} ({} offset {}) is dropped",
@@ -321,20 +216,18 @@ fn settle<D: Disk>(
             end.used
         );
     }
-    while opened.len() as u64 > number_last {
-        let number = opened.len() as u64;
+    for number in numbers[end.view + 1..].iter().rev() {
         drop(opened.pop());
-        disk.remove_segment(number)?;
+        disk.remove_segment(*number)?;
     }
     disk.sync_names()?;
 
-    let (unproven_segment, unproven_offset) = unproven_from(&opened, proven);
-    let mut segments = Vec::with_capacity(opened.len());
-    for (number, mut bytes) in (1..).zip(opened) {
-        let i = number as usize - 1;
+    let unproven = reading.unproven.front().map_or((0, 0), |(_, number, at)| (*number, *at));
+    let mut segments = VecDeque::with_capacity(opened.len());
+    for (&number, mut bytes) in numbers.iter().zip(opened) {
         let used = if number == number_last { end.used } else { bytes.len() };
-        let start = if i == unproven_segment { unproven_offset } else { 0 };
-        if unproven_segment <= i && start < used && !mutants::is_on(Mutant::TrustPageCache) {
+        let start = if number == unproven.0 { unproven.1 } else { 0 };
+        if unproven.0 <= number && start < used && !mutants::is_on(Mutant::TrustPageCache) {
             write_again(bytes.write(start, used));
         }
         if !mutants::is_on(Mutant::RecoverWithoutSync) {
@@ -347,31 +240,12 @@ fn settle<D: Disk>(
         } else {
             disk.seal(&bytes);
         }
-        segments.push(Segment::new(bytes, number, used, meta.log_id));
+        let of = reading.segments.iter().find(|(it, ..)| *it == number);
+        let (_, first_sequence, slot_end) = of.copied().unwrap_or((number, 0, Slot(0)));
+        let log = meta.log;
+        segments.push_back(Segment::recovered(bytes, number, log, first_sequence, slot_end, used));
     }
     Ok(segments)
-}
-
-/// Where what may not be on the disk begins: segment, as an index of `opened`, and offset.
-fn unproven_from<B: Deref<Target = [u8]>>(opened: &[B], proven: u64) -> (usize, usize) {
-    let first_sequence = |bytes: &B| match SegmentHeader::decode(bytes) {
-        HeaderState::Valid(header) => header.first_sequence,
-        _ => unreachable!("the scan has read this header"),
-    };
-    let i = opened.iter().rposition(|bytes| first_sequence(bytes) <= proven + 1);
-    let i = i.expect("the first segment begins with record 1");
-    let mut sequence = first_sequence(&opened[i]);
-    if proven < sequence {
-        // Not even its header is proven.
-        return (i, 0);
-    }
-    let mut offset = HEADER_SIZE;
-    while sequence <= proven {
-        let size = Stored::value_of(&opened[i][offset..]).1.len();
-        offset += (record::HEADER_SIZE + size).next_multiple_of(8);
-        sequence += 1;
-    }
-    (i, offset)
 }
 
 /// Stores bytes over themselves, one at least in each sector, so that all of it is written.

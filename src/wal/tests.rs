@@ -72,7 +72,7 @@ fn a_sync_covers_what_was_appended_before_it_and_no_more() {
     log.wal.append(&accepted(4, 10)).unwrap();
     let carried = |slot| {
         let at = log.wal.index.find(Slot(slot)).unwrap();
-        let seed = record::seed(log.wal.meta.log_id, 1);
+        let seed = record::Seed::new(log.wal.meta.log.random, 1).at(at.offset as usize);
         let bytes = log.wal.segments[0].record_at(at.offset as usize);
         Stored::decode(bytes, seed).unwrap().unwrap().durable
     };
@@ -141,7 +141,7 @@ fn read_gives_the_last_value_of_a_slot() {
         let (mut wal, recovered) = open(dir.path(), OPTIONS).unwrap();
         assert_eq!(recovered, Recovered { first_unchosen: Slot(1), ..Recovered::default() });
         for record in [
-            Record::OwnBallot(ballot(4)),
+            Record::OwnBallot(Ballot { round: 4, node: NodeId(1) }),
             Record::Promised(ballot(9)),
             Record::Accepted { ballot: ballot(3), slot: Slot(5), value: value("old") },
             Record::Accepted { ballot: ballot(5), slot: Slot(5), value: value("new") },
@@ -168,7 +168,7 @@ fn read_gives_the_last_value_of_a_slot() {
         recovered,
         Recovered {
             promised: ballot(9),
-            own_ballot: ballot(4),
+            own_ballot: Ballot { round: 4, node: NodeId(1) },
             first_unchosen: Slot(5),
             tail: vec![slot(5, 5, "new", false), slot(7, 4, "", true)],
         }
@@ -242,6 +242,96 @@ fn the_laboratory_log_claims_no_durability_on_the_disk() {
     drop(wal);
     let (wal, recovered) = open(dir.path(), OPTIONS).unwrap();
     assert_eq!((recovered.tail.len(), wal.synced), (30, 30));
+}
+
+/// The names of the segments that are there.
+fn segment_numbers(dir: &Path) -> Vec<u64> {
+    files::list(&dir.join("wal")).unwrap()
+}
+
+/// What is below the slot goes, as whole segments, once it is durable; what was promised in it stays.
+#[test]
+fn truncation_removes_what_is_below_and_forgets_no_promise() {
+    let dir = tempfile::tempdir().unwrap();
+    let high = Ballot { round: 9, node: NodeId(3) };
+    let own = Ballot { round: 8, node: NodeId(1) };
+    {
+        let (mut wal, _) = open(dir.path(), OPTIONS).unwrap();
+        for slot in 1..=4 {
+            wal.append(&accepted(slot, 6000)).unwrap();
+        }
+        wal.append(&Record::Promised(high)).unwrap();
+        wal.append(&Record::OwnBallot(own)).unwrap();
+        wal.append(&Record::FirstUnchosen(Slot(5))).unwrap();
+        assert_eq!(wal.truncate_before(Slot(5)).unwrap(), 0, "nothing is durable yet");
+        let ballot = Ballot { round: 9, node: NodeId(3) };
+        for slot in 5..=9 {
+            let value = Value(vec![slot as u8; 6000].into());
+            wal.append(&Record::Accepted { ballot, slot: Slot(slot), value }).unwrap();
+        }
+        wal.sync_now().unwrap();
+        assert_eq!(wal.segments.len(), 5);
+        assert_eq!(wal.log_begin(Slot(10)), Slot(1));
+        assert_eq!(wal.truncate_before(Slot(1)).unwrap(), 0);
+        // Slot 5 shares its segment with nothing that is needed, and yet is needed.
+        assert_eq!(wal.truncate_before(Slot(5)).unwrap(), 2);
+        assert_eq!((wal.read(Slot(4)), wal.held()), (None, (Slot(5), Slot(10))));
+        assert_eq!((wal.log_begin(Slot(10)), wal.log_begin(Slot(5))), (Slot(5), Slot(5)));
+        assert_eq!(wal.read(Slot(5)).unwrap().1.len(), 6000);
+        assert_eq!(wal.size(), 3 * OPTIONS.segment_size);
+    }
+    assert_eq!(segment_numbers(dir.path())[0], 3);
+    let (mut wal, recovered) = open(dir.path(), OPTIONS).unwrap();
+    assert_eq!((recovered.promised, recovered.own_ballot), (high, own));
+    assert_eq!((recovered.first_unchosen, recovered.tail.len()), (Slot(5), 5));
+    assert_eq!(wal.log_begin(Slot(10)), Slot(5));
+    let end = wal.end();
+    assert_eq!(wal.append(&accepted(10, 10)).unwrap(), LogPosition(end.0 + 1));
+    // All of it, but for the segment that is appended to.
+    wal.sync_now().unwrap();
+    while wal.truncate_before(Slot(11)).unwrap() == 0 {
+        std::thread::yield_now();
+    }
+    assert_eq!(wal.segments.len(), 1);
+    drop(wal);
+    let (_, recovered) = open(dir.path(), OPTIONS).unwrap();
+    assert_eq!((recovered.promised, recovered.own_ballot), (high, own));
+    assert_eq!(inspect(dir.path(), &mut io::sink()).unwrap(), Verdict::Clean);
+}
+
+/// A truncation is broken off after any of its steps: the next start finishes it. A segment that goes
+/// without it is missed.
+#[test]
+fn a_truncation_can_be_broken_off_anywhere() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut wal, _) = open(dir.path(), OPTIONS).unwrap();
+    for slot in 1..=9 {
+        wal.append(&accepted(slot, 6000)).unwrap();
+        wal.sync_now().unwrap();
+    }
+    let before = tempfile::tempdir().unwrap();
+    fs::create_dir(before.path().join("wal")).unwrap();
+    let copy = |name: &str| {
+        fs::copy(dir.path().join(name), before.path().join(name)).unwrap();
+    };
+    let name = |number| format!("wal/{number:016}.seg");
+    (1..=5).for_each(|number| copy(&name(number)));
+    assert_eq!(wal.truncate_before(Slot(7)).unwrap(), 3);
+    drop(wal);
+    let truncated = segment_numbers(dir.path());
+    for left in [vec![1, 2, 3], vec![2, 3], vec![3]] {
+        for number in &left {
+            fs::copy(before.path().join(name(*number)), dir.path().join(name(*number))).unwrap();
+        }
+        assert_eq!(inspect(dir.path(), &mut io::sink()).unwrap(), Verdict::Clean);
+        let (wal, recovered) = open(dir.path(), OPTIONS).unwrap();
+        assert_eq!((wal.held(), wal.end()), ((Slot(7), Slot(10)), LogPosition(9)));
+        assert_eq!(recovered.first_unchosen, Slot(7), "what was truncated is chosen");
+        drop(wal);
+        assert_eq!(segment_numbers(dir.path())[..2], truncated[..2]);
+    }
+    fs::remove_file(dir.path().join(name(4))).unwrap();
+    assert!(open(dir.path(), OPTIONS).is_err());
 }
 
 /// Two processes on one log would interleave their records.

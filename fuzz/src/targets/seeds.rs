@@ -281,7 +281,7 @@ fn pictures() -> Vec<Vec<u8>> {
 fn log_of(value_size: usize) -> [Vec<u8>; 2] {
     let dir = in_memory();
     let (mut wal, _) =
-        Wal::open(dir.path(), META.identity, OPTIONS, Box::new(|| ()), &mut |_, _| ())
+        Wal::open(dir.path(), META.log.identity, OPTIONS, Box::new(|| ()), &mut |_, _| ())
             .expect("a new log");
     let payload = vec![b'p'; value_size];
     let value = batch::encode(5, [command(ID, &payload)].iter());

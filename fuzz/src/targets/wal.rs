@@ -12,22 +12,32 @@
 //! what it says, and must not bring recovery down.
 
 use std::fs;
+use std::ops::Range;
 use std::path::Path;
 
 use loggos::paxos::{Ballot, NodeId, Record, Slot, Value};
-use loggos::wal::meta::Meta;
-use loggos::wal::record::{self, Stored};
-use loggos::wal::recovery::{self, End, View};
-use loggos::wal::segment::{self, SegmentHeader};
+use loggos::wal::bounds::Bounds;
+use loggos::wal::meta::{LogId, Meta, Proven};
+use loggos::wal::record::{self, Seed};
+use loggos::wal::scan::{End, Found, View, scan as scan_views};
+use loggos::wal::segment::{self, SegmentHeader, Start};
 use loggos::wal::{Identity, Options, Verdict, Wal, WalError, inspect};
 use loggos::wire::ClusterId;
 
 use super::memory::peak_of;
 
-pub const META: Meta = Meta {
+const LOG: LogId = LogId {
     identity: Identity { cluster: ClusterId(0x0102_0304_0506_0708), node: NodeId(3) },
-    log_id: 0x1112_1314_1516_1718,
+    random: 0x1112_1314_1516_1718,
 };
+pub const META: Meta = Meta {
+    log: LOG,
+    first_segment: 1,
+    first_sequence: 1,
+    truncated_before: Slot::FIRST,
+    proven: Proven { sequence: 0, bounds: NOTHING, first_unchosen: Slot::FIRST },
+};
+const NOTHING: Bounds = Bounds { promised: Ballot::NONE, own_round: 0, slot_end: Slot(0) };
 pub const OPTIONS: Options = Options { segment_size: 8192, sync: true };
 /// Segments of one picture.
 const SEGMENTS_MAX: usize = 4;
@@ -41,43 +51,66 @@ pub struct Picture {
     pub segments: Vec<Vec<u8>>,
 }
 
-/// Recovery's reading of segments, without files: what it takes for the log must be a whole prefix, and
-/// must be all that is found once the rest is cleared away.
+/// Recovery's reading of segments, without files: what it takes for the log must be whole but for what it
+/// says is lost, and must be all that is found once the rest is cleared away.
 pub fn scan(input: &[u8]) {
     let Some(picture) = Picture::decode(input) else { return };
     if picture.segments.is_empty() {
         return;
     }
-    let mut records = Vec::new();
-    let (scanned, peak) = peak_of(|| scan_segments(&picture.segments, &mut records));
+    let (scanned, peak) = peak_of(|| read(&picture.segments, &META));
     let size: usize = picture.segments.iter().map(Vec::len).sum();
     assert!(peak <= SIZE_FACTOR * size + SIZE_JUSTIFIED, "{peak} bytes for a log of {size}");
-    let Ok(end) = scanned else { return };
-    let sequences: Vec<u64> = records.iter().map(|found| found.0).collect();
-    assert_eq!(sequences, (1..=end.sequence).collect::<Vec<_>>());
+    let Ok(read_first) = scanned else { return };
+    let Read { end, records, lost } = &read_first;
+    let mut next = 1;
+    let mut lost_at = lost.iter().peekable();
+    for (sequence, ..) in records {
+        while let Some(hole) = lost_at.next_if(|hole| hole.start == next && hole.end <= *sequence) {
+            next = hole.end;
+        }
+        assert_eq!(*sequence, next);
+        next += 1;
+    }
+    for hole in lost_at {
+        assert_eq!(hole.start, next);
+        next = hole.end;
+    }
+    assert_eq!(next, end.sequence + 1);
     assert!(end.used <= picture.segments[end.view].len());
 
     // As recovery leaves it behind.
     let mut settled = picture.segments;
     settled.truncate(end.view + 1);
     settled[end.view][end.used..].fill(0);
-    let mut again = Vec::new();
-    let second = scan_segments(&settled, &mut again).expect("what was recovered is recoverable");
-    assert_eq!(second, End { torn: false, ..end });
-    assert_eq!(again, records);
+    let sequence = if lost.is_empty() { 0 } else { end.sequence };
+    let meta = Meta { proven: Proven { sequence, ..META.proven }, ..META };
+    let again = read(&settled, &meta).expect("what was recovered is recoverable");
+    assert_eq!(again.end, End { torn: false, ..read_first.end });
+    assert_eq!(again.records, read_first.records);
 }
 
-/// Sequence number, segment, offset, size of the payload.
-type Found = (u64, u64, usize, usize);
+struct Read {
+    end: End,
+    /// Sequence number, segment, offset, size of the payload.
+    records: Vec<(u64, u64, usize, usize)>,
+    lost: Vec<Range<u64>>,
+}
 
-fn scan_segments(segments: &[Vec<u8>], records: &mut Vec<Found>) -> Result<End, WalError> {
+fn read(segments: &[Vec<u8>], meta: &Meta) -> Result<Read, WalError> {
     let wal_dir = Path::new("wal");
     let views: Vec<View> =
         (1..).zip(segments).map(|(number, bytes)| View { wal_dir, number, bytes }).collect();
-    let mut visit = |number: u64, offset: usize, record: &Stored| {
-        records.push((record.sequence, number, offset, record.payload.len()));
+    let (mut records, mut lost) = (Vec::new(), Vec::new());
+    let mut visit = |found: Found| match found {
+        Found::Header(..) => {}
+        Found::Record(number, offset, record) => {
+            records.push((record.sequence, number, offset, record.payload.len()));
+        }
+        Found::Lost(hole) => lost.push(hole.sequences.clone()),
     };
-    recovery::scan(&views, META, &mut visit, &mut |_| Ok(()))
+    let end = scan_views(&views, meta, &mut visit, &mut |_| Ok(()))?;
+    Ok(Read { end, records, lost })
 }
 
 /// A whole data directory, in files: `inspect` and a start must say the same of it, a log that opens must
@@ -123,7 +156,7 @@ pub fn open(input: &[u8]) {
 }
 
 fn open_wal(dir: &Path) -> Result<(Wal, loggos::paxos::Recovered), WalError> {
-    Wal::open(dir, META.identity, OPTIONS, Box::new(|| ()), &mut |_, _| ())
+    Wal::open(dir, LOG.identity, OPTIONS, Box::new(|| ()), &mut |_, _| ())
 }
 
 /// A directory that no disk slows down, where the system has one.
@@ -183,14 +216,14 @@ impl Picture {
         let read = |path: &Path| fs::read(path).expect("it can be read");
         Picture {
             // One copy, without the zeros behind it, is as good as the whole file.
-            meta: Picture::meta_with_known_id(&read(&dir.join("meta"))[..64]),
+            meta: Picture::meta_with_known_id(&read(&dir.join("meta"))[..128]),
             segments: paths.take_while(|path| path.exists()).map(|path| read(&path)).collect(),
         }
     }
 
     fn meta_with_known_id(meta: &[u8]) -> Vec<u8> {
         let mut meta = meta.to_vec();
-        meta[32..40].copy_from_slice(&META.log_id.to_le_bytes());
+        meta[32..40].copy_from_slice(&LOG.random.to_le_bytes());
         meta
     }
 
@@ -216,10 +249,15 @@ fn make_segment_right(number: u64, bytes: &mut [u8]) {
         return;
     }
     let size = bytes.len() as u64;
-    let (first_sequence, durable) = (word(bytes, 48), word(bytes, 56));
-    let header = SegmentHeader { meta: META, number, first_sequence, durable, size };
+    let start = Start {
+        first_sequence: word(bytes, 48),
+        durable: word(bytes, 56),
+        bounds: Bounds::decode(bytes, 72, 104),
+        first_unchosen: Slot(word(bytes, 96)),
+    };
+    let header = SegmentHeader { log: LOG, number, size, start };
     bytes[..segment::HEADER_SIZE].copy_from_slice(&header.encode());
-    let seed = record::seed(META.log_id, number);
+    let seed = Seed::new(LOG.random, number);
     let mut at = segment::HEADER_SIZE;
     while at + record::HEADER_SIZE <= bytes.len() {
         let room = bytes.len() - at - record::HEADER_SIZE;
@@ -229,7 +267,7 @@ fn make_segment_right(number: u64, bytes: &mut [u8]) {
         if room < size || word(bytes, at + 8) == 0 {
             break;
         }
-        let mut hasher = crc32fast::Hasher::new_with_initial(seed);
+        let mut hasher = crc32fast::Hasher::new_with_initial(seed.at(at));
         hasher.update(&bytes[at + 4..at + record::HEADER_SIZE + size]);
         let crc = hasher.finalize();
         bytes[at..at + 4].copy_from_slice(&crc.to_le_bytes());
@@ -238,10 +276,10 @@ fn make_segment_right(number: u64, bytes: &mut [u8]) {
 }
 
 fn make_meta_right(block: &mut [u8]) {
-    if 64 <= block.len() {
+    if 128 <= block.len() {
         let mut hasher = crc32fast::Hasher::new();
         hasher.update(&block[0..12]);
-        hasher.update(&block[16..64]);
+        hasher.update(&block[16..128]);
         let crc = hasher.finalize();
         block[12..16].copy_from_slice(&crc.to_le_bytes());
     }

@@ -5,7 +5,8 @@ use std::ops::Range;
 
 use rand::{Rng, RngExt};
 
-use crate::wal::record::{self, Stored};
+use crate::wal::meta;
+use crate::wal::record::{self, Seed, Stored};
 use crate::wal::segment::{HEADER_SIZE, HeaderState, SegmentHeader};
 
 #[cfg(test)]
@@ -87,7 +88,7 @@ impl SimDisk {
                     (it.segment, dice.random_range(it.bytes.clone()))
                 }
                 Place::Anywhere => {
-                    let number = dice.random_range(1..=state.segments.len() as u64);
+                    let number = state.any_segment(dice);
                     (number, dice.random_range(0..state.segments[&number].cached.len()))
                 }
             };
@@ -158,6 +159,11 @@ impl SimDisk {
 }
 
 impl State {
+    fn any_segment(&self, dice: &mut impl Rng) -> u64 {
+        let i = dice.random_range(0..self.segments.len());
+        *self.segments.keys().nth(i).expect("there are so many")
+    }
+
     fn write_both(&mut self, number: u64, bytes: &[u8]) {
         let segment = self.segments.get_mut(&number).expect("there is such a segment");
         segment.cached.copy_from_slice(bytes);
@@ -196,8 +202,7 @@ impl State {
                 Spoil::Stale
             }
             2 => {
-                let from = dice.random_range(1..=self.segments.len() as u64);
-                let from = &self.segments[&from].cached;
+                let from = &self.segments[&self.any_segment(dice)].cached;
                 let at = dice.random_range(0..from.len() / SECTOR_SIZE) * SECTOR_SIZE;
                 bytes[sector.clone()].copy_from_slice(&from[at..at + SECTOR_SIZE]);
                 Spoil::Misplaced
@@ -241,18 +246,19 @@ impl State {
         self.segments.range(readable.end_segment..).any(|(number, segment)| {
             let bytes = &segment.cached;
             let of_header = match SegmentHeader::decode(bytes) {
-                HeaderState::Valid(header) => missing <= header.durable,
+                HeaderState::Valid(header) => missing <= header.start.durable,
                 _ => false,
             };
-            let seed = record::seed(log_id, *number);
-            let mut places = (HEADER_SIZE..bytes.len()).step_by(8).map(|at| &bytes[at..]);
+            let seed = Seed::new(log_id, *number);
+            let mut places = (HEADER_SIZE..bytes.len()).step_by(8);
             of_header
-                || places.any(|place| {
+                || places.any(|at| {
+                    let place = &bytes[at..];
                     let claimed = record::peek(place);
                     claimed.is_some_and(|(sequence, durable)| {
                         missing <= durable
                             && durable < sequence
-                            && matches!(Stored::decode(place, seed), Ok(Some(_)))
+                            && matches!(Stored::decode(place, seed.at(at)), Ok(Some(_)))
                     })
                 })
         })
@@ -261,19 +267,22 @@ impl State {
     /// The records that recovery reads, by a walk of our own.
     pub(super) fn records(&self) -> Records {
         let mut found = Records::default();
-        for (&number, segment) in &self.segments {
+        let meta = self.meta.as_ref().and_then(|bytes| meta::parse(bytes, &self.dir).ok());
+        let Some(meta) = meta.map(|copies| copies.meta) else { return found };
+        found.before = meta.first_sequence - 1;
+        for (&number, segment) in self.segments.range(meta.first_segment..) {
             let HeaderState::Valid(header) = SegmentHeader::decode(&segment.cached) else { break };
-            if header.first_sequence != found.end() + 1 {
+            if header.start.first_sequence != found.end() + 1 {
                 break;
             }
             found.begun.push(number);
             found.end_segment = number;
-            found.log_id = header.meta.log_id;
-            found.durable = found.durable.max(header.durable);
-            let seed = record::seed(header.meta.log_id, number);
+            found.log_id = header.log.random;
+            found.durable = found.durable.max(header.start.durable);
+            let seed = Seed::new(header.log.random, number);
             let mut at = HEADER_SIZE;
             while let Some(Ok(Some(stored))) =
-                segment.cached.get(at..).map(|bytes| Stored::decode(bytes, seed))
+                segment.cached.get(at..).map(|bytes| Stored::decode(bytes, seed.at(at)))
             {
                 if stored.sequence != found.end() + 1 {
                     break;
@@ -293,6 +302,8 @@ impl State {
 #[derive(Default)]
 pub(super) struct Records {
     log_id: u64,
+    /// The last record that was truncated.
+    before: u64,
     /// Numbers of the segments that hold them.
     begun: Vec<u64>,
     pub(super) end_segment: u64,
@@ -310,7 +321,7 @@ struct Placed {
 
 impl Records {
     fn end(&self) -> u64 {
-        self.records.last().map_or(0, |it| it.sequence)
+        self.records.last().map_or(self.before, |it| it.sequence)
     }
 }
 

@@ -120,9 +120,17 @@ struct State {
     segments: BTreeMap<u64, Segment>,
     /// Removed, and that is not durable; in the order in which it happened.
     removed: Vec<(u64, Segment)>,
+    /// At work in the background.
+    truncation: Option<Truncation>,
     spare: Spare,
     in_flight: Option<InFlight>,
     counters: Counters,
+}
+
+/// `meta` replaced and segments removed, in this order, as far as that has come.
+struct Truncation {
+    meta_before: Option<Vec<u8>>,
+    removed: Vec<(u64, Segment)>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -151,6 +159,7 @@ impl SimDisk {
             meta_before: None,
             segments: BTreeMap::new(),
             removed: Vec::new(),
+            truncation: None,
             spare: Spare::NotAsked,
             in_flight: None,
             counters: Counters::default(),
@@ -166,6 +175,7 @@ impl SimDisk {
         state.is_mounted = true;
         // A node that starts makes the names in its directory durable, apart from the segments'.
         state.meta_before = None;
+        state.truncation = None;
         for segment in state.segments.values_mut() {
             segment.dirty = segment.dirty.union(std::mem::take(&mut segment.syncing));
         }
@@ -226,6 +236,13 @@ impl SimDisk {
             if !keeps(dice) {
                 state.meta = before;
             }
+        }
+        if let Some(Truncation { meta_before, removed }) = state.truncation.take() {
+            let done = (0..=removed.len()).take_while(|_| keeps(dice)).count();
+            if done == 0 {
+                state.meta = meta_before;
+            }
+            state.segments.extend(removed.into_iter().skip(done.saturating_sub(1)));
         }
         // Changes of a directory reach the disk in their order.
         let removals = std::mem::take(&mut state.removed);
@@ -335,6 +352,24 @@ impl Disk for Mount {
         let segment = state.segments.remove(&number).expect("it was listed");
         state.removed.push((number, segment));
         Ok(())
+    }
+
+    fn remove_first(&mut self, gone: Vec<(u64, SimSegment)>, meta: &[u8]) -> Result<(), WalError> {
+        let numbers: Vec<u64> = gone.iter().map(|(number, _)| *number).collect();
+        // What the process wrote goes back to the disk first.
+        drop(gone);
+        let mut state = self.state.borrow_mut();
+        assert!(state.truncation.is_none(), "one truncation at a time");
+        let meta_before = state.meta.replace(meta.to_vec());
+        let take = |number| Some((number, state.segments.remove(&number)?));
+        let removed = numbers.into_iter().filter_map(take).collect();
+        state.truncation = Some(Truncation { meta_before, removed });
+        Ok(())
+    }
+
+    /// It ends when the next sync does.
+    fn is_removing(&mut self) -> bool {
+        self.state.borrow().truncation.is_some()
     }
 
     fn sync_names(&mut self) -> Result<(), WalError> {
@@ -526,6 +561,7 @@ impl State {
     }
 
     fn finish_sync(&mut self, duration_ns: u64) {
+        self.truncation = None;
         let mut bytes = 0;
         self.end_sync(duration_ns, Ok(()), |segment| {
             let Extent { start, end } = std::mem::take(&mut segment.syncing);
