@@ -75,6 +75,9 @@ fn fold(records: &[Record]) -> Recovered {
             Record::Promised(ballot) => recovered.promised = recovered.promised.max(ballot),
             Record::OwnBallot(ballot) => recovered.own_ballot = recovered.own_ballot.max(ballot),
             Record::FirstUnchosen(slot) => recovered.first_unchosen = slot,
+            Record::Jumped(slot) => {
+                (recovered.first_unchosen, recovered.log_begin) = (slot, slot);
+            }
             Record::Accepted { ballot, slot, value } => {
                 recovered.promised = recovered.promised.max(ballot);
                 last.insert(slot, RecoveredSlot { slot, ballot, value, chosen: false });
@@ -103,6 +106,7 @@ fn random_record(rng: &mut StdRng) -> Record {
     match rng.random_range(0..8) {
         0 => Record::Promised(ballot),
         1 => Record::OwnBallot(Ballot { node: IDENTITY.node, ..ballot }),
+        2 if slot.0 % 4 == 0 => Record::Jumped(slot),
         2 => Record::FirstUnchosen(slot),
         3 => Record::Chosen { ballot, slot, value },
         _ => Record::Accepted { ballot, slot, value },

@@ -78,9 +78,9 @@ pub enum Receive {
     /// Make ready to take this one, or find what an earlier attempt left of it, and say how much there is
     /// by `Node::on_part`. What is there of any other is given up.
     Begin(SnapshotId),
-    /// Keep these bytes. All before `offset` are there.
+    /// Keep these bytes, and say so by `Node::on_part`. All before `offset` came before.
     Chunk { snapshot: SnapshotId, offset: u64, bytes: Arc<[u8]> },
-    /// All bytes are there. Check them, make them durable and the state that they hold this node's, and
+    /// All bytes are kept. Check them, make them durable and the state that they hold this node's, and
     /// say so by `Node::on_snapshot_installed`; or, if they are no good, drop them and say so by
     /// `Node::on_snapshot_refused`.
     Install(SnapshotId),

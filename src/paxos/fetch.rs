@@ -2,7 +2,7 @@
 //!
 //! It pulls: a few requests are in flight, each for one chunk, and each answer leads to the next request.
 //! So whoever serves decides how fast, and what comes is in order. It holds no bytes: they go to the
-//! caller as they come, and after a broken connection, a change of peer or a restart it goes on behind
+//! caller as they come, who says when they are kept, so that a slow disk slows the requests down. After a broken connection, a change of peer or a restart it goes on behind
 //! what is there. Peers that have the same snapshot (`SnapshotId`) have the same bytes.
 //!
 //! Liveness only: whether the bytes are right is judged when all of them are there, by whoever decodes
@@ -31,8 +31,9 @@ pub struct Fetch {
 enum Stage {
     /// The caller looks what an earlier attempt left behind.
     Opening,
-    /// All bytes below `have` are there, all below `asked_end` are asked for.
-    Receiving { have: u64, asked_end: u64 },
+    /// All bytes below `kept` are kept by the caller, those below `have` have come, and those below
+    /// `asked_end` are asked for.
+    Receiving { kept: u64, have: u64, asked_end: u64 },
     /// All is there; the caller checks and installs it.
     Installing,
 }
@@ -62,20 +63,27 @@ impl Fetch {
         self.stage == Stage::Installing
     }
 
-    /// The first `have` bytes of the snapshot are there, from an earlier attempt.
-    pub fn on_part(&mut self, snapshot: SnapshotId, have: u64, fx: &mut Effects) {
-        if snapshot == self.snapshot && self.stage == Stage::Opening {
-            let have = have.min(snapshot.size);
-            self.stage = Stage::Receiving { have, asked_end: have };
-            self.go_on(fx);
+    /// The caller keeps the first `size` bytes of the snapshot: from an earlier attempt, or written now.
+    pub fn on_part(&mut self, snapshot: SnapshotId, size: u64, fx: &mut Effects) {
+        if snapshot != self.snapshot {
+            return;
         }
+        match &mut self.stage {
+            Stage::Opening => {
+                let kept = size.min(snapshot.size);
+                self.stage = Stage::Receiving { kept, have: kept, asked_end: kept };
+            }
+            Stage::Receiving { kept, have, .. } => *kept = size.clamp(*kept, *have),
+            Stage::Installing => return,
+        }
+        self.go_on(fx);
     }
 
     /// A peer has this snapshot: it is pulled from there now, behind what has come already.
     pub fn on_source(&mut self, source: NodeId, fx: &mut Effects) {
         self.source = Some(source);
         self.quiet_ticks = 0;
-        if let Stage::Receiving { have, asked_end } = &mut self.stage {
+        if let Stage::Receiving { have, asked_end, .. } = &mut self.stage {
             *asked_end = *have;
             self.go_on(fx);
         }
@@ -92,7 +100,7 @@ impl Fetch {
         bytes: Arc<[u8]>,
         fx: &mut Effects,
     ) {
-        let Stage::Receiving { have, asked_end } = &mut self.stage else { return };
+        let Stage::Receiving { have, asked_end, .. } = &mut self.stage else { return };
         // Another's, a copy, or one behind a gap.
         if snapshot != self.snapshot || offset != *have {
             return;
@@ -102,7 +110,6 @@ impl Fetch {
         assert!(*have <= snapshot.size, "wire lets no chunk beyond the end in");
         self.quiet_ticks = 0;
         fx.receive(Receive::Chunk { snapshot, offset, bytes });
-        self.go_on(fx);
     }
 
     /// A tick has passed: whether the fetch needs a source, the last one being gone or silent for
@@ -119,14 +126,14 @@ impl Fetch {
     /// Asks for what may be in flight; or, with all there, has it installed.
     fn go_on(&mut self, fx: &mut Effects) {
         let (snapshot, size) = (self.snapshot, self.chunk_size as u64);
-        let Stage::Receiving { have, asked_end } = &mut self.stage else { return };
-        if *have == snapshot.size {
+        let Stage::Receiving { kept, asked_end, .. } = &mut self.stage else { return };
+        if *kept == snapshot.size {
             self.stage = Stage::Installing;
             fx.receive(Receive::Install(snapshot));
             return;
         }
         let Some(source) = self.source else { return };
-        let window_end = *have + size * limits::SNAPSHOT_CHUNKS_IN_FLIGHT as u64;
+        let window_end = *kept + size * limits::SNAPSHOT_CHUNKS_IN_FLIGHT as u64;
         while *asked_end < snapshot.size && *asked_end + size <= window_end {
             let (offset, size) = (*asked_end, size.min(snapshot.size - *asked_end));
             *asked_end += size;
@@ -151,8 +158,13 @@ mod tests {
         sent.collect()
     }
 
+    /// A chunk comes, and is kept at once.
     fn chunk(fetch: &mut Fetch, offset: u64, size: usize, fx: &mut Effects) {
+        let before = fx.receives.len();
         fetch.on_chunk(SNAPSHOT, offset, vec![0; size].into(), fx);
+        if before < fx.receives.len() {
+            fetch.on_part(SNAPSHOT, offset + size as u64, fx);
+        }
     }
 
     fn begun() -> (Fetch, Effects) {
@@ -211,6 +223,21 @@ mod tests {
         fetch.on_part(SNAPSHOT, 95, &mut fx);
         assert!(fetch.is_installing() && requests(&mut fx).is_empty());
         assert_eq!(fx.receives, [Receive::Install(SNAPSHOT)]);
+    }
+
+    /// What has come and is not kept yet counts as in flight: a disk that stalls is not sent more.
+    #[test]
+    fn no_more_is_asked_for_than_is_kept() {
+        let (mut fetch, mut fx) = begun();
+        fetch.on_part(SNAPSHOT, 0, &mut fx);
+        let asked = requests(&mut fx).len();
+        assert_eq!(asked, limits::SNAPSHOT_CHUNKS_IN_FLIGHT);
+        for offset in 0..asked as u64 {
+            fetch.on_chunk(SNAPSHOT, 10 * offset, vec![0; 10].into(), &mut fx);
+        }
+        assert_eq!(requests(&mut fx), []);
+        fetch.on_part(SNAPSHOT, 20, &mut fx);
+        assert_eq!(requests(&mut fx).len(), 2);
     }
 
     /// A silent source is noticed; one that is slow but speaks is not taken for silent.

@@ -128,10 +128,10 @@ impl Learner {
         }
     }
 
-    /// So many bytes are there of the snapshot that was begun.
-    pub fn on_part(&mut self, snapshot: SnapshotId, have: u64, fx: &mut Effects) {
+    /// So many bytes are kept of the snapshot that was begun.
+    pub fn on_part(&mut self, snapshot: SnapshotId, size: u64, fx: &mut Effects) {
         if let Some(fetch) = &mut self.fetch {
-            fetch.on_part(snapshot, have, fx);
+            fetch.on_part(snapshot, size, fx);
         }
     }
 
@@ -306,8 +306,10 @@ mod tests {
         learner.on_tick(Slot(5), &mut fx);
         for offset in [0, 10, 20] {
             learner.on_chunk(SNAPSHOT, offset, vec![0; 10].into(), &mut fx);
+            learner.on_part(SNAPSHOT, offset + 10, &mut fx);
         }
         assert_eq!(fx.receives.last(), Some(&Receive::Install(SNAPSHOT)));
+        fx.sends.clear();
         for _ in 0..9 {
             learner.on_tick(Slot(5), &mut fx);
         }

@@ -41,15 +41,21 @@ impl Log {
     /// The log as it was recovered; slots above `first_unchosen` that were learned as chosen are
     /// handed out as well.
     pub fn new(recovered: &Recovered, fx: &mut Effects) -> Log {
+        let known = recovered.first_unchosen.max(Slot::FIRST);
         let mut log = Log {
-            begin: Slot::FIRST,
-            first_unchosen: recovered.first_unchosen.max(Slot::FIRST),
+            begin: recovered.log_begin.max(Slot::FIRST),
+            first_unchosen: known,
             tail: VecDeque::new(),
             tail_size: 0,
             commit_ballot: Ballot::NONE,
             commit_end: Slot::FIRST,
             recorded: recovered.first_unchosen,
         };
+        // A snapshot may be from a peer, and the process have ended before the log said so; what the log
+        // holds of the slots below must then not be told as chosen.
+        if known <= recovered.snapshot {
+            log.begin_anew(recovered.snapshot.next(), fx);
+        }
         for entry in &recovered.tail {
             if entry.chosen && entry.slot == log.first_unchosen {
                 log.hand_out(entry.ballot, entry.value.clone(), fx);
@@ -89,11 +95,16 @@ impl Log {
         for entry in self.tail.drain(..dropped).flatten() {
             self.tail_size -= entry.value.size();
         }
-        self.first_unchosen = end;
-        self.begin = end;
-        self.record_progress(fx);
+        self.begin_anew(end, fx);
         fx.event(Event::Jumped { before, first_unchosen: end });
         self.advance_from(end, fx);
+    }
+
+    fn begin_anew(&mut self, at: Slot, fx: &mut Effects) {
+        self.first_unchosen = at;
+        self.begin = at;
+        self.recorded = at;
+        fx.persist(Record::Jumped(at));
     }
 
     /// The slot after the last accepted one.
@@ -307,13 +318,41 @@ mod tests {
         assert_eq!(fx.chosen[2].value, value(6));
         assert_eq!((log.begin(), log.first_unchosen(), log.end()), (Slot(6), Slot(7), Slot(8)));
         assert_eq!(log.tail_size(), 1);
-        assert_eq!(fx.records.last(), Some(&Record::FirstUnchosen(Slot(6))));
+        assert_eq!(fx.records.last(), Some(&Record::Jumped(Slot(6))));
         // A jump to where the log has been leads nowhere.
         log.jump(Slot(3), &mut fx);
         assert_eq!(log.begin(), Slot(6));
         // One beyond all that was accepted leaves nothing.
         log.jump(Slot(20), &mut fx);
         assert_eq!((log.end(), log.tail_size()), (Slot(20), 0));
+    }
+
+    /// The process ended when a snapshot from a peer was durable and the log did not say so yet: what the
+    /// log has below was perhaps not chosen. A log that knows more than the snapshot goes on as it is.
+    #[test]
+    fn a_snapshot_ahead_of_the_log_is_a_jump() {
+        let entry = |slot| super::super::record::RecoveredSlot {
+            slot: Slot(slot),
+            ballot: ballot(1),
+            value: value(slot as u8),
+            chosen: true,
+        };
+        let mut recovered = Recovered {
+            first_unchosen: Slot(3),
+            tail: (3..8).map(entry).collect(),
+            snapshot: Slot(5),
+            ..Recovered::default()
+        };
+        let mut fx = Effects::new(NodeId(1));
+        let log = Log::new(&recovered, &mut fx);
+        assert_eq!((log.begin(), slots(&fx)), (Slot(6), vec![6, 7]));
+        assert_eq!(fx.records, [Record::Jumped(Slot(6))]);
+
+        recovered.snapshot = Slot(2);
+        let mut fx = Effects::new(NodeId(1));
+        let log = Log::new(&recovered, &mut fx);
+        assert_eq!((log.begin(), slots(&fx)), (Slot(1), vec![3, 4, 5, 6, 7]));
+        assert_eq!(fx.records, []);
     }
 
     #[test]

@@ -255,9 +255,9 @@ impl Node {
         self.log.begins_at(log_begin);
     }
 
-    /// Of a snapshot that `Receive::Begin` asked for, the first `have` bytes are there.
-    pub fn on_part(&mut self, now: Now, snapshot: SnapshotId, have: u64, fx: &mut Effects) {
-        self.learner.on_part(snapshot, have, fx);
+    /// Of a snapshot that `Receive::Begin` asked for, the first `size` bytes are kept now.
+    pub fn on_part(&mut self, now: Now, snapshot: SnapshotId, size: u64, fx: &mut Effects) {
+        self.learner.on_part(snapshot, size, fx);
         self.run_local(now, fx);
     }
 
@@ -834,6 +834,6 @@ mod tests {
         let fx = hear(&mut node, 1, Message::SnapshotOffer { log_begin, first_unchosen, snapshot });
         assert_eq!(fx.sends, [(NodeId(1), Message::LearnRequest { first_slot: Slot(16) })]);
         assert_eq!((fx.receives.len(), node.log_begin()), (0, Slot(16)));
-        assert_eq!(fx.records, [Record::FirstUnchosen(Slot(16))]);
+        assert_eq!(fx.records, [Record::Jumped(Slot(16))]);
     }
 }

@@ -22,6 +22,10 @@ pub enum Record {
     /// Every slot below is chosen, and the last `Accepted` or `Chosen` record of each holds the
     /// chosen value. A hint that is written along with other records: it may lag, never lead.
     FirstUnchosen(Slot),
+    /// Every slot below is chosen, and this log cannot tell the values: those it holds of these slots were
+    /// accepted, and may have lost. The state behind them stands in a durable snapshot, here or, for an
+    /// acceptor that keeps no state, at others.
+    Jumped(Slot),
 }
 
 /// What the write-ahead log says at start.
@@ -31,8 +35,13 @@ pub struct Recovered {
     pub promised: Ballot,
     /// The highest of all `OwnBallot`s.
     pub own_ballot: Ballot,
-    /// From the last `FirstUnchosen`, at least `Slot::FIRST`.
+    /// From the last `FirstUnchosen` or `Jumped`, at least `Slot::FIRST`.
     pub first_unchosen: Slot,
+    /// From the last `Jumped`, 0 if there is none: the log holds the values of the chosen slots from here up.
+    pub log_begin: Slot,
+    /// The last slot in the newest snapshot; 0 if there is none. The log does not know: whoever has loaded
+    /// the snapshot says so here.
+    pub snapshot: Slot,
     /// The last `Accepted` or `Chosen` record of each slot from `first_unchosen` up that has one,
     /// in slot order.
     pub tail: Vec<RecoveredSlot>,

@@ -45,7 +45,7 @@ impl Shadow {
             Record::Chosen { slot, .. } => {
                 self.latest.insert(*slot, self.records.len());
             }
-            Record::OwnBallot(_) | Record::FirstUnchosen(_) => {}
+            Record::OwnBallot(_) | Record::FirstUnchosen(_) | Record::Jumped(_) => {}
         }
         self.records.push(record);
     }
@@ -68,7 +68,7 @@ impl Shadow {
                 Record::Chosen { ballot, slot, .. } => {
                     self.durable_slots.insert(*slot, *ballot);
                 }
-                Record::FirstUnchosen(_) => {}
+                Record::FirstUnchosen(_) | Record::Jumped(_) => {}
             }
         }
         self.durable = self.durable.max(len);
@@ -91,7 +91,7 @@ impl Shadow {
                 Record::Chosen { slot, .. } => {
                     self.latest.insert(*slot, at);
                 }
-                Record::OwnBallot(_) | Record::FirstUnchosen(_) => {}
+                Record::OwnBallot(_) | Record::FirstUnchosen(_) | Record::Jumped(_) => {}
             }
         }
     }
@@ -112,6 +112,10 @@ impl Shadow {
                 }
                 Record::FirstUnchosen(slot) => {
                     recovered.first_unchosen = *slot;
+                    continue;
+                }
+                Record::Jumped(slot) => {
+                    (recovered.first_unchosen, recovered.log_begin) = (*slot, *slot);
                     continue;
                 }
                 Record::Accepted { ballot, slot, value } => {

@@ -26,7 +26,7 @@ impl Bounds {
                 self.promised = self.promised.max(ballot);
             }
             RecordType::OwnBallot => self.own_round = self.own_round.max(ballot.round),
-            RecordType::Chosen | RecordType::FirstUnchosen => {}
+            RecordType::Chosen | RecordType::FirstUnchosen | RecordType::Jumped => {}
         }
         if kind.has_value() {
             self.slot_end = self.slot_end.max(slot.next());

@@ -95,6 +95,8 @@ pub struct Wal<D: Disk = FileDisk> {
     bounds: Bounds,
     /// The slot of the last `Record::FirstUnchosen`.
     first_unchosen: Slot,
+    /// The slot of the last `Record::Jumped`; 0 if there is none.
+    jumped: Slot,
     /// All slots from the first to below the second have a value here.
     contiguous: (Slot, Slot),
     /// The last sequence number known to be on the disk; what records carry as `durable`.
@@ -174,6 +176,7 @@ impl<D: Disk> Wal<D> {
             end: log.end,
             bounds: log.bounds,
             first_unchosen: log.first_unchosen,
+            jumped: log.jumped,
             contiguous: (held, held),
             synced: log.end,
             in_flight: None,
@@ -198,8 +201,11 @@ impl<D: Disk> Wal<D> {
         let number = last.number;
         if stored.kind.has_value() {
             self.index.set(stored.slot, recovery::location(number, offset));
-        } else if stored.kind == RecordType::FirstUnchosen {
+        } else if matches!(stored.kind, RecordType::FirstUnchosen | RecordType::Jumped) {
             self.first_unchosen = stored.slot;
+        }
+        if stored.kind == RecordType::Jumped {
+            self.jumped = stored.slot;
         }
         self.bounds = stored.bounds;
         self.end += 1;
@@ -272,7 +278,8 @@ impl<D: Disk> Wal<D> {
     }
 
     /// The lowest slot from which on each slot below `end` can be read; `end` if not even the one
-    /// below it can. What lies further down was truncated, or never came here.
+    /// below it can. What lies further down was truncated, or never came here, or lies below a jump: it
+    /// may not be what was chosen.
     pub fn log_begin(&mut self, end: Slot) -> Slot {
         // Each slot is looked up once: what is held stays, except for what is truncated.
         let (begin, checked) = &mut self.contiguous;
@@ -282,7 +289,7 @@ impl<D: Disk> Wal<D> {
             }
             *checked = slot.next();
         }
-        (*begin).min(end)
+        (*begin).max(self.jumped).min(end)
     }
 
     /// Lets go of the values of slots below `slot`: the caller has them elsewhere, durably. Removes the
@@ -410,7 +417,8 @@ fn create<D: Disk>(
     disk.write_meta(&meta::file_of(&meta))?;
     let recovered = Recovered { first_unchosen, ..Recovered::default() };
     let (segments, index) = (VecDeque::from([segment]), Index::default());
-    Ok((meta, Log { segments, index, end: 0, bounds, first_unchosen, recovered }))
+    let jumped = Slot(0);
+    Ok((meta, Log { segments, index, end: 0, bounds, first_unchosen, jumped, recovered }))
 }
 
 /// Without `meta`, segments may be there only if their creation was interrupted: then there is one,

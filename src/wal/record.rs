@@ -13,7 +13,7 @@
 //! | 40 | 24 | bounds, this record included: round of the highest promise, round of the highest own ballot, the slot after the highest one with a value |
 //! | 64 | 2 | ballot: node |
 //! | 66 | 2 | bounds: node of the highest promise |
-//! | 68 | 1 | type: 1 promised, 2 own ballot, 3 accepted, 4 chosen, 5 first unchosen |
+//! | 68 | 1 | type: 1 promised, 2 own ballot, 3 accepted, 4 chosen, 5 first unchosen, 6 jumped |
 //! | 69 | 3 | zero |
 //! | 72 | size | payload: the value of an accepted or chosen record, otherwise empty |
 //!
@@ -45,6 +45,7 @@ pub enum RecordType {
     Accepted = 3,
     Chosen = 4,
     FirstUnchosen = 5,
+    Jumped = 6,
 }
 
 /// A record as it lies in a segment.
@@ -68,6 +69,7 @@ impl RecordType {
             3 => Some(RecordType::Accepted),
             4 => Some(RecordType::Chosen),
             5 => Some(RecordType::FirstUnchosen),
+            6 => Some(RecordType::Jumped),
             _ => None,
         }
     }
@@ -79,6 +81,7 @@ impl RecordType {
             RecordType::Accepted => "accepted",
             RecordType::Chosen => "chosen",
             RecordType::FirstUnchosen => "first-unchosen",
+            RecordType::Jumped => "jumped",
         }
     }
 
@@ -101,6 +104,7 @@ impl<'a> Stored<'a> {
                 (RecordType::Chosen, *ballot, *slot, &value.0)
             }
             Record::FirstUnchosen(slot) => (RecordType::FirstUnchosen, Ballot::NONE, *slot, &[]),
+            Record::Jumped(slot) => (RecordType::Jumped, Ballot::NONE, *slot, &[]),
         };
         let bounds = before.with(kind, ballot, slot);
         Stored { sequence, durable, kind, ballot, slot, bounds, payload }
@@ -261,7 +265,7 @@ mod tests {
         let value = Value([0xaa, 0xbb, 0xcc].into());
         let word = |number: u8| format!("{number:02x}{}", "0".repeat(14));
         // Round, slot; bounds: promise, own round, end of slots; nodes of ballot and promise, type.
-        let cases: [(Record, &str, [u8; 5], &str); 5] = [
+        let cases: [(Record, &str, [u8; 5], &str); 6] = [
             (Record::Promised(ballot), "ac0cc9ef", [3, 0, 3, 2, 4], "0200020001"),
             (Record::OwnBallot(ballot), "77f38690", [3, 0, 2, 3, 4], "0200050002"),
             (
@@ -272,6 +276,7 @@ mod tests {
             ),
             (Record::Chosen { ballot, slot, value }, "1604bcea", [3, 9, 2, 2, 10], "0200050004"),
             (Record::FirstUnchosen(slot), "488fb45d", [0, 9, 2, 2, 4], "0000050005"),
+            (Record::Jumped(slot), "a620014f", [0, 9, 2, 2, 4], "0000050006"),
         ];
         for (record, crc, words, behind) in cases {
             let bytes = bytes_of(&record);

@@ -37,6 +37,8 @@ pub struct Log<D: Disk> {
     pub end: u64,
     pub bounds: Bounds,
     pub first_unchosen: Slot,
+    /// The slot of the last `Record::Jumped`; 0 if there is none.
+    pub jumped: Slot,
     pub recovered: Recovered,
 }
 
@@ -82,7 +84,9 @@ pub fn recover<D: Disk>(
         promised: bounds.promised,
         own_ballot: bounds.own_ballot(meta.log.identity.node),
         first_unchosen,
+        log_begin: reading.jumped,
         tail: Vec::new(),
+        ..Recovered::default()
     };
     for (slot, at) in index.from(first_unchosen) {
         let view = numbers.partition_point(|number| *number < u64::from(at.segment));
@@ -94,8 +98,8 @@ pub fn recover<D: Disk>(
     drop(views);
 
     let segments = settle(disk, &meta, numbers, opened, &end, &reading)?;
-    let Reading { index, bounds, first_unchosen, .. } = reading;
-    Ok(Log { segments, index, end: end.sequence, bounds, first_unchosen, recovered })
+    let Reading { index, bounds, first_unchosen, jumped, .. } = reading;
+    Ok(Log { segments, index, end: end.sequence, bounds, first_unchosen, jumped, recovered })
 }
 
 /// What the scan has come by so far.
@@ -103,6 +107,7 @@ struct Reading {
     index: Index,
     bounds: Bounds,
     first_unchosen: Slot,
+    jumped: Slot,
     lost: Vec<Lost>,
     /// For each segment with records: its number, that of the first record, and the end of its slots.
     segments: Vec<(u64, u64, Slot)>,
@@ -122,6 +127,7 @@ impl Reading {
             index: Index::default(),
             bounds: Bounds::default(),
             first_unchosen: meta.truncated_before,
+            jumped: Slot(0),
             lost: Vec::new(),
             segments: Vec::new(),
             proven: 0,
@@ -140,8 +146,11 @@ impl Reading {
             }
             Found::Record(number, offset, record) => {
                 self.bounds = self.bounds.max(record.bounds);
-                if record.kind == RecordType::FirstUnchosen {
+                if matches!(record.kind, RecordType::FirstUnchosen | RecordType::Jumped) {
                     self.first_unchosen = record.slot.max(Slot::FIRST);
+                }
+                if record.kind == RecordType::Jumped {
+                    self.jumped = record.slot;
                 }
                 if self.segments.last().is_none_or(|(last, ..)| *last != number) {
                     self.segments.push((number, record.sequence, Slot(0)));

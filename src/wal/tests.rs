@@ -171,6 +171,7 @@ fn read_gives_the_last_value_of_a_slot() {
             own_ballot: Ballot { round: 4, node: NodeId(1) },
             first_unchosen: Slot(5),
             tail: vec![slot(5, 5, "new", false), slot(7, 4, "", true)],
+            ..Recovered::default()
         }
     );
     assert_eq!((wal.end(), wal.durable()), (LogPosition(7), LogPosition(7)));
@@ -247,6 +248,27 @@ fn the_laboratory_log_claims_no_durability_on_the_disk() {
 /// The names of the segments that are there.
 fn segment_numbers(dir: &Path) -> Vec<u64> {
     files::list(&dir.join("wal")).unwrap()
+}
+
+/// What lies below a jump was accepted, and may have lost: it is there, and is not told to be contiguous with
+/// what was chosen behind, after a restart no more than before.
+#[test]
+fn the_log_begins_at_a_jump() {
+    let dir = tempfile::tempdir().unwrap();
+    {
+        let (mut wal, _) = open(dir.path(), OPTIONS).unwrap();
+        for slot in 1..=6 {
+            wal.append(&accepted(slot, 10)).unwrap();
+        }
+        assert_eq!(wal.log_begin(Slot(7)), Slot(1));
+        wal.append(&Record::Jumped(Slot(5))).unwrap();
+        assert_eq!(wal.log_begin(Slot(7)), Slot(5));
+        wal.sync_now().unwrap();
+    }
+    let (mut wal, recovered) = open(dir.path(), OPTIONS).unwrap();
+    assert_eq!((recovered.first_unchosen, recovered.log_begin), (Slot(5), Slot(5)));
+    assert_eq!(recovered.tail.len(), 2);
+    assert_eq!(wal.log_begin(Slot(7)), Slot(5));
 }
 
 /// What is below the slot goes, as whole segments, once it is durable; what was promised in it stays.

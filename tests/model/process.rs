@@ -369,6 +369,7 @@ impl Wal {
             Record::Promised(ballot) => self.promised = self.promised.max(ballot),
             Record::OwnBallot(ballot) => self.own_ballot = self.own_ballot.max(ballot),
             Record::FirstUnchosen(slot) => self.first_unchosen = slot,
+            Record::Jumped(_) => unreachable!("nobody has a snapshot"),
             Record::Accepted { ballot, slot, value } => {
                 self.promised = self.promised.max(ballot);
                 self.slots.insert(slot, RecoveredSlot { slot, ballot, value, chosen: false });
@@ -386,6 +387,7 @@ impl Wal {
             own_ballot: self.own_ballot,
             first_unchosen: self.first_unchosen,
             tail: self.slots.range(self.first_unchosen..).map(|(_, last)| last.clone()).collect(),
+            ..Recovered::default()
         }
     }
 
