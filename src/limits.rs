@@ -37,7 +37,10 @@ pub const SNAPSHOT_CHUNKS_IN_FLIGHT: usize = 4;
 /// Bytes of a snapshot: more than any machine holds in memory.
 pub const SNAPSHOT_SIZE_MAX: u64 = 1 << 44;
 
-/// Default of `window_slots`: slots that a leader may have proposed and not yet chosen (alpha).
+/// Alpha: a configuration chosen in a slot governs from so many slots further on. The same at all nodes of
+/// a cluster for ever, so it is no option; no leader has more than this proposed and not yet chosen.
+pub const ALPHA_SLOTS: usize = 256;
+/// Default of `window_slots`: slots that a leader may have proposed and not yet chosen.
 pub const WINDOW_SLOTS_DEFAULT: usize = 256;
 /// Bytes of P2a that a leader sends to one acceptor ahead of its acknowledgement.
 pub const STREAM_UNACKED_SIZE_MAX: usize = 16 * 1024 * 1024;
@@ -46,6 +49,9 @@ pub const STREAM_UNACKED_SIZE_MAX: usize = 16 * 1024 * 1024;
 pub const ACCEPTOR_AHEAD_SLOTS_MAX: usize = 4096;
 /// The same in bytes of accepted values not known to be chosen.
 pub const ACCEPTOR_AHEAD_SIZE_MAX: usize = 128 * 1024 * 1024;
+/// How many slots a learner may be behind the leader to be promoted: an acceptor that is further behind
+/// than `ACCEPTOR_AHEAD_SLOTS_MAX` has no vote on what is proposed.
+pub const PROMOTE_BEHIND_SLOTS_MAX: usize = 1024;
 /// Bytes that a leader may have proposed and not yet chosen; one batch may overshoot it.
 pub const WINDOW_SIZE_SOFT_MAX: usize = 32 * 1024 * 1024;
 
@@ -127,6 +133,11 @@ const _: () = assert!(
     (SLOT_VALUE_SIZE_MAX as u64) * 2 <= WAL_SEGMENT_SIZE_MIN,
     "a record must fit a segment with room to spare"
 );
+const _: () = assert!(
+    WINDOW_SLOTS_DEFAULT <= ALPHA_SLOTS && ALPHA_SLOTS <= ACCEPTOR_AHEAD_SLOTS_MAX,
+    "a leader knows what governs the slots of its window, and an acceptor takes them"
+);
+const _: () = assert!(PROMOTE_BEHIND_SLOTS_MAX + ALPHA_SLOTS < ACCEPTOR_AHEAD_SLOTS_MAX);
 const _: () = assert!(CLIENT_OUT_SIZE_MAX < PEER_OUT_SIZE_MAX);
 const _: () = assert!(
     HANDED_SIZE_SOFT_MAX + STREAM_UNACKED_SIZE_MAX + 4 * FRAME_BULK_SIZE_MAX <= PEER_OUT_SIZE_MAX,

@@ -49,6 +49,10 @@ mutants! {
     RecoverWithoutSync: "recovery does not sync what it found",
     TrustPageCache: "recovery trusts what a failed sync left in the page cache",
     IgnoreFailedSync: "a failed sync counts as a sync",
+    ConfigurationGovernsAtOnce: "a configuration governs from the next slot on",
+    OldQuorumForNewSlots: "votes are counted by the old configuration where a new one governs",
+    ScoutOldConfigurationOnly: "phase 1 is content with a quorum of the oldest configuration",
+    TwoChangesInFlight: "a configuration is changed while another waits to govern",
     ElectUnconnected: "nodes compete and lead without reaching a quorum",
     ElectOverLeader: "a node competes although others still hear a leader",
 }

@@ -19,10 +19,10 @@ use std::path::{Path, PathBuf};
 use toml::Table;
 
 use crate::limits::{
-    ACCEPTOR_AHEAD_SLOTS_MAX, CLIENTS_MAX_DEFAULT, NODES_MAX, WAL_SEGMENT_SIZE_DEFAULT,
-    WAL_SEGMENT_SIZE_MIN, WINDOW_SLOTS_DEFAULT,
+    ALPHA_SLOTS, CLIENTS_MAX_DEFAULT, NODES_MAX, WAL_SEGMENT_SIZE_DEFAULT, WAL_SEGMENT_SIZE_MIN,
+    WINDOW_SLOTS_DEFAULT,
 };
-use crate::paxos::{Membership, NodeId, ReadWay, Roles};
+use crate::paxos::{Configuration, NodeId, ReadWay, Roles};
 use crate::wire::ClusterId;
 
 use section::{Section, override_path, syntax_error};
@@ -36,7 +36,7 @@ const REQUEST_TIMEOUT_MS: RangeInclusive<u64> = 100..=600_000;
 const REQUEST_TIMEOUT_MS_DEFAULT: u64 = 5_000;
 const SEGMENT_MIB: RangeInclusive<u64> = 8..=1_024;
 const CLIENTS: RangeInclusive<u64> = 1..=65_536;
-const WINDOW_SLOTS: RangeInclusive<u64> = 1..=1_024;
+const WINDOW_SLOTS: RangeInclusive<u64> = 1..=ALPHA_SLOTS as u64;
 const MIB: u64 = 1024 * 1024;
 
 /// Every section of the file with its keys; the first is what stands before all sections.
@@ -67,10 +67,6 @@ const KEYS: [(&str, &[&str]); 7] = [
 
 const _: () = assert!(*SEGMENT_MIB.start() * MIB == WAL_SEGMENT_SIZE_MIN);
 const _: () = assert!(WAL_SEGMENT_SIZE_DEFAULT % MIB == 0);
-const _: () = assert!(
-    *WINDOW_SLOTS.end() <= ACCEPTOR_AHEAD_SLOTS_MAX as u64,
-    "an acceptor must take what a leader may have in flight"
-);
 
 /// A checked configuration of one node.
 #[derive(Clone, Debug)]
@@ -80,14 +76,15 @@ pub struct Config {
     pub node: NodeId,
     pub data_dir: PathBuf,
     pub nodes: Vec<NodeConfig>,
-    pub membership: Membership,
+    /// What `nodes` and the sizes of quorums say: the configuration that a new cluster begins with.
+    pub configuration: Configuration,
     /// Length of a heartbeat round, which is the election timeout of Omni-Paxos.
     pub election_timeout_us: u64,
     /// How long a command or read may wait at a replica before its client is told.
     pub request_timeout_us: u64,
     /// How linearizable reads are served where the client does not say.
     pub reads_way: ReadWay,
-    /// Slots that a leader may have proposed and not yet chosen (alpha).
+    /// Slots that a leader may have proposed and not yet chosen.
     pub window_slots: usize,
     pub wal_segment_size: u64,
     /// False only in the laboratory: acknowledge without waiting for the disk.
@@ -155,7 +152,7 @@ impl Config {
         let log_level = root.log_level(overrides.log_level.as_deref())?;
 
         let (election_timeout_ms, request_timeout_ms) = root.section("timing")?.timeouts_ms()?;
-        let membership = root.section("quorum")?.membership(&nodes)?;
+        let configuration = root.section("quorum")?.configuration(&nodes)?;
         let reads_way = root.section("reads")?.reads_way()?;
         let mut wal = root.section("wal")?;
         let segment_mib =
@@ -172,7 +169,7 @@ impl Config {
             node,
             data_dir,
             nodes,
-            membership,
+            configuration,
             election_timeout_us: election_timeout_ms * 1_000,
             request_timeout_us: request_timeout_ms * 1_000,
             reads_way,

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
 use crate::limits::NODES_MAX;
-use crate::paxos::{Member, Membership, NodeId, ReadWay, Roles};
+use crate::paxos::{Addresses, Configuration, Member, NodeId, ReadWay, Roles};
 
 use super::{
     CLUSTER_NAME_SIZE_MAX, ConfigError, ELECTION_TIMEOUT_MS, ELECTION_TIMEOUT_MS_DEFAULT, KEYS,
@@ -214,13 +214,16 @@ impl<'a> Section<'a> {
         }
     }
 
-    pub fn membership(mut self, nodes: &[NodeConfig]) -> Result<Membership, ConfigError> {
-        let members: Vec<Member> =
-            nodes.iter().map(|node| Member { node: node.id, roles: node.roles }).collect();
+    pub fn configuration(mut self, nodes: &[NodeConfig]) -> Result<Configuration, ConfigError> {
+        let member = |node: &NodeConfig| {
+            let addresses = Addresses { peer: node.peer_address, client: node.client_address };
+            (Member { node: node.id, roles: node.roles }, addresses)
+        };
+        let members: Vec<(Member, Addresses)> = nodes.iter().map(member).collect();
         let phase1 = self.optional_integer("phase1", &QUORUM_SIZES)?;
         let phase2 = self.optional_integer("phase2", &QUORUM_SIZES)?;
         // Majorities always fit: what is wrong even with them is wrong with the nodes.
-        let majorities = Membership::new(members.clone(), None, None).map_err(|why| {
+        let majorities = Configuration::initial(members.clone(), None, None).map_err(|why| {
             ConfigError::new(format!(
                 "{}: nodes: {why}: change the roles in [[nodes]]",
                 self.origin
@@ -234,7 +237,7 @@ impl<'a> Section<'a> {
             return Ok(majorities);
         }
         let size = |size: Option<u64>| size.map(|size| size as usize);
-        Membership::new(members, size(phase1), size(phase2)).map_err(|why| {
+        Configuration::initial(members, size(phase1), size(phase2)).map_err(|why| {
             ConfigError::new(format!(
                 "{}: {}: {why}: change the sizes, or leave both out for majorities",
                 self.origin,

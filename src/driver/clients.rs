@@ -276,11 +276,12 @@ impl Server {
         message: String,
     ) {
         let me = self.config.node;
-        let is_replica = |node| self.node.membership().roles(node).is_some_and(|r| r.replica);
+        let configurations = self.node.configurations();
+        let is_replica = |node| configurations.roles(node).is_some_and(|roles| roles.replica);
         let leader = self.node.view().leader.filter(|node| *node != me && is_replica(*node));
         let any = || {
-            let members = self.node.membership().members().iter();
-            members.map(|member| member.node).find(|node| *node != me && is_replica(*node))
+            let mut nodes = configurations.nodes().into_iter();
+            nodes.find(|node| *node != me && is_replica(*node))
         };
         let ask = match kind {
             ErrorKind::Timeout | ErrorKind::Busy => leader,

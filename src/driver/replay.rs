@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::limits;
 use crate::mutants::{self, Mutant};
-use crate::paxos::{Ballot, Batch, LearnReply, Slot, Value};
+use crate::paxos::{Ballot, Batch, Configuration, Configurations, LearnReply, Slot, Value};
 use crate::store::{Applied, Store};
 use crate::wal::{Disk, Wal};
 
@@ -39,6 +39,23 @@ pub fn replay_into<D: Disk>(
         applied.clear();
     }
     Ok(store)
+}
+
+/// Takes note of the configurations among the chosen values of the log that it does not know yet.
+pub fn note_configurations<D: Disk>(
+    configurations: &mut Configurations,
+    wal: &Wal<D>,
+    first_unchosen: Slot,
+) -> Result<(), ServeError> {
+    let first = configurations.known_below().max(Slot::FIRST);
+    for slot in (first.0..first_unchosen.0).map(Slot) {
+        let (_, value) = wal.read(slot).ok_or(ServeError::SlotMissing { slot: slot.0 })?;
+        if let Some(configuration) = Configuration::of_bytes(value) {
+            configurations.on_chosen(slot, configuration);
+        }
+    }
+    configurations.on_known(first_unchosen);
+    Ok(())
 }
 
 /// The log's checksums are right, or it would not have been opened. A value that nobody here has written

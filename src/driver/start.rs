@@ -11,7 +11,7 @@ use rand::rngs::SysRng;
 
 use crate::config::Config;
 use crate::limits;
-use crate::paxos::{Effects, Node, NodeConfig, Recovered, Slot};
+use crate::paxos::{Configurations, Effects, Node, NodeConfig, Recovered, Slot};
 use crate::store::Store;
 use crate::trace;
 use crate::wal::{Identity, Options, Wal};
@@ -20,7 +20,7 @@ use super::ServeError;
 use super::connection::READ_CHUNK;
 use super::held::Held;
 use super::peers::Link;
-use super::replay::{check_value, replay_into};
+use super::replay::{check_value, note_configurations, replay_into};
 use super::server::{CLIENT_LISTENER, PEER_LISTENER, SIGNALS, Server, WAKER, clock};
 use super::table::Table;
 use super::tracer::Tracer;
@@ -49,10 +49,13 @@ impl Server {
             check_value(entry.slot, &entry.value.0)?;
         }
         let store = replay(&wal, recovered.first_unchosen, &config)?;
+        let configurations = configurations(&wal, recovered.first_unchosen, &config)?;
+        let me = config.nodes.iter().find(|n| n.id == config.node).expect("checked by Config");
         let now = clock();
         let node_config = NodeConfig {
             node: config.node,
-            membership: config.membership.clone(),
+            roles: me.roles,
+            configurations,
             election_timeout_us: config.election_timeout_us,
             request_timeout_us: config.request_timeout_us,
             window_slots: config.window_slots,
@@ -66,7 +69,6 @@ impl Server {
         })?;
         let node = Node::new(node_config, &recovered, seed, now, &mut fx);
 
-        let me = config.nodes.iter().find(|n| n.id == config.node).expect("checked by Config");
         let listen = |what, address, token| -> Result<TcpListener, ServeError> {
             let result = TcpListener::bind(address).and_then(|mut listener| {
                 poll.registry().register(&mut listener, token, Interest::READABLE)?;
@@ -158,6 +160,17 @@ fn replay(wal: &Wal, first_unchosen: Slot, config: &Config) -> Result<Store, Ser
     let ms = (trace::monotonic_ns() - begun_ns) / 1_000_000;
     log::info!("replayed {} slots in {ms} ms", first_unchosen.0 - 1);
     Ok(store)
+}
+
+/// What the log says of the configurations.
+fn configurations(
+    wal: &Wal,
+    first_unchosen: Slot,
+    config: &Config,
+) -> Result<Configurations, ServeError> {
+    let mut configurations = Configurations::new(config.configuration.clone(), limits::ALPHA_SLOTS);
+    note_configurations(&mut configurations, wal, first_unchosen)?;
+    Ok(configurations)
 }
 
 /// Says now and then how far reading the log has come.

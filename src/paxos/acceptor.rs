@@ -11,6 +11,7 @@
 use crate::limits;
 use crate::mutants::{self, Mutant};
 
+use super::configurations::Epochs;
 use super::effects::Effects;
 use super::ids::{Ballot, NodeId, Slot, Value};
 use super::log::Log;
@@ -46,6 +47,7 @@ impl Acceptor {
         ballot: Ballot,
         first_slot: Slot,
         log: &Log,
+        epochs: &Epochs,
         fx: &mut Effects,
     ) {
         if self.promised < ballot {
@@ -61,6 +63,7 @@ impl Acceptor {
             end: first_slot,
             no_more_accepted: false,
             first_unchosen: log.first_unchosen(),
+            epochs: epochs.clone(),
             accepted: Vec::new(),
         };
         if self.promised == ballot {
@@ -171,6 +174,7 @@ impl Acceptor {
 
 #[cfg(test)]
 mod tests {
+    use super::super::configurations::fixtures::configurations;
     use super::*;
     use std::sync::Arc;
 
@@ -200,7 +204,8 @@ mod tests {
 
         fn p1a(&mut self, round: u64, first_slot: u64) -> P1b {
             let (log, fx) = (&self.log, &mut self.fx);
-            self.acceptor.on_p1a(LEADER, ballot(round), Slot(first_slot), log, fx);
+            let epochs = configurations(3, None, 4).epochs().clone();
+            self.acceptor.on_p1a(LEADER, ballot(round), Slot(first_slot), log, &epochs, fx);
             match self.fx.sends_after_sync.pop() {
                 Some((LEADER, Message::P1b(p1b))) => p1b,
                 other => panic!("expected a P1b, got {other:?}"),

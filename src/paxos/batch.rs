@@ -7,8 +7,8 @@
 //! | --- | --- | --- |
 //! | 0 | 8 | `time_us`: the leader's wall clock, microseconds since 1970 |
 //! | 8 | 4 | number of commands |
-//! | 12 | 4 | zero |
-//! | 16 | | the commands, one behind the other |
+//! | 12 | 4 | kind: 0 for commands, 1 for a configuration |
+//! | 16 | | the commands, one behind the other; or the configuration (`configuration`) |
 //!
 //! A command:
 //!
@@ -28,10 +28,18 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::configuration::Configuration;
 use super::ids::Value;
 
 const BATCH_HEADER_SIZE: usize = 16;
 const COMMAND_HEADER_SIZE: usize = 28;
+
+/// What a value other than a no-op holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Commands = 0,
+    Configuration = 1,
+}
 
 /// A client's session: `SessionId::NONE` until it has registered.
 #[derive(
@@ -91,10 +99,8 @@ pub struct Batch<'a> {
 /// Encodes `commands` into the value of one slot.
 pub fn encode<'a>(time_us: u64, commands: impl ExactSizeIterator<Item = &'a Command>) -> Value {
     let len = u32::try_from(commands.len()).expect("a batch is bounded by BATCH_COMMANDS_MAX");
-    let mut bytes = Vec::with_capacity(BATCH_HEADER_SIZE + 64 * commands.len());
-    bytes.extend_from_slice(&time_us.to_le_bytes());
-    bytes.extend_from_slice(&len.to_le_bytes());
-    bytes.extend_from_slice(&[0; 4]);
+    let mut bytes = header(time_us, len, Kind::Commands);
+    bytes.reserve(64 * commands.len());
     for command in commands {
         let size = u32::try_from(command.payload.len()).expect("bounded by COMMAND_SIZE_MAX");
         bytes.extend_from_slice(&command.id.session.0.to_le_bytes());
@@ -106,13 +112,37 @@ pub fn encode<'a>(time_us: u64, commands: impl ExactSizeIterator<Item = &'a Comm
     Value(Arc::from(bytes))
 }
 
+/// What a value other than a no-op begins with.
+pub(super) fn header(time_us: u64, len: u32, kind: Kind) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(BATCH_HEADER_SIZE);
+    bytes.extend_from_slice(&time_us.to_le_bytes());
+    bytes.extend_from_slice(&len.to_le_bytes());
+    bytes.extend_from_slice(&(kind as u32).to_le_bytes());
+    bytes
+}
+
+/// The bytes of the configuration in a value, if it holds one.
+pub(super) fn configuration_bytes(value: &[u8]) -> Option<&[u8]> {
+    let (header, bytes) = value.split_at_checked(BATCH_HEADER_SIZE)?;
+    (u32_at(header, 12) == Kind::Configuration as u32).then_some(bytes)
+}
+
 impl<'a> Batch<'a> {
-    /// The batch that `value` holds, or `None` if it is neither a batch nor a no-op.
+    /// The batch that `value` holds, or `None` if it is neither a batch nor a no-op. A configuration is a
+    /// batch without commands: the state machine has nothing to do with it.
     pub fn decode(value: &'a [u8]) -> Option<Batch<'a>> {
         if value.is_empty() {
             return Some(Batch { time_us: 0, len: 0, commands: &[] });
         }
-        if value.len() < BATCH_HEADER_SIZE || value[12..16] != [0; 4] {
+        if value.len() < BATCH_HEADER_SIZE {
+            return None;
+        }
+        if let Some(bytes) = configuration_bytes(value) {
+            let sound = Configuration::decode(bytes).is_some_and(|(_, rest)| rest.is_empty());
+            let empty = Batch { time_us: u64_at(value, 0), len: 0, commands: &[] };
+            return (sound && u32_at(value, 8) == 0).then_some(empty);
+        }
+        if u32_at(value, 12) != Kind::Commands as u32 {
             return None;
         }
         let batch = Batch {

@@ -4,6 +4,10 @@
 //! order and streamed to each acceptor, which answers cumulatively; a slot is chosen when a phase-2
 //! quorum of acceptors has answered beyond it. So no slot is chosen before the one below it.
 //!
+//! The votes of a slot are counted by the configuration that governs it, and by no other. All acceptors of
+//! all configurations that govern slots of the window get all of them: whoever votes in a slot without being
+//! an acceptor there is not counted, and does no harm.
+//!
 //! It keeps the values of its window, and of chosen slots that some acceptor has not yet
 //! acknowledged, up to a window more. An acceptor that is further behind is sent on from where the
 //! window begins and learns the rest (`learner`).
@@ -13,15 +17,15 @@ use std::collections::{BTreeMap, VecDeque};
 use crate::limits;
 use crate::mutants::{self, Mutant};
 
+use super::configurations::Configurations;
 use super::effects::Effects;
 use super::ids::{Ballot, NodeId, Slot, Value};
 use super::message::{Message, P2b};
-use super::quorum::Membership;
+use super::quorum::Roles;
 
 #[derive(Clone, Debug, Hash)]
 pub struct Commander {
     ballot: Ballot,
-    phase2: usize,
     window_slots: usize,
     /// Every slot below is chosen. It begins where the scout said so.
     first_unchosen: Slot,
@@ -76,35 +80,49 @@ impl Commander {
     pub fn new(
         ballot: Ballot,
         first_slot: Slot,
-        membership: &Membership,
+        configurations: &Configurations,
         window_slots: usize,
     ) -> Commander {
-        let stream = || Stream {
-            next: first_slot,
-            acked: first_slot,
-            told: Slot(0),
-            eager: false,
-            resend: false,
-            stalled_ticks: 0,
-        };
-        let learns = |node: &NodeId| {
-            membership.roles(*node).is_some_and(|roles| roles.replica && !roles.acceptor)
-        };
-        Commander {
+        let mut commander = Commander {
             ballot,
-            phase2: membership.phase2(),
             window_slots,
             first_unchosen: first_slot,
             window_first: first_slot,
             window: VecDeque::new(),
-            streams: membership.acceptors().map(|acceptor| (acceptor, stream())).collect(),
-            learners: membership
-                .members()
-                .iter()
-                .map(|member| member.node)
-                .filter(learns)
-                .map(|node| (node, first_slot))
-                .collect(),
+            streams: BTreeMap::new(),
+            learners: BTreeMap::new(),
+        };
+        commander.on_configurations(configurations);
+        commander
+    }
+
+    /// Members came or went. Whoever is new is sent on from the first slot that is not chosen, and learns
+    /// what lies below.
+    pub fn on_configurations(&mut self, configurations: &Configurations) {
+        let first_unchosen = self.first_unchosen;
+        let members = configurations.members();
+        let mut acceptors = configurations.acceptors_from(first_unchosen);
+        // One that has just left may not know it yet.
+        let is = |role: fn(Roles) -> bool| {
+            members.iter().filter(move |(it, _)| role(it.roles)).map(|(it, _)| it.node)
+        };
+        acceptors.extend(is(|roles| roles.acceptor));
+        let learners: Vec<NodeId> =
+            is(|roles| roles.replica).filter(|node| !acceptors.contains(node)).collect();
+        self.streams.retain(|node, _| acceptors.contains(node));
+        for acceptor in acceptors {
+            self.streams.entry(acceptor).or_insert(Stream {
+                next: first_unchosen,
+                acked: first_unchosen,
+                told: Slot(0),
+                eager: false,
+                resend: false,
+                stalled_ticks: 0,
+            });
+        }
+        self.learners.retain(|node, _| learners.contains(node));
+        for learner in learners {
+            self.learners.entry(learner).or_insert(first_unchosen);
         }
     }
 
@@ -131,7 +149,12 @@ impl Commander {
         slot
     }
 
-    pub fn on_p2b(&mut self, from: NodeId, p2b: P2b) -> CommanderOutcome {
+    pub fn on_p2b(
+        &mut self,
+        from: NodeId,
+        p2b: P2b,
+        configurations: &Configurations,
+    ) -> CommanderOutcome {
         if self.ballot < p2b.promised {
             return CommanderOutcome::Preempted(p2b.promised);
         }
@@ -150,7 +173,11 @@ impl Commander {
             stream.stalled_ticks = 0;
         }
         stream.resend |= p2b.resend;
-        if self.count_votes() { CommanderOutcome::Chosen } else { CommanderOutcome::Waiting }
+        if self.count_votes(configurations) {
+            CommanderOutcome::Chosen
+        } else {
+            CommanderOutcome::Waiting
+        }
     }
 
     /// A new connection to a peer: what was on the way is lost.
@@ -251,22 +278,30 @@ impl Commander {
         values
     }
 
-    /// A slot is chosen when a phase-2 quorum holds it: the `phase2`-th highest acknowledgement.
-    fn count_votes(&mut self) -> bool {
-        let mut acked: Vec<Slot> = self.streams.values().map(|stream| stream.acked).collect();
-        acked.sort_unstable_by(|a, b| b.cmp(a));
-        let chosen_end = acked[self.phase2 - 1];
-        let more = self.first_unchosen < chosen_end;
-        if more {
-            self.first_unchosen = chosen_end;
+    /// A slot is chosen when a phase-2 quorum of the configuration that governs it holds it: up to the
+    /// `phase2`-th highest acknowledgement among its acceptors, as far as it governs.
+    fn count_votes(&mut self, configurations: &Configurations) -> bool {
+        let before = self.first_unchosen;
+        for (_, end, configuration) in configurations.governing_from(before) {
+            let membership = configuration.membership();
+            let streams = membership.acceptors().filter_map(|node| self.streams.get(&node));
+            let mut acked: Vec<Slot> = streams.map(|stream| stream.acked).collect();
+            acked.sort_unstable_by(|a, b| b.cmp(a));
+            let Some(&held_end) = acked.get(membership.phase2() - 1) else { break };
+            let old_quorum = mutants::is_on(Mutant::OldQuorumForNewSlots);
+            let chosen_end = if old_quorum { held_end } else { held_end.min(end) };
+            self.first_unchosen = self.first_unchosen.max(chosen_end);
+            if self.first_unchosen < end {
+                break;
+            }
         }
-        more
+        before < self.first_unchosen
     }
 
     /// Forgets values that are chosen and that every acceptor holds, or that are a window behind.
     fn trim(&mut self) {
-        let acked_by_all =
-            self.streams.values().map(|stream| stream.acked).min().expect("there are acceptors");
+        let acked = self.streams.values().map(|stream| stream.acked);
+        let acked_by_all = acked.min().unwrap_or(self.first_unchosen);
         let learned_by_all = self.learners.values().copied().min().unwrap_or(acked_by_all);
         let oldest = Slot(self.first_unchosen.0.saturating_sub(self.window_slots as u64));
         let keep_from = acked_by_all.min(learned_by_all).max(oldest).min(self.first_unchosen);
@@ -313,16 +348,37 @@ impl Stream {
 
 #[cfg(test)]
 mod tests {
-    use super::super::quorum::{Member, Roles};
+    use super::super::configurations::fixtures::{self, configurations};
     use super::*;
     use std::sync::Arc;
 
     const MINE: Ballot = Ballot { round: 1, node: NodeId(1) };
 
-    fn commander(nodes: u16, phase2: Option<usize>) -> Commander {
-        let members =
-            (1..=nodes).map(|id| Member { node: NodeId(id), roles: Roles::ALL }).collect();
-        Commander::new(MINE, Slot(1), &Membership::new(members, None, phase2).unwrap(), 4)
+    /// A commander and what it goes by.
+    struct Fixture(Commander, Configurations);
+
+    impl std::ops::Deref for Fixture {
+        type Target = Commander;
+        fn deref(&self) -> &Commander {
+            &self.0
+        }
+    }
+
+    impl std::ops::DerefMut for Fixture {
+        fn deref_mut(&mut self) -> &mut Commander {
+            &mut self.0
+        }
+    }
+
+    impl Fixture {
+        fn on_p2b(&mut self, from: NodeId, p2b: P2b) -> CommanderOutcome {
+            self.0.on_p2b(from, p2b, &self.1)
+        }
+    }
+
+    fn commander(nodes: u16, phase2: Option<usize>) -> Fixture {
+        let configurations = configurations(nodes, phase2, 4);
+        Fixture(Commander::new(MINE, Slot(1), &configurations, 4), configurations)
     }
 
     fn ack(end: u64) -> P2b {
@@ -432,5 +488,49 @@ mod tests {
         assert_eq!(sent_to(&fx, 2), [(1, 2)]);
         c.on_tick(&mut fx);
         assert_eq!(sent_to(&fx, 2), [(1, 2), (1, 2)]);
+    }
+
+    /// Node 4 comes to 1, 2 and 3 and votes from slot 5 on. Two votes choose slot 4 and not slot 5, which
+    /// takes three of the four; and a vote of node 4 in slot 4 is none.
+    #[test]
+    fn votes_are_counted_by_what_governs_the_slot() {
+        let mut c = commander(3, None);
+        let four = fixtures::configuration(2, 4, None);
+        c.1.on_chosen(Slot(1), four);
+        c.0.on_configurations(&c.1);
+        for _ in 1..=6 {
+            c.propose(value());
+        }
+        c.on_p2b(NodeId(4), ack(7));
+        assert_eq!(c.on_p2b(NodeId(1), ack(7)), CommanderOutcome::Waiting);
+        assert_eq!(c.on_p2b(NodeId(2), ack(7)), CommanderOutcome::Chosen);
+        assert_eq!(c.first_unchosen(), Slot(7), "1, 2 and 4 hold all of it");
+        let mut c = commander(3, None);
+        c.1.on_chosen(Slot(1), fixtures::configuration(2, 4, None));
+        c.0.on_configurations(&c.1);
+        for _ in 1..=6 {
+            c.propose(value());
+        }
+        c.on_p2b(NodeId(1), ack(7));
+        assert_eq!(c.on_p2b(NodeId(3), ack(7)), CommanderOutcome::Chosen);
+        assert_eq!(c.first_unchosen(), Slot(5));
+        assert_eq!(c.on_p2b(NodeId(4), ack(7)), CommanderOutcome::Chosen);
+        assert_eq!(c.first_unchosen(), Slot(7));
+    }
+
+    /// The votes of a node that left count in the slots of the old configuration and in no others.
+    #[test]
+    fn who_left_has_no_vote() {
+        let mut c = commander(3, None);
+        c.1.on_chosen(Slot(1), fixtures::without(&fixtures::configuration(1, 3, None), 3));
+        c.0.on_configurations(&c.1);
+        for _ in 1..=6 {
+            c.propose(value());
+        }
+        c.on_p2b(NodeId(1), ack(7));
+        assert_eq!(c.on_p2b(NodeId(3), ack(7)), CommanderOutcome::Chosen);
+        assert_eq!(c.first_unchosen(), Slot(5));
+        c.on_p2b(NodeId(2), ack(7));
+        assert_eq!(c.first_unchosen(), Slot(7));
     }
 }

@@ -18,6 +18,8 @@
 //! Only those who are happy tell of a leader. Others may name the ballot of one that has gone, or that
 //! never came to lead; a leader that hears of such a ballot above its own takes one above that.
 //!
+//! While the configuration changes, a quorum means one of each configuration that governs or will govern.
+//!
 //! Departures from the paper: a higher ballot heard by any message is followed for the rest of the
 //! round, which spares most duels; and after a broken connection to the leader (its process died) the
 //! next rounds are short.
@@ -26,10 +28,10 @@ use std::collections::BTreeMap;
 
 use crate::mutants::{self, Mutant};
 
+use super::configurations::Configurations;
 use super::effects::Effects;
 use super::ids::{Ballot, NodeId, Slot};
 use super::message::{Health, Message, Standing, StateStanding};
-use super::quorum::Membership;
 
 #[derive(Clone, Debug, Hash)]
 pub struct Election {
@@ -103,6 +105,11 @@ impl Election {
         }
     }
 
+    /// The configuration has changed: this node has the role, or has it no more.
+    pub fn set_can_lead(&mut self, can_lead: bool) {
+        self.can_lead = can_lead;
+    }
+
     pub fn deadline_us(&self) -> u64 {
         self.deadline_us
     }
@@ -161,10 +168,16 @@ impl Election {
     }
 
     /// What this node says of itself; how far its log and state are, its owner knows.
-    pub fn standing(&self, first_unchosen: Slot, health: Health, state: StateStanding) -> Standing {
+    pub fn standing(
+        &self,
+        first_unchosen: Slot,
+        epoch: u64,
+        health: Health,
+        state: StateStanding,
+    ) -> Standing {
         let (ballot, leader, happy) = (self.ballot, self.leader, self.happy);
         let hears = self.heard.keys().copied().collect();
-        Standing { ballot, leader, happy, first_unchosen, hears, health, state }
+        Standing { ballot, leader, happy, first_unchosen, epoch, hears, health, state }
     }
 
     pub fn on_reply(&mut self, from: NodeId, round: u64, standing: Standing) {
@@ -179,7 +192,7 @@ impl Election {
         &mut self,
         peer: NodeId,
         now_us: u64,
-        membership: &Membership,
+        configurations: &Configurations,
         fx: &mut Effects,
     ) {
         self.answers.remove(&peer);
@@ -191,14 +204,15 @@ impl Election {
         self.happy = false;
         self.grace = false;
         self.short_rounds = SHORT_ROUNDS;
-        self.begin_round(now_us, membership, fx);
+        self.begin_round(now_us, configurations, fx);
     }
 
     /// A round that only asks whether the others have lost the leader too. Candidates take turns,
     /// lowest id first, so that the first one's P1a reaches the others before they compete themselves.
-    fn short_round_us(&self, membership: &Membership) -> u64 {
+    fn short_round_us(&self, configurations: &Configurations) -> u64 {
         let lost = self.leader.node;
-        let candidates = membership.members().iter().filter(|m| m.roles.leader && m.node != lost);
+        let members = configurations.members().into_iter().map(|(member, _)| member);
+        let candidates = members.filter(|member| member.roles.leader && member.node != lost);
         let rank = candidates.take_while(|member| member.node != self.me).count() as u64;
         (self.round_us / 8 * (rank + 1)).min(self.round_us)
     }
@@ -207,14 +221,12 @@ impl Election {
     pub fn end_round(
         &mut self,
         now_us: u64,
-        membership: &Membership,
+        configurations: &Configurations,
         fx: &mut Effects,
     ) -> RoundOutcome {
-        let is_acceptor = |node: NodeId| membership.roles(node).is_some_and(|roles| roles.acceptor);
-        let mine = usize::from(is_acceptor(self.me));
-        let answered = self.answers.keys().filter(|node| is_acceptor(**node)).count() + mine;
+        let answered = |node: NodeId| node == self.me || self.answers.contains_key(&node);
         self.quorum_connected =
-            membership.connected() <= answered || mutants::is_on(Mutant::ElectUnconnected);
+            configurations.is_connected(answered) || mutants::is_on(Mutant::ElectUnconnected);
         self.heard = self.answers.clone();
 
         let named = self.answers.values().map(|standing| standing.leader).max();
@@ -223,7 +235,7 @@ impl Election {
         let happy = self.answers.values().filter(|standing| standing.happy);
         let highest = happy.map(|standing| standing.leader).max();
         let follow = highest.is_some_and(|ballot| self.observe(ballot));
-        self.happy = self.judge_happiness(is_acceptor, mine, membership.connected());
+        self.happy = self.judge_happiness(configurations);
         if !follow {
             self.grace = false;
         }
@@ -235,7 +247,7 @@ impl Election {
         }
         let alone = !self.happy && others_unhappy;
         let compete = self.can_lead && self.quorum_connected && (alone || self.is_outbid());
-        self.begin_round(now_us, membership, fx);
+        self.begin_round(now_us, configurations, fx);
         if compete { RoundOutcome::Compete(self.next_ballot()) } else { RoundOutcome::Nothing }
     }
 
@@ -245,41 +257,35 @@ impl Election {
         self.leading && self.happy && self.leader.node == self.me && self.leader < self.named
     }
 
-    fn judge_happiness(
-        &self,
-        is_acceptor: impl Fn(NodeId) -> bool,
-        mine: usize,
-        connected: usize,
-    ) -> bool {
+    fn judge_happiness(&self, configurations: &Configurations) -> bool {
         if self.grace {
             return true;
         }
         if self.leader.node == self.me {
-            let followers = self
-                .answers
-                .iter()
-                .filter(|(node, standing)| is_acceptor(**node) && standing.leader <= self.ballot)
-                .count();
+            let follows = |node: NodeId| {
+                let answer = self.answers.get(&node);
+                node == self.me || answer.is_some_and(|standing| standing.leader <= self.ballot)
+            };
             let connected =
-                connected <= followers + mine || mutants::is_on(Mutant::ElectUnconnected);
+                configurations.is_connected(follows) || mutants::is_on(Mutant::ElectUnconnected);
             return self.leading && connected;
         }
         let leader = self.answers.get(&self.leader.node);
         leader.is_some_and(|standing| standing.ballot == self.leader && standing.happy)
     }
 
-    fn begin_round(&mut self, now_us: u64, membership: &Membership, fx: &mut Effects) {
+    fn begin_round(&mut self, now_us: u64, configurations: &Configurations, fx: &mut Effects) {
         self.round += 1;
         self.answers.clear();
         self.deadline_us = now_us + self.round_us;
         if 0 < self.short_rounds {
             self.short_rounds -= 1;
-            self.deadline_us = now_us + self.short_round_us(membership);
+            self.deadline_us = now_us + self.short_round_us(configurations);
         }
         let round = self.round;
-        for member in membership.members() {
-            if member.node != self.me {
-                fx.send(member.node, Message::HeartbeatRequest { round });
+        for node in configurations.nodes() {
+            if node != self.me {
+                fx.send(node, Message::HeartbeatRequest { round });
             }
         }
     }
@@ -287,13 +293,8 @@ impl Election {
 
 #[cfg(test)]
 mod tests {
-    use super::super::quorum::{Member, Roles};
+    use super::super::configurations::fixtures::configurations;
     use super::*;
-
-    fn membership(n: u16) -> Membership {
-        let members = (1..=n).map(|id| Member { node: NodeId(id), roles: Roles::ALL }).collect();
-        Membership::new(members, None, None).unwrap()
-    }
 
     fn ballot(round: u64, node: u16) -> Ballot {
         Ballot { round, node: NodeId(node) }
@@ -302,19 +303,24 @@ mod tests {
     fn standing(own: Ballot, leader: Ballot, happy: bool) -> Standing {
         let first_unchosen = Slot::FIRST;
         let (health, state) = (Health::default(), StateStanding::default());
-        Standing { ballot: own, leader, happy, first_unchosen, hears: vec![], health, state }
+        let (ballot, epoch, hears) = (own, 1, vec![]);
+        Standing { ballot, leader, happy, first_unchosen, epoch, hears, health, state }
     }
 
     /// Node 1 of `n`, in its first round, following `leader`.
-    fn election(n: u16, leader: Ballot) -> (Election, Membership, Effects) {
-        let (membership, mut fx) = (membership(n), Effects::new(NodeId(1)));
+    fn election(n: u16, leader: Ballot) -> (Election, Configurations, Effects) {
+        let (membership, mut fx) = (configurations(n, None, 4), Effects::new(NodeId(1)));
         let mut election = Election::new(NodeId(1), true, Ballot::NONE, Ballot::NONE, 100, 0, 10);
         election.observe(leader);
         election.end_round(10, &membership, &mut fx);
         (election, membership, fx)
     }
 
-    fn end_round(e: &mut Election, m: &Membership, answers: &[(u16, Standing)]) -> RoundOutcome {
+    fn end_round(
+        e: &mut Election,
+        m: &Configurations,
+        answers: &[(u16, Standing)],
+    ) -> RoundOutcome {
         for (node, standing) in answers {
             e.on_reply(NodeId(*node), e.round, standing.clone());
         }

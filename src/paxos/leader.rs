@@ -4,18 +4,24 @@
 //! It branches on what its scout and commander return; they only count. It does not decide when to
 //! lead: the election does. Commands that arrive together leave together, as one batch, the value of
 //! one slot.
+//!
+//! A new configuration is proposed like a batch. Once it is chosen, the leader fills the slots up to where it
+//! governs with no-ops, if no commands come, and meanwhile asks those acceptors of it that have not
+//! promised its ballot; before a phase-1 quorum of the new configuration has, it proposes nothing where that
+//! governs. A leader that finds a configuration among the values it adopted is in the same place.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use crate::limits;
 use crate::mutants::{self, Mutant};
 
 use super::batch::{self, Command};
 use super::commander::{Commander, CommanderOutcome};
+use super::configuration::Configuration;
+use super::configurations::Configurations;
 use super::effects::{Effects, Event};
-use super::ids::{Ballot, NodeId, Slot};
+use super::ids::{Ballot, NodeId, Slot, Value};
 use super::message::{Message, P1b, P2b};
-use super::quorum::Membership;
 use super::read_rounds::{ReadRequest, ReadRounds};
 use super::scout::{Scout, ScoutOutcome};
 
@@ -36,9 +42,13 @@ enum Phase {
     Idle,
     Scouting(Scout),
     Leading {
+        /// Who promised, and what of earlier ballots is still to be proposed.
+        scout: Scout,
         commander: Commander,
         /// Slots below may hold values of earlier ballots: reads wait until they are chosen.
         adopted_end: Slot,
+        /// Configurations proposed and not known to be chosen.
+        proposed: Vec<(Slot, Configuration)>,
     },
 }
 
@@ -84,17 +94,16 @@ impl Leader {
         &mut self,
         ballot: Ballot,
         first_slot: Slot,
-        membership: &Membership,
+        configurations: &Configurations,
         fx: &mut Effects,
     ) {
         assert!(self.ballot < ballot, "a ballot is used once");
         self.step_down();
         self.ballot = ballot;
-        self.phase = Phase::Scouting(Scout::new(ballot, first_slot, membership.phase1()));
+        let scout = Scout::new(ballot, first_slot);
         fx.event(Event::ScoutStarted { ballot, first_slot });
-        for acceptor in membership.acceptors() {
-            fx.send_after_sync(acceptor, Message::P1a { ballot, first_slot });
-        }
+        ask(&scout, ballot, configurations, fx);
+        self.phase = Phase::Scouting(scout);
     }
 
     /// Stops leading. Commands in the queue are still known to the replicas they came from.
@@ -109,12 +118,23 @@ impl Leader {
         &mut self,
         from: NodeId,
         p1b: P1b,
-        membership: &Membership,
+        configurations: &Configurations,
         fx: &mut Effects,
     ) -> LeaderOutcome {
         let ballot = self.ballot;
-        let Phase::Scouting(scout) = &mut self.phase else { return LeaderOutcome::Nothing };
-        match scout.on_p1b(from, p1b) {
+        let scout = match &mut self.phase {
+            Phase::Idle => return LeaderOutcome::Nothing,
+            Phase::Scouting(scout) => scout,
+            Phase::Leading { scout, commander, .. } => {
+                let first = commander.first_unchosen();
+                if scout.uncovered_from(first, configurations).is_none() {
+                    return LeaderOutcome::Nothing;
+                }
+                scout.on_chosen_below(first);
+                scout
+            }
+        };
+        match scout.on_p1b(from, p1b, configurations) {
             ScoutOutcome::Waiting => LeaderOutcome::Nothing,
             ScoutOutcome::AskMore(first_slot) => {
                 fx.send(from, Message::P1a { ballot, first_slot });
@@ -125,33 +145,119 @@ impl Leader {
                 self.step_down();
                 LeaderOutcome::Preempted(by)
             }
-            ScoutOutcome::Adopted { first_slot, values } => {
+            ScoutOutcome::Adopted { first_slot } => {
+                if let Phase::Leading { scout, commander, adopted_end, .. } = &mut self.phase {
+                    // Quorums of the new configuration promised. What they report of the slots that it
+                    // governs is adopted like all else, and reads wait until that is chosen.
+                    *adopted_end = scout.taken_end(commander.next_slot()).max(*adopted_end);
+                    return LeaderOutcome::Nothing;
+                }
                 fx.event(Event::Adopted { ballot, first_slot });
-                let mut commander =
-                    Commander::new(ballot, first_slot, membership, self.window_slots);
-                for value in values {
-                    commander.propose(value);
-                }
-                let adopted_end = commander.next_slot();
-                commander.on_tick(fx);
-                // Acceptors were told by their streams; the others must know whom to ask as well.
-                let others = membership.members().iter().filter(|m| !m.roles.acceptor);
-                for other in others {
-                    let first_unchosen = first_slot;
-                    fx.send(other.node, Message::Commit { ballot, first_unchosen });
-                }
-                self.phase = Phase::Leading { commander, adopted_end };
+                self.lead(first_slot, configurations, fx);
                 LeaderOutcome::Chosen(ballot, first_slot)
             }
         }
     }
 
-    pub fn on_p2b(&mut self, from: NodeId, p2b: P2b, fx: &mut Effects) -> LeaderOutcome {
+    /// Phase 1 is done: phase 2 from `first_slot` on.
+    fn lead(&mut self, first_slot: Slot, configurations: &Configurations, fx: &mut Effects) {
+        let ballot = self.ballot;
+        let Phase::Scouting(scout) = std::mem::replace(&mut self.phase, Phase::Idle) else {
+            unreachable!("only a scout adopts")
+        };
+        let commander = Commander::new(ballot, first_slot, configurations, self.window_slots);
+        let adopted_end = scout.taken_end(first_slot);
+        self.phase = Phase::Leading { scout, commander, adopted_end, proposed: Vec::new() };
+        self.propose_adopted(configurations);
+        let Phase::Leading { commander, .. } = &mut self.phase else { unreachable!("just set") };
+        commander.on_tick(fx);
+        // Acceptors were told by their streams; the others must know whom to ask as well.
+        for (other, _) in configurations.members().iter().filter(|(it, _)| !it.roles.acceptor) {
+            let first_unchosen = first_slot;
+            fx.send(other.node, Message::Commit { ballot, first_unchosen });
+        }
+    }
+
+    /// Proposes what earlier ballots left behind, as far as it is known what governs the slots and that the
+    /// acceptors there have promised.
+    fn propose_adopted(&mut self, configurations: &Configurations) {
+        let Phase::Leading { scout, commander, proposed, .. } = &mut self.phase else { return };
+        let first = commander.first_unchosen();
+        let uncovered = scout.uncovered_from(first, configurations).unwrap_or(Slot(u64::MAX));
+        let end = first.plus(configurations.alpha()).min(uncovered);
+        while commander.next_slot() < end {
+            let Some(value) = scout.take(commander.next_slot()) else { break };
+            propose(commander, proposed, value);
+        }
+    }
+
+    /// The configurations that are newly known to be chosen, as this node proposed them, and below which
+    /// slot it knows all to be chosen. Its own log may be behind that.
+    pub fn take_chosen(&mut self) -> (Vec<(Slot, Configuration)>, Slot) {
+        let Phase::Leading { commander, proposed, .. } = &mut self.phase else {
+            return (Vec::new(), Slot::FIRST);
+        };
+        let first_unchosen = commander.first_unchosen();
+        let len = proposed.iter().take_while(|(slot, _)| *slot < first_unchosen).count();
+        (proposed.drain(..len).collect(), first_unchosen)
+    }
+
+    /// More is known of the configurations: acceptors that are asked for the first time are asked now.
+    pub fn on_configurations(&mut self, configurations: &Configurations, fx: &mut Effects) {
+        let ballot = self.ballot;
+        match &mut self.phase {
+            Phase::Idle => {}
+            Phase::Scouting(scout) => ask(scout, ballot, configurations, fx),
+            Phase::Leading { scout, commander, .. } => {
+                scout.on_chosen_below(commander.first_unchosen());
+                commander.on_configurations(configurations);
+                ask_uncovered(scout, commander, ballot, configurations, fx);
+            }
+        }
+    }
+
+    /// Whether a change of configuration may be proposed: all that earlier ballots left is chosen, and no
+    /// other change is under way.
+    ///
+    /// With two under way: (1) both are counted from what governs now, {1, 2, 3}: one removes 1, the next
+    /// adds 4; (2) the second does not know of the first, and 1 is back.
+    pub fn can_reconfigure(&self, configurations: &Configurations) -> bool {
+        let Phase::Leading { commander, adopted_end, proposed, .. } = &self.phase else {
+            return false;
+        };
+        let governs = configurations.latest().0 <= commander.first_unchosen();
+        let calm = proposed.is_empty() && *adopted_end <= commander.first_unchosen();
+        calm && (governs || mutants::is_on(Mutant::TwoChangesInFlight))
+    }
+
+    /// Proposes a configuration in the next slot; `can_reconfigure` said yes.
+    pub fn reconfigure(&mut self, configuration: &Configuration, wall_us: u64) -> Slot {
+        let Phase::Leading { commander, proposed, .. } = &mut self.phase else {
+            panic!("only a leader changes the configuration")
+        };
+        propose(commander, proposed, configuration.to_value(wall_us))
+    }
+
+    /// The first slot that this leader does not know to be chosen.
+    pub fn first_unchosen(&self) -> Option<Slot> {
+        match &self.phase {
+            Phase::Leading { commander, .. } => Some(commander.first_unchosen()),
+            _ => None,
+        }
+    }
+
+    pub fn on_p2b(
+        &mut self,
+        from: NodeId,
+        p2b: P2b,
+        configurations: &Configurations,
+        fx: &mut Effects,
+    ) -> LeaderOutcome {
         let ballot = self.ballot;
         let Phase::Leading { commander, .. } = &mut self.phase else {
             return LeaderOutcome::Nothing;
         };
-        match commander.on_p2b(from, p2b) {
+        match commander.on_p2b(from, p2b, configurations) {
             CommanderOutcome::Waiting => LeaderOutcome::Nothing,
             CommanderOutcome::Chosen => LeaderOutcome::Chosen(ballot, commander.first_unchosen()),
             CommanderOutcome::Preempted(by) => {
@@ -195,15 +301,19 @@ impl Leader {
         from: NodeId,
         ballot: Ballot,
         round: u64,
-        membership: &Membership,
+        configurations: &Configurations,
         fx: &mut Effects,
     ) {
         if ballot != self.ballot || !self.is_leading() {
             return;
         }
-        if let Some((requests, read_slot)) =
-            self.reads.on_confirmed(from, round, confirmations(membership))
-        {
+        let is_quorum = |read_slot: Slot, confirmed: &BTreeSet<NodeId>| {
+            let membership = configurations.governing(read_slot).membership();
+            let counted = confirmed.iter().filter(|node| membership.is_acceptor(**node)).count();
+            let unconfirmed = mutants::is_on(Mutant::ReadUnconfirmed);
+            (if unconfirmed { 1 } else { membership.phase2() }) <= counted
+        };
+        if let Some((requests, read_slot)) = self.reads.on_confirmed(from, round, is_quorum) {
             for ReadRequest { node, id, over } in requests {
                 let reply = Message::ReadIndexReply { id, read_slot };
                 if over == node {
@@ -216,46 +326,42 @@ impl Leader {
         }
     }
 
-    pub fn on_peer_up(&mut self, peer: NodeId, membership: &Membership, fx: &mut Effects) {
+    pub fn on_peer_up(&mut self, peer: NodeId, configurations: &Configurations, fx: &mut Effects) {
         let ballot = self.ballot;
-        let is_acceptor = membership.roles(peer).is_some_and(|roles| roles.acceptor);
         match &mut self.phase {
             Phase::Idle => {}
             Phase::Scouting(scout) => {
-                if is_acceptor && !scout.has_answered(peer) {
+                if scout.asks(configurations).contains(&peer) && !scout.has_answered(peer) {
                     // After the sync: the ballot may have been recorded in this very turn.
                     let first_slot = scout.ask_from(peer);
                     fx.send_after_sync(peer, Message::P1a { ballot, first_slot });
                 }
             }
-            Phase::Leading { commander, .. } => {
+            Phase::Leading { scout, commander, .. } => {
                 commander.on_peer_up(peer);
                 // It may have just started, and wait for a leader to show itself.
                 let first_unchosen = commander.first_unchosen();
                 fx.send(peer, Message::Commit { ballot, first_unchosen });
-                if let (true, Some(round)) = (is_acceptor, self.reads.in_flight()) {
-                    fx.send(peer, Message::Confirm { ballot, round });
+                ask_uncovered(scout, commander, ballot, configurations, fx);
+                if let Some((round, read_slot)) = self.reads.in_flight() {
+                    if configurations.governing(read_slot).membership().is_acceptor(peer) {
+                        fx.send(peer, Message::Confirm { ballot, round });
+                    }
                 }
             }
         }
     }
 
-    pub fn on_tick(&mut self, membership: &Membership, fx: &mut Effects) {
+    pub fn on_tick(&mut self, configurations: &Configurations, fx: &mut Effects) {
         let ballot = self.ballot;
         match &mut self.phase {
             Phase::Idle => {}
-            Phase::Scouting(scout) => {
-                for acceptor in membership.acceptors() {
-                    if !scout.has_answered(acceptor) {
-                        let first_slot = scout.ask_from(acceptor);
-                        fx.send_after_sync(acceptor, Message::P1a { ballot, first_slot });
-                    }
-                }
-            }
-            Phase::Leading { commander, .. } => {
+            Phase::Scouting(scout) => ask(scout, ballot, configurations, fx),
+            Phase::Leading { scout, commander, .. } => {
                 commander.on_tick(fx);
-                if let Some(round) = self.reads.in_flight() {
-                    for acceptor in membership.acceptors() {
+                ask_uncovered(scout, commander, ballot, configurations, fx);
+                if let Some((round, read_slot)) = self.reads.in_flight() {
+                    for acceptor in configurations.governing(read_slot).membership().acceptors() {
                         fx.send(acceptor, Message::Confirm { ballot, round });
                     }
                 }
@@ -265,9 +371,17 @@ impl Leader {
 
     /// Makes batches of what is queued, as the window allows; sends what the acceptors lack; begins a
     /// read round if reads wait. Once a turn, so that what came in one turn is one batch.
-    pub fn end_turn(&mut self, now: super::Now, membership: &Membership, fx: &mut Effects) {
-        let Phase::Leading { commander, adopted_end } = &mut self.phase else { return };
-        while !self.queue.is_empty() && commander.can_propose() {
+    pub fn end_turn(&mut self, now: super::Now, configurations: &Configurations, fx: &mut Effects) {
+        self.propose_adopted(configurations);
+        let Phase::Leading { scout, commander, adopted_end, .. } = &mut self.phase else { return };
+        let uncovered = scout.uncovered_from(commander.first_unchosen(), configurations);
+        let end = uncovered.unwrap_or(Slot(u64::MAX));
+        // All that earlier ballots left is proposed before anything new.
+        let may_propose = |commander: &Commander| {
+            let next = commander.next_slot();
+            *adopted_end <= next && next < end && commander.can_propose()
+        };
+        while !self.queue.is_empty() && may_propose(commander) {
             let len = batch_len(&self.queue);
             let oldest_us = self.queue[0].arrived_us;
             let value =
@@ -279,11 +393,19 @@ impl Leader {
             let waited_us = now.mono_us.saturating_sub(oldest_us);
             fx.event(Event::Proposed { slot, commands: len, size, waited_us });
         }
+        // A configuration that waits to govern is brought there by no-ops, if nothing else comes.
+        while commander.next_slot() < configurations.latest().0 && may_propose(commander) {
+            commander.propose(Value::noop());
+        }
         commander.pump(fx);
-        if *adopted_end <= commander.first_unchosen() || mutants::is_on(Mutant::ReadBeforeAdopted) {
-            if let Some(round) = self.reads.begin(commander.first_unchosen()) {
+        // What governs the first unchosen slot must have promised: an earlier leader may have had more
+        // slots chosen by that, which only its quorums can tell of.
+        let first_unchosen = commander.first_unchosen();
+        let adopted = *adopted_end <= first_unchosen && first_unchosen < end;
+        if adopted || mutants::is_on(Mutant::ReadBeforeAdopted) {
+            if let Some(round) = self.reads.begin(first_unchosen) {
                 let ballot = self.ballot;
-                for acceptor in membership.acceptors() {
+                for acceptor in configurations.governing(first_unchosen).membership().acceptors() {
                     fx.send(acceptor, Message::Confirm { ballot, round });
                 }
             }
@@ -291,9 +413,39 @@ impl Leader {
     }
 }
 
-/// Acceptors that must confirm the lead before a read is answered.
-fn confirmations(membership: &Membership) -> usize {
-    if mutants::is_on(Mutant::ReadUnconfirmed) { 1 } else { membership.phase2() }
+/// Asks each acceptor that has not answered in full. After the sync: the ballot may have been recorded in
+/// this very turn.
+fn ask(scout: &Scout, ballot: Ballot, configurations: &Configurations, fx: &mut Effects) {
+    for acceptor in scout.asks(configurations) {
+        if !scout.has_answered(acceptor) {
+            let first_slot = scout.ask_from(acceptor);
+            fx.send_after_sync(acceptor, Message::P1a { ballot, first_slot });
+        }
+    }
+}
+
+/// Asks, while leading, if promises of a newer configuration are missing.
+fn ask_uncovered(
+    scout: &Scout,
+    commander: &Commander,
+    ballot: Ballot,
+    configurations: &Configurations,
+    fx: &mut Effects,
+) {
+    if scout.uncovered_from(commander.first_unchosen(), configurations).is_some() {
+        ask(scout, ballot, configurations, fx);
+    }
+}
+
+fn propose(
+    commander: &mut Commander,
+    proposed: &mut Vec<(Slot, Configuration)>,
+    value: Value,
+) -> Slot {
+    let configuration = Configuration::of_value(&value);
+    let slot = commander.propose(value);
+    proposed.extend(configuration.map(|configuration| (slot, configuration)));
+    slot
 }
 
 /// How many of the queued commands the next batch takes.

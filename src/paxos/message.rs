@@ -9,6 +9,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::batch::Command;
+use super::configurations::Epochs;
 use super::ids::{Ballot, NodeId, Slot, Value};
 
 /// A slot's value in a ballot (PMMC, section 2.1).
@@ -65,10 +66,12 @@ pub enum Message {
 
     /// Answers a `LearnRequest` for slots that the sender's log no longer has: it has those from
     /// `log_begin` up. What came of all before is in `snapshot`; acceptors that are no replicas have none.
+    /// Whoever jumps over slots must know the configurations among them.
     SnapshotOffer {
         log_begin: Slot,
         first_unchosen: Slot,
         snapshot: Option<SnapshotId>,
+        epochs: Epochs,
     },
     /// Asks for `size` bytes of a snapshot from `offset` on. If the receiver has it no more, the answer
     /// is what it offers instead.
@@ -123,6 +126,12 @@ pub enum Message {
     TakeOver {
         ballot: Ballot,
     },
+    /// The configurations that the sender knows, for a peer that may have missed some.
+    Configurations(Epochs),
+    /// From a node to itself, after the sync: its log says that all slots below are chosen.
+    Recorded {
+        first_unchosen: Slot,
+    },
     /// Carries a message between two nodes that cannot reach each other, over one that reaches both.
     Relay {
         from: NodeId,
@@ -152,6 +161,9 @@ pub struct Standing {
     /// Whether that leader is alive and quorum-connected as far as the sender knows.
     pub happy: bool,
     pub first_unchosen: Slot,
+    /// The newest configuration that governs all slots which the sender does not know to be chosen, and
+    /// will after a restart too: it needs no quorum of an older one any more.
+    pub epoch: u64,
     /// The peers that answered the sender's last heartbeat round, by id, ascending: over these links
     /// messages pass in both directions.
     pub hears: Vec<NodeId>,
@@ -220,6 +232,9 @@ pub struct P1b {
     pub no_more_accepted: bool,
     /// The acceptor knows all slots below to be chosen.
     pub first_unchosen: Slot,
+    /// The configurations that it knows, those of all slots below `first_unchosen` among them: the leader
+    /// may begin above what it has learned itself, and must know what governs there.
+    pub epochs: Epochs,
     pub accepted: Vec<PValue>,
 }
 

@@ -8,6 +8,8 @@
 mod acceptor;
 pub mod batch;
 mod commander;
+mod configuration;
+mod configurations;
 mod effects;
 mod election;
 mod fetch;
@@ -26,12 +28,14 @@ mod replica;
 mod scout;
 
 pub use batch::{Batch, Command, CommandId, CommandRef, SessionId};
+pub use configuration::{Addresses, Change, Configuration};
+pub use configurations::{Configurations, Epochs};
 pub use effects::{ChosenSlot, Effects, Event, Expired, LearnReply, Receive, SnapshotReply};
 pub use ids::{Ballot, NodeId, Slot, Value};
 pub use message::{
     Checkpoint, Extent, Health, Message, P1b, P2b, PValue, SnapshotId, Standing, StateStanding,
 };
-pub use node::{Node, NodeConfig, Now, View};
+pub use node::{Node, NodeConfig, Now, Refusal, View};
 pub use quorum::{Member, Membership, Roles};
 pub use reads::ReadWay;
 pub use record::{Record, Recovered, RecoveredSlot};

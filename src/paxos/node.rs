@@ -5,12 +5,17 @@
 //!
 //! Here is where branches are: the roles return what they learned, and the node lets the others know.
 
+mod reconfigure;
+
+pub use reconfigure::Refusal;
+
 use std::hash::{Hash, Hasher};
 
 use crate::mutants::{self, Mutant};
 
 use super::acceptor::Acceptor;
 use super::batch::{Command, CommandId};
+use super::configurations::{Configurations, Epochs};
 use super::effects::{Effects, Event, LearnReply, SnapshotReply};
 use super::election::{Election, RoundOutcome};
 use super::ids::{Ballot, NodeId, Slot};
@@ -18,7 +23,7 @@ use super::leader::{Leader, LeaderOutcome};
 use super::learner::Learner;
 use super::log::Log;
 use super::message::{Extent, Health, Message, SnapshotId, Standing, StateStanding};
-use super::quorum::{Membership, Roles};
+use super::quorum::Roles;
 use super::read_rounds::ReadRequest;
 use super::reads::ReadWay;
 use super::record::{Record, Recovered};
@@ -36,12 +41,16 @@ pub struct Now {
 #[derive(Clone, Debug)]
 pub struct NodeConfig {
     pub node: NodeId,
-    pub membership: Membership,
+    /// The roles that it plays, by the newest configuration that has it. Configurations to come may let it
+    /// accept and lead, or not; what it keeps (`Roles::learns`) and whether it is a replica stays.
+    pub roles: Roles,
+    /// Those of all slots below `Recovered::first_unchosen` among them, or what a node that joins goes by.
+    pub configurations: Configurations,
     /// Length of a heartbeat round.
     pub election_timeout_us: u64,
     /// How long a client's request may wait.
     pub request_timeout_us: u64,
-    /// Slots proposed and not yet chosen (alpha).
+    /// Slots proposed and not yet chosen: alpha at most.
     pub window_slots: usize,
     /// Bytes of a snapshot that are asked for in one message.
     pub snapshot_chunk_size: usize,
@@ -50,8 +59,14 @@ pub struct NodeConfig {
 #[derive(Clone, Debug)]
 pub struct Node {
     me: NodeId,
-    roles: Roles,
-    membership: Membership,
+    /// Acceptors and replicas do: see `Roles::learns`.
+    learns: bool,
+    configurations: Configurations,
+    /// The newest configuration in force here (`configurations`), and the newest that is by a durable record.
+    epoch_reached: u64,
+    epoch_recorded: u64,
+    /// The newest that this node has heard of, and told its peers of.
+    epoch_told: u64,
     tick_us: u64,
     next_tick_us: u64,
     /// When there was a way to a leader last; at first, when the node started.
@@ -101,26 +116,35 @@ impl Node {
         fx: &mut Effects,
     ) -> Node {
         let me = config.node;
-        let roles = config.membership.roles(me).expect("the node is a member");
+        let roles = config.roles;
+        let mut configurations = config.configurations;
+        assert!(config.window_slots <= configurations.alpha());
+        configurations.on_known(recovered.first_unchosen);
+        configurations.advance(recovered.first_unchosen);
         let round_us = config.election_timeout_us;
         let jitter_us = round_us / 2 + seed % (round_us / 2).max(1);
         let log = Log::new(recovered, fx);
         let (ballot, promised) = (recovered.own_ballot, recovered.promised);
-        let can_lead = roles.leader;
         let election =
-            Election::new(me, can_lead, ballot, promised, round_us, now.mono_us, jitter_us);
+            Election::new(me, roles.leader, ballot, promised, round_us, now.mono_us, jitter_us);
         let tick_us = (round_us / TICKS_PER_ROUND).max(1);
-        Node {
+        let learns = roles.learns();
+        let mut node = Node {
             me,
-            roles,
-            acceptor: roles.acceptor.then(|| Acceptor::new(recovered, &log)),
-            leader: roles.leader.then(|| Leader::new(config.window_slots)),
+            learns,
+            epoch_reached: configurations.epoch_at(recovered.first_unchosen.max(Slot::FIRST)),
+            epoch_recorded: configurations.epoch_at(recovered.first_unchosen.max(Slot::FIRST)),
+            epoch_told: configurations.latest().1.epoch(),
+            configurations,
+            // Who may be promoted has what it takes from the start. Votes are counted by those who know
+            // whose they are, and nobody leads whom the election does not let.
+            acceptor: learns.then(|| Acceptor::new(recovered, &log)),
+            leader: (roles.leader || roles.replica).then(|| Leader::new(config.window_slots)),
             replica: roles.replica.then(|| {
                 // A healthy cluster has a quorum read done long before.
                 let patience_us = (round_us / 2).max(1);
                 Replica::new(config.request_timeout_us, patience_us, seed)
             }),
-            membership: config.membership,
             tick_us,
             next_tick_us: now.mono_us + tick_us,
             leader_seen_us: now.mono_us,
@@ -131,19 +155,24 @@ impl Node {
             health: Health::default(),
             state: StateStanding::default(),
             route: me,
-        }
+        };
+        node.note_chosen(0, fx);
+        node
     }
 
     pub fn id(&self) -> NodeId {
         self.me
     }
 
+    /// The roles that it plays by the newest configuration that has it.
     pub fn roles(&self) -> Roles {
-        self.roles
+        let none = Roles { acceptor: false, leader: false, replica: false };
+        let roles = self.configurations.roles(self.me).unwrap_or(none);
+        Roles { replica: self.replica.is_some(), ..roles }
     }
 
-    pub fn membership(&self) -> &Membership {
-        &self.membership
+    pub fn configurations(&self) -> &Configurations {
+        &self.configurations
     }
 
     pub fn view(&self) -> View {
@@ -166,7 +195,8 @@ impl Node {
 
     /// What this node tells its peers of itself.
     pub fn standing(&self) -> Standing {
-        self.election.standing(self.log.first_unchosen(), self.health, self.state)
+        let (first_unchosen, epoch) = (self.log.first_unchosen(), self.epoch_recorded);
+        self.election.standing(first_unchosen, epoch, self.health, self.state)
     }
 
     /// The caller's snapshots and digests, which heartbeats tell the peers of.
@@ -219,13 +249,17 @@ impl Node {
     /// A connection to a peer stands anew. Nothing that was sent before is certain to have come.
     pub fn on_peer_up(&mut self, now: Now, peer: NodeId, fx: &mut Effects) {
         if let Some(leader) = &mut self.leader {
-            leader.on_peer_up(peer, &self.membership, fx);
+            leader.on_peer_up(peer, &self.configurations, fx);
+        }
+        if peer != self.me && 1 < self.configurations.latest().1.epoch() {
+            // It may be new, or have been away while members came and went.
+            fx.send(peer, Message::Configurations(self.configurations.epochs().clone()));
         }
         if let Some(replica) = &mut self.replica {
             if self.election.leader().node == peer {
                 replica.resend_all();
             }
-            let is_acceptor = self.membership.roles(peer).is_some_and(|roles| roles.acceptor);
+            let is_acceptor = self.configurations.is_acceptor(peer);
             if let (true, Some(round)) = (is_acceptor, replica.quorum_read_in_flight()) {
                 fx.send(peer, Message::QuorumRead { round });
             }
@@ -235,7 +269,7 @@ impl Node {
 
     pub fn on_peer_down(&mut self, now: Now, peer: NodeId, fx: &mut Effects) {
         self.learner.on_peer_down(peer);
-        self.election.on_peer_down(peer, now.mono_us, &self.membership, fx);
+        self.election.on_peer_down(peer, now.mono_us, &self.configurations, fx);
         self.run_local(now, fx);
     }
 
@@ -263,9 +297,20 @@ impl Node {
 
     /// The received snapshot is durable, and the caller's state is what it holds: all slots up to `slot`
     /// are applied. The log jumps behind it. To be called only where the caller's state was behind.
-    pub fn on_snapshot_installed(&mut self, now: Now, slot: Slot, fx: &mut Effects) {
+    /// `epochs`: the configurations in the snapshot, of all slots up to `slot`.
+    pub fn on_snapshot_installed(
+        &mut self,
+        now: Now,
+        slot: Slot,
+        epochs: &Epochs,
+        fx: &mut Effects,
+    ) {
         assert!(self.log.first_unchosen() <= slot, "a state never goes back");
+        self.merge(epochs, fx);
+        assert!(slot < self.configurations.known_below(), "a snapshot has its configurations");
+        let chosen_before = fx.chosen.len();
         self.log.jump(slot.next(), fx);
+        self.note_chosen(chosen_before, fx);
         // Commands that were applied in the jump are answered when they come again: by their sessions.
         if let Some(replica) = &mut self.replica {
             replica.resend_all();
@@ -291,20 +336,30 @@ impl Node {
 
     /// The node is about to stop: let another take over, if this one leads.
     pub fn hand_over(&mut self, fx: &mut Effects) {
+        self.hand_over_to(self.successor(), fx);
+    }
+
+    fn hand_over_to(&mut self, successor: Option<NodeId>, fx: &mut Effects) {
         let ballot = self.election.leader();
         let Some(leader) = self.leader.as_mut().filter(|leader| leader.is_leading()) else {
             return;
         };
-        let (learner, members) = (&self.learner, self.membership.members());
-        let heard = self.election.heard();
-        let candidates = members.iter().filter(|m| m.roles.leader && heard.contains_key(&m.node));
-        // Whoever knows most needs least before it can serve.
-        let successor = candidates.max_by_key(|m| learner.peer_knows(m.node));
         if let Some(successor) = successor {
-            fx.send(successor.node, Message::TakeOver { ballot });
+            fx.send(successor, Message::TakeOver { ballot });
         }
         leader.step_down();
         self.election.resign();
+    }
+
+    /// Who takes over best: of those who may lead and answer, the one that knows most needs least before it
+    /// can serve.
+    fn successor(&self) -> Option<NodeId> {
+        let heard = self.election.heard();
+        let (_, latest) = self.configurations.latest();
+        let members = latest.membership().members().iter();
+        let candidates = members
+            .filter(|it| it.node != self.me && it.roles.leader && heard.contains_key(&it.node));
+        candidates.map(|it| it.node).max_by_key(|node| self.learner.peer_knows(*node))
     }
 
     /// Time has passed.
@@ -318,12 +373,13 @@ impl Node {
         if self.next_tick_us <= now.mono_us {
             self.next_tick_us = now.mono_us + self.tick_us;
             if let Some(leader) = &mut self.leader {
-                leader.on_tick(&self.membership, fx);
+                leader.on_tick(&self.configurations, fx);
             }
-            if self.roles.learns() {
+            if self.learns {
                 self.learner.on_tick(self.log.first_unchosen(), fx);
                 self.log.record_progress(fx);
             }
+            self.leave(fx);
             let patience_us = self.patience_without_leader(now);
             if let Some(replica) = &mut self.replica {
                 replica.on_tick(now.mono_us, patience_us, fx);
@@ -352,13 +408,13 @@ impl Node {
         self.hand_to_leader(now, fx);
         self.begin_quorum_read(now, fx);
         if let Some(leader) = &mut self.leader {
-            leader.end_turn(now, &self.membership, fx);
+            leader.end_turn(now, &self.configurations, fx);
         }
         self.run_local(now, fx);
         if let Some(replica) = &mut self.replica {
             replica.serve_reads(self.log.first_unchosen(), fx);
         }
-        if !fx.records.is_empty() && self.roles.learns() {
+        if !fx.records.is_empty() && self.learns {
             self.log.record_progress(fx);
         }
     }
@@ -370,6 +426,12 @@ impl Node {
     }
 
     fn handle(&mut self, now: Now, from: NodeId, message: Message, fx: &mut Effects) {
+        let chosen_before = fx.chosen.len();
+        self.dispatch(now, from, message, fx);
+        self.note_chosen(chosen_before, fx);
+    }
+
+    fn dispatch(&mut self, now: Now, from: NodeId, message: Message, fx: &mut Effects) {
         match message {
             Message::HeartbeatRequest { round } => {
                 fx.send(from, Message::HeartbeatReply { round, standing: self.standing() });
@@ -381,7 +443,8 @@ impl Node {
             Message::P1a { ballot, first_slot } => {
                 self.observe(ballot, fx);
                 if let Some(acceptor) = &mut self.acceptor {
-                    acceptor.on_p1a(from, ballot, first_slot, &self.log, fx);
+                    let epochs = self.configurations.epochs();
+                    acceptor.on_p1a(from, ballot, first_slot, &self.log, epochs, fx);
                     // The answer says below which slot all is chosen, and its leader begins there.
                     // Forgotten after a restart, slots below could be nobody's: not proposed by this
                     // leader, and known to be chosen by none who is alive.
@@ -390,8 +453,9 @@ impl Node {
             }
             Message::P1b(p1b) => {
                 self.note_peer(from, p1b.first_unchosen);
+                self.merge(&p1b.epochs, fx);
                 if let Some(leader) = &mut self.leader {
-                    let outcome = leader.on_p1b(from, p1b, &self.membership, fx);
+                    let outcome = leader.on_p1b(from, p1b, &self.configurations, fx);
                     self.on_leader_outcome(outcome, fx);
                 }
             }
@@ -408,21 +472,21 @@ impl Node {
             }
             Message::P2b(p2b) => {
                 if let Some(leader) = &mut self.leader {
-                    let outcome = leader.on_p2b(from, p2b, fx);
+                    let outcome = leader.on_p2b(from, p2b, &self.configurations, fx);
                     self.on_leader_outcome(outcome, fx);
                 }
             }
             Message::Commit { ballot, first_unchosen } => {
                 self.observe(ballot, fx);
                 self.note_peer(from, first_unchosen);
-                if self.roles.learns() {
+                if self.learns {
                     self.log.commit(ballot, first_unchosen, fx);
                 }
             }
             Message::LearnRequest { first_slot } => self.on_learn_request(from, first_slot, fx),
             Message::Chosen { first_slot, values, first_unchosen } => {
                 self.note_peer(from, first_unchosen);
-                if self.roles.learns() {
+                if self.learns {
                     self.log.learn(first_slot, values, fx);
                     let now_at = self.log.first_unchosen();
                     self.learner.on_answer(from, now_at, fx);
@@ -431,8 +495,9 @@ impl Node {
                     }
                 }
             }
-            Message::SnapshotOffer { log_begin, first_unchosen, snapshot } => {
+            Message::SnapshotOffer { log_begin, first_unchosen, snapshot, epochs } => {
                 self.note_peer(from, first_unchosen);
+                self.merge(&epochs, fx);
                 self.on_snapshot_offer(from, log_begin, snapshot, fx);
             }
             Message::SnapshotRequest { snapshot, offset, size } => {
@@ -463,7 +528,7 @@ impl Node {
             }
             Message::ConfirmAck { ballot, round } => {
                 if let Some(leader) = &mut self.leader {
-                    leader.on_confirm_ack(from, ballot, round, &self.membership, fx);
+                    leader.on_confirm_ack(from, ballot, round, &self.configurations, fx);
                 }
             }
             Message::QuorumRead { round } => {
@@ -478,8 +543,15 @@ impl Node {
                 self.on_quorum_read_reply(from, round, extent, fx);
             }
             Message::TakeOver { ballot } => {
-                if self.roles.leader && ballot == self.election.leader() {
+                if self.roles().leader && ballot == self.election.leader() {
                     self.compete(self.election.next_ballot(), fx);
+                }
+            }
+            Message::Configurations(epochs) => self.merge(&epochs, fx),
+            Message::Recorded { first_unchosen } => {
+                if from == self.me {
+                    let epoch = self.configurations.epoch_at(first_unchosen);
+                    self.epoch_recorded = self.epoch_recorded.max(epoch);
                 }
             }
             Message::Relay { from: origin, to, message } => {
@@ -490,7 +562,7 @@ impl Node {
 
     fn election_round(&mut self, now: Now, fx: &mut Effects) -> RoundOutcome {
         let before = self.election.leader();
-        let outcome = self.election.end_round(now.mono_us, &self.membership, fx);
+        let outcome = self.election.end_round(now.mono_us, &self.configurations, fx);
         if before != self.election.leader() {
             self.on_new_leader(fx);
         }
@@ -513,7 +585,7 @@ impl Node {
             fx.persist(Record::OwnBallot(ballot));
         }
         self.election.took(ballot);
-        leader.scout(ballot, self.log.first_unchosen(), &self.membership, fx);
+        leader.scout(ballot, self.log.first_unchosen(), &self.configurations, fx);
         self.after_leader_change(fx);
     }
 
@@ -542,7 +614,8 @@ impl Node {
         match outcome {
             LeaderOutcome::Nothing => {}
             LeaderOutcome::Chosen(ballot, first_unchosen) => {
-                if self.roles.learns() {
+                self.note_proposed_chosen(fx);
+                if self.learns {
                     self.log.commit(ballot, first_unchosen, fx);
                     if self.log.misses_chosen() {
                         // All that we proposed is in our own log; what is missing lies below it.
@@ -556,7 +629,7 @@ impl Node {
 
     fn on_learn_request(&mut self, from: NodeId, first_slot: Slot, fx: &mut Effects) {
         let first_unchosen = self.log.first_unchosen();
-        if !self.roles.learns() || first_unchosen <= first_slot {
+        if !self.learns || first_unchosen <= first_slot {
             return;
         }
         if first_slot < self.log.begin() {
@@ -569,7 +642,8 @@ impl Node {
     fn offer_snapshot(&self, to: NodeId, fx: &mut Effects) {
         let (log_begin, first_unchosen) = (self.log.begin(), self.log.first_unchosen());
         let snapshot = self.snapshots.last().copied();
-        fx.send(to, Message::SnapshotOffer { log_begin, first_unchosen, snapshot });
+        let epochs = self.configurations.epochs().clone();
+        fx.send(to, Message::SnapshotOffer { log_begin, first_unchosen, snapshot, epochs });
     }
 
     fn on_snapshot_offer(
@@ -581,11 +655,15 @@ impl Node {
     ) {
         match snapshot {
             // An acceptor needs to know that all is chosen, and not what: others keep that.
-            Some(snapshot) if self.roles.acceptor && !self.roles.replica => {
+            Some(snapshot)
+                if self.learns
+                    && self.replica.is_none()
+                    && snapshot.slot < self.configurations.known_below() =>
+            {
                 self.log.jump(snapshot.slot.next(), fx);
                 self.learner.on_answer(from, self.log.first_unchosen(), fx);
             }
-            _ if self.roles.replica => {
+            _ if self.replica.is_some() => {
                 let first_unchosen = self.log.first_unchosen();
                 self.learner.on_offer(from, log_begin, snapshot, first_unchosen, fx);
             }
@@ -594,7 +672,7 @@ impl Node {
     }
 
     fn note_peer(&mut self, peer: NodeId, first_unchosen: Slot) {
-        if peer != self.me && self.membership.roles(peer).is_some_and(Roles::learns) {
+        if peer != self.me && self.configurations.roles(peer).is_some_and(Roles::learns) {
             self.learner.on_peer_knows(peer, first_unchosen);
         }
     }
@@ -629,7 +707,8 @@ impl Node {
     fn begin_quorum_read(&mut self, now: Now, fx: &mut Effects) {
         let Some(replica) = &mut self.replica else { return };
         if let Some(round) = replica.begin_quorum_read(now.mono_us) {
-            for acceptor in self.membership.acceptors() {
+            let first_unchosen = self.configurations.first_unchosen();
+            for acceptor in self.configurations.acceptors_from(first_unchosen) {
                 fx.send(acceptor, Message::QuorumRead { round });
             }
             self.run_local(now, fx);
@@ -638,7 +717,7 @@ impl Node {
 
     fn on_quorum_read_reply(&mut self, from: NodeId, round: u64, extent: Extent, fx: &mut Effects) {
         let Some(replica) = &mut self.replica else { return };
-        let chosen = replica.on_quorum_read_reply(from, round, extent, &self.membership);
+        let chosen = replica.on_quorum_read_reply(from, round, extent, &self.configurations);
         if let Some((ballot, first_unchosen)) = chosen {
             self.log.commit(ballot, first_unchosen, fx);
         }
@@ -731,15 +810,15 @@ fn split(commands: Vec<Command>) -> Vec<Vec<Command>> {
 /// never what it says: when ticks are due, and whom the learner asks.
 impl Hash for Node {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        let Node { log, election, acceptor, leader, replica, .. } = self;
-        (log, election, acceptor, leader, replica).hash(state);
+        let Node { log, election, acceptor, leader, replica, configurations, .. } = self;
+        (log, election, acceptor, leader, replica, configurations).hash(state);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::configurations::fixtures::configurations;
     use super::super::ids::Value;
-    use super::super::quorum::Member;
     use super::*;
 
     /// Node 2 of three, as it starts.
@@ -749,11 +828,10 @@ mod tests {
 
     /// The same, with other roles than the other two.
     fn node_of(roles: Roles) -> Node {
-        let roles_of = |id| if id == 2 { roles } else { Roles::ALL };
-        let members = (1..=3).map(|id| Member { node: NodeId(id), roles: roles_of(id) }).collect();
         let config = NodeConfig {
             node: NodeId(2),
-            membership: Membership::new(members, None, None).unwrap(),
+            roles,
+            configurations: configurations(3, None, 4),
             election_timeout_us: 100,
             request_timeout_us: 1000,
             window_slots: 4,
@@ -788,6 +866,13 @@ mod tests {
         assert_eq!(fx.records, [Record::FirstUnchosen(Slot(2))]);
     }
 
+    /// What a peer that knows all slots below `end` tells of the configurations.
+    fn epochs(end: u64) -> Epochs {
+        let mut configurations = configurations(3, None, 4);
+        configurations.on_known(Slot(end));
+        configurations.epochs().clone()
+    }
+
     const SNAPSHOT: SnapshotId = SnapshotId { slot: Slot(15), size: 30, checksum: 7 };
 
     /// What the log no longer has is not told as chosen values: whatever it held there may have lost.
@@ -796,7 +881,7 @@ mod tests {
     fn what_is_gone_from_the_log_is_offered_as_a_snapshot() {
         let mut node = node();
         let mut fx = Effects::new(node.id());
-        node.on_snapshot_installed(Now::default(), SNAPSHOT.slot, &mut fx);
+        node.on_snapshot_installed(Now::default(), SNAPSHOT.slot, &epochs(16), &mut fx);
         node.on_snapshots(vec![SNAPSHOT], Slot(16));
         let values = vec![(Ballot::NONE, Value::noop()); 2];
         let first_unchosen = Slot(18);
@@ -804,7 +889,8 @@ mod tests {
 
         let fx = hear(&mut node, 3, Message::LearnRequest { first_slot: Slot(15) });
         let log_begin = Slot(16);
-        let offer = Message::SnapshotOffer { log_begin, first_unchosen, snapshot: Some(SNAPSHOT) };
+        let (snapshot, epochs) = (Some(SNAPSHOT), epochs(18));
+        let offer = Message::SnapshotOffer { log_begin, first_unchosen, snapshot, epochs };
         assert_eq!((&fx.sends[..], fx.learn_replies.len()), (&[(NodeId(3), offer.clone())][..], 0));
         let fx = hear(&mut node, 3, Message::LearnRequest { first_slot: Slot(16) });
         assert_eq!((fx.sends.len(), fx.learn_replies.len()), (0, 1));
@@ -830,8 +916,9 @@ mod tests {
         node.on_tick(Now { mono_us: 60, wall_us: 0 }, &mut fx);
         assert!(fx.sends.contains(&(NodeId(1), Message::LearnRequest { first_slot: Slot(1) })));
         let (log_begin, first_unchosen) = (Slot(14), Slot(18));
-        let snapshot = Some(SNAPSHOT);
-        let fx = hear(&mut node, 1, Message::SnapshotOffer { log_begin, first_unchosen, snapshot });
+        let (snapshot, epochs) = (Some(SNAPSHOT), epochs(18));
+        let offer = Message::SnapshotOffer { log_begin, first_unchosen, snapshot, epochs };
+        let fx = hear(&mut node, 1, offer);
         assert_eq!(fx.sends, [(NodeId(1), Message::LearnRequest { first_slot: Slot(16) })]);
         assert_eq!((fx.receives.len(), node.log_begin()), (0, Slot(16)));
         assert_eq!(fx.records, [Record::Jumped(Slot(16))]);

@@ -9,7 +9,7 @@ use crate::mutants::{self, Mutant};
 use super::ids::NodeId;
 
 /// The roles that a node plays (PMMC, section 2). All three by default.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Roles {
     pub acceptor: bool,
     pub leader: bool,
@@ -37,14 +37,14 @@ impl fmt::Display for Roles {
 }
 
 /// One node of the cluster, as the protocol sees it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Member {
     pub node: NodeId,
     pub roles: Roles,
 }
 
 /// Who is in the cluster and what a quorum is. Checked at construction.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Membership {
     /// By node id, ascending.
     members: Vec<Member>,
@@ -107,6 +107,10 @@ impl Membership {
 
     pub fn acceptors(&self) -> impl Iterator<Item = NodeId> + '_ {
         self.members.iter().filter(|member| member.roles.acceptor).map(|member| member.node)
+    }
+
+    pub fn is_acceptor(&self, node: NodeId) -> bool {
+        self.roles(node).is_some_and(|roles| roles.acceptor)
     }
 
     pub fn roles(&self, node: NodeId) -> Option<Roles> {

@@ -10,15 +10,22 @@
 //! same ballot, those are chosen, whether or not their leader lives to say so: the replica counts
 //! the votes itself, as a commander does. (The paper asks again, until the slot is chosen.)
 //!
+//! While the configuration changes, a phase-1 quorum of each that governs or will govern is needed, as far
+//! as the replica knows them. It may lag: (1) it knows that {1, 2, 3} governs and asks 1 and 2; (2) these
+//! left long ago, and what {4, 5, 6} chose since they never heard of. But then a phase-2 quorum of the
+//! first three chose the configuration that replaced them, so that the read must see that slot; when it
+//! does, the replica knows of the others, and asks again (`Reads::on_configurations`).
+//!
 //! One round serves all reads that wait when it begins; reads that come later wait for the next.
 
 use std::collections::BTreeMap;
 
 use crate::mutants::{self, Mutant};
 
+use super::configuration::Configuration;
+use super::configurations::Configurations;
 use super::ids::{Ballot, NodeId, Slot};
 use super::message::Extent;
-use super::quorum::Membership;
 
 #[derive(Clone, Debug, Hash)]
 pub struct QuorumReads {
@@ -64,44 +71,62 @@ impl QuorumReads {
         from: NodeId,
         round: u64,
         extent: Extent,
-        membership: &Membership,
+        configurations: &Configurations,
     ) -> QuorumReadOutcome {
-        let is_acceptor = membership.roles(from).is_some_and(|roles| roles.acceptor);
-        if round != self.round || !is_acceptor {
+        if round != self.round || !configurations.is_acceptor(from) {
             return QuorumReadOutcome::default();
         }
         self.answers.insert(from, extent);
-        let mut outcome = QuorumReadOutcome { read_slot: None, chosen: self.chosen(membership) };
-        if !self.complete && quorum(membership) <= self.answers.len() {
+        let mut outcome =
+            QuorumReadOutcome { read_slot: None, chosen: self.chosen(configurations) };
+        let first_unchosen = configurations.first_unchosen();
+        let mut governing = configurations.governing_from(first_unchosen);
+        if !self.complete && governing.all(|(_, _, configuration)| self.is_quorum(configuration)) {
             self.complete = true;
             outcome.read_slot = self.answers.values().map(|extent| extent.end).max();
         }
         outcome
     }
 
-    /// The slots below which a phase-2 quorum holds all in one ballot, the highest that it can be.
-    fn chosen(&self, membership: &Membership) -> Option<(Ballot, Slot)> {
-        let ballot = self.answers.values().map(|extent| extent.ballot).max()?;
-        let same = self.answers.values().filter(|extent| extent.ballot == ballot);
-        let mut ends: Vec<Slot> = same.map(|extent| extent.accepted_end).collect();
-        ends.sort_unstable_by(|a, b| b.cmp(a));
-        ends.get(membership.phase2() - 1).map(|end| (ballot, *end))
+    /// Whether acceptors enough of the configuration have told how far they accepted.
+    fn is_quorum(&self, configuration: &Configuration) -> bool {
+        let membership = configuration.membership();
+        let answered = membership.acceptors().filter(|node| self.answers.contains_key(node));
+        let from_minority = mutants::is_on(Mutant::QuorumReadFromMinority);
+        (if from_minority { 1 } else { membership.phase1() }) <= answered.count()
     }
-}
 
-/// Acceptors that must have told how far they accepted.
-fn quorum(membership: &Membership) -> usize {
-    if mutants::is_on(Mutant::QuorumReadFromMinority) { 1 } else { membership.phase1() }
+    /// The slots below which a phase-2 quorum holds all in one ballot, the highest that it can be; votes
+    /// are counted by what governs each slot, and where that is not known not at all.
+    fn chosen(&self, configurations: &Configurations) -> Option<(Ballot, Slot)> {
+        let ballot = self.answers.values().map(|extent| extent.ballot).max()?;
+        let mut chosen_end = None;
+        for (_, end, configuration) in
+            configurations.governing_from(configurations.first_unchosen())
+        {
+            let membership = configuration.membership();
+            let answers = membership.acceptors().filter_map(|node| self.answers.get(&node));
+            let same = answers.filter(|extent| extent.ballot == ballot);
+            let mut ends: Vec<Slot> = same.map(|extent| extent.accepted_end).collect();
+            ends.sort_unstable_by(|a, b| b.cmp(a));
+            let Some(&held_end) = ends.get(membership.phase2() - 1) else { break };
+            let end = end.min(configurations.known_end());
+            chosen_end = Some((ballot, held_end.min(end)));
+            if held_end < end {
+                break;
+            }
+        }
+        chosen_end
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::quorum::{Member, Roles};
+    use super::super::configurations::fixtures::{self, configurations};
     use super::*;
 
-    fn membership(n: u16, phase2: Option<usize>) -> Membership {
-        let members = (1..=n).map(|id| Member { node: NodeId(id), roles: Roles::ALL }).collect();
-        Membership::new(members, None, phase2).unwrap()
+    fn membership(n: u16, phase2: Option<usize>) -> Configurations {
+        configurations(n, phase2, 64)
     }
 
     fn extent(end: u64, round: u64, accepted_end: u64) -> Extent {
@@ -111,7 +136,7 @@ mod tests {
 
     fn told(
         reads: &mut QuorumReads,
-        membership: &Membership,
+        membership: &Configurations,
         from: u16,
         extent: Extent,
     ) -> (Option<u64>, Option<(u64, u64)>) {
@@ -167,5 +192,18 @@ mod tests {
             let outcome = reads.on_reply(NodeId(from), first, extent(1, 1, 1), &m);
             assert_eq!(outcome, QuorumReadOutcome::default());
         }
+    }
+
+    /// Nodes 4 and 5 come to 1, 2 and 3: a quorum of the three does not do, and their votes choose nothing
+    /// where the five govern; nor do any votes where it is not known who governs.
+    #[test]
+    fn quorums_of_all_that_govern_are_asked() {
+        let mut m = configurations(3, None, 4);
+        m.on_chosen(Slot(1), fixtures::configuration(2, 5, None));
+        let mut reads = QuorumReads::new(0);
+        reads.begin();
+        assert_eq!(told(&mut reads, &m, 1, extent(9, 1, 9)), (None, None));
+        assert_eq!(told(&mut reads, &m, 2, extent(9, 1, 9)), (None, Some((1, 5))));
+        assert_eq!(told(&mut reads, &m, 5, extent(9, 1, 9)), (Some(9), Some((1, 6))));
     }
 }

@@ -5,6 +5,9 @@
 //! whether they promised a higher ballot. A phase-2 quorum that did not cannot miss a phase-1 quorum
 //! of another leader, so no other leader had chosen anything when they answered.
 //!
+//! Asked are the acceptors of the configuration that governs that slot: the first slot that another leader
+//! could have chosen behind this one's back, with a phase-1 quorum of just these.
+//!
 //! One round serves all reads that wait when it begins; reads that come later wait for the next.
 
 use std::collections::BTreeSet;
@@ -54,24 +57,25 @@ impl ReadRounds {
         Some(self.round)
     }
 
-    /// The number of the round in flight, to ask an acceptor again over a new connection.
-    pub fn in_flight(&self) -> Option<u64> {
-        self.in_flight.as_ref().map(|_| self.round)
+    /// The round in flight and its slot, to ask acceptors again.
+    pub fn in_flight(&self) -> Option<(u64, Slot)> {
+        self.in_flight.as_ref().map(|round| (self.round, round.read_slot))
     }
 
-    /// An acceptor confirmed. When a quorum did: the requests served and their slot.
+    /// An acceptor confirmed. When a quorum did (`is_quorum`, of what governs the read's slot): the requests
+    /// served and their slot.
     pub fn on_confirmed(
         &mut self,
         from: NodeId,
         round: u64,
-        quorum: usize,
+        is_quorum: impl Fn(Slot, &BTreeSet<NodeId>) -> bool,
     ) -> Option<(Vec<ReadRequest>, Slot)> {
         if round != self.round {
             return None;
         }
         let in_flight = self.in_flight.as_mut()?;
         in_flight.confirmed.insert(from);
-        if in_flight.confirmed.len() < quorum {
+        if !is_quorum(in_flight.read_slot, &in_flight.confirmed) {
             return None;
         }
         let round = self.in_flight.take().expect("just seen");
@@ -93,13 +97,14 @@ mod tests {
         assert_eq!(rounds.begin(Slot(5)), Some(1));
         rounds.add(request(2, 8));
         assert_eq!(rounds.begin(Slot(6)), None);
-        assert_eq!(rounds.on_confirmed(NodeId(1), 1, 2), None);
-        assert_eq!(rounds.on_confirmed(NodeId(1), 1, 2), None);
-        let served = rounds.on_confirmed(NodeId(3), 1, 2);
+        let two = |_, confirmed: &BTreeSet<NodeId>| 2 <= confirmed.len();
+        assert_eq!(rounds.on_confirmed(NodeId(1), 1, two), None);
+        assert_eq!(rounds.on_confirmed(NodeId(1), 1, two), None);
+        let served = rounds.on_confirmed(NodeId(3), 1, two);
         assert_eq!(served, Some((vec![request(1, 7)], Slot(5))));
         // An answer to the old round does not count for the new one.
         assert_eq!(rounds.begin(Slot(6)), Some(2));
-        assert_eq!(rounds.on_confirmed(NodeId(2), 1, 1), None);
-        assert!(rounds.on_confirmed(NodeId(2), 2, 1).is_some());
+        assert_eq!(rounds.on_confirmed(NodeId(2), 1, |_, _| true), None);
+        assert!(rounds.on_confirmed(NodeId(2), 2, |_, _| true).is_some());
     }
 }

@@ -33,6 +33,8 @@ pub struct Reads {
     /// Answered by their way: served once all slots below are applied. One that was served meanwhile
     /// may still be listed.
     answered: BTreeMap<Slot, Vec<u64>>,
+    /// The same, by a quorum: as long as no newer configuration shows.
+    answered_by_quorum: BTreeMap<Slot, Vec<u64>>,
     /// Id of the request to the leader in flight, or of the last one. It begins at random: an answer
     /// that is still on its way, over a relay, to an earlier life of this process must not fit.
     leader_request: u64,
@@ -80,6 +82,7 @@ impl Reads {
             leader: Queue::default(),
             quorum: Queue::default(),
             answered: BTreeMap::new(),
+            answered_by_quorum: BTreeMap::new(),
             leader_request: first_request,
         }
     }
@@ -124,18 +127,30 @@ impl Reads {
     pub fn on_quorum_answer(&mut self, read_slot: Slot) {
         let waits = !mutants::is_on(Mutant::QuorumReadDoesNotWait);
         let read_slot = if waits { read_slot } else { Slot::FIRST };
-        self.answered.entry(read_slot).or_default().append(&mut self.quorum.asked);
+        let answered = self.answered_by_quorum.entry(read_slot).or_default();
+        answered.append(&mut self.quorum.asked);
+    }
+
+    /// There is a newer configuration than those whose acceptors were asked: they may not have known what
+    /// its acceptors chose. Only a read that has already been served need not be asked for again.
+    pub fn on_configurations(&mut self) {
+        self.quorum.ask_again();
+        for (_, mut reads) in std::mem::take(&mut self.answered_by_quorum) {
+            self.quorum.new.append(&mut reads);
+        }
     }
 
     /// Hands out the reads that may be served once all slots below `first_unchosen` are applied.
     pub fn serve(&mut self, first_unchosen: Slot, fx: &mut Effects) {
-        while let Some(answered) = self.answered.first_entry() {
-            if first_unchosen < *answered.key() {
-                return;
-            }
-            for read in answered.remove() {
-                if self.waiting.remove(&read).is_some() {
-                    fx.reads_ready.push(read);
+        for answered in [&mut self.answered, &mut self.answered_by_quorum] {
+            while let Some(entry) = answered.first_entry() {
+                if first_unchosen < *entry.key() {
+                    break;
+                }
+                for read in entry.remove() {
+                    if self.waiting.remove(&read).is_some() {
+                        fx.reads_ready.push(read);
+                    }
                 }
             }
         }
@@ -175,10 +190,12 @@ impl Reads {
             queue.new.retain(|read| waiting.contains_key(read));
             queue.asked.retain(|read| waiting.contains_key(read));
         }
-        self.answered.retain(|_, reads| {
-            reads.retain(|read| waiting.contains_key(read));
-            !reads.is_empty()
-        });
+        for answered in [&mut self.answered, &mut self.answered_by_quorum] {
+            answered.retain(|_, reads| {
+                reads.retain(|read| waiting.contains_key(read));
+                !reads.is_empty()
+            });
+        }
     }
 }
 
@@ -243,6 +260,22 @@ mod tests {
         assert_eq!(served(&mut reads, 8), [1]);
         assert!(served(&mut reads, 9).is_empty());
         assert_eq!(reads.len(), 0);
+    }
+
+    /// A quorum answered, and the slot that it named holds a configuration which replaces them all: what
+    /// the new ones chose since, the old ones never heard of.
+    #[test]
+    fn a_newer_configuration_is_asked_too() {
+        let mut reads = Reads::new(0);
+        reads.on_read(1, ReadWay::Quorum, 0);
+        assert!(reads.quorum_request(0));
+        reads.on_quorum_answer(Slot(9));
+        reads.on_configurations();
+        assert!(served(&mut reads, 9).is_empty());
+        assert!(reads.quorum_request(0));
+        reads.on_quorum_answer(Slot(12));
+        assert!(served(&mut reads, 11).is_empty());
+        assert_eq!(served(&mut reads, 12), [1]);
     }
 
     /// A round that gets no answers is repeated, and in the end the client is told.

@@ -13,10 +13,10 @@ use crate::limits;
 use crate::mutants::{self, Mutant};
 
 use super::batch::{Command, CommandId};
+use super::configurations::Configurations;
 use super::effects::{Effects, Expired};
 use super::ids::{Ballot, NodeId, Slot};
 use super::message::Extent;
-use super::quorum::Membership;
 use super::quorum_reads::QuorumReads;
 use super::reads::{ReadWay, Reads};
 
@@ -167,13 +167,18 @@ impl Replica {
         from: NodeId,
         round: u64,
         extent: Extent,
-        membership: &Membership,
+        configurations: &Configurations,
     ) -> Option<(Ballot, Slot)> {
-        let outcome = self.quorum_reads.on_reply(from, round, extent, membership);
+        let outcome = self.quorum_reads.on_reply(from, round, extent, configurations);
         if let Some(read_slot) = outcome.read_slot {
             self.reads.on_quorum_answer(read_slot);
         }
         outcome.chosen
+    }
+
+    /// There is a newer configuration than those whose acceptors were asked.
+    pub fn on_configurations(&mut self) {
+        self.reads.on_configurations();
     }
 
     /// Hands out the reads that may be served once all slots below `first_unchosen` are applied.

@@ -4,12 +4,19 @@
 //! accepted"); acceptors answer in parts, each of which the scout asks for; and each acceptor says
 //! below which slot it knows all to be chosen, so that a leader need not be up to date.
 //!
+//! With several configurations in play it needs a phase-1 quorum of each that governs a slot from its first
+//! one up. An answer counts for all of them: who promised this ballot accepts in none below it any more, in
+//! whichever slot. So the scout lives on while its leader leads, and when a new configuration comes, only
+//! the acceptors that have not answered yet are asked.
+//!
 //! The scout only counts. It does not send, and it does not decide what to do with what it learned.
 
 use std::collections::BTreeMap;
 
 use crate::mutants::{self, Mutant};
 
+use super::configuration::Configuration;
+use super::configurations::Configurations;
 use super::ids::{Ballot, NodeId, Slot, Value};
 use super::message::P1b;
 
@@ -17,8 +24,6 @@ use super::message::P1b;
 pub struct Scout {
     ballot: Ballot,
     first_slot: Slot,
-    /// Acceptors that must have answered in full.
-    quorum: usize,
     answers: BTreeMap<NodeId, Answer>,
     /// The pvalue of the highest ballot of each slot, over all answers so far.
     highest: BTreeMap<Slot, (Ballot, Value)>,
@@ -39,10 +44,9 @@ pub enum ScoutOutcome {
     Waiting,
     /// The acceptor has more to tell, from this slot on.
     AskMore(Slot),
-    /// A quorum promised. Propose `values` for the slots from `first_slot` up; below it all is chosen.
+    /// Quorums promised: propose from `first_slot` up, below which all is chosen, what `take` hands out.
     Adopted {
         first_slot: Slot,
-        values: Vec<Value>,
     },
     /// Somebody has a higher ballot.
     Preempted(Ballot),
@@ -50,11 +54,10 @@ pub enum ScoutOutcome {
 
 impl Scout {
     /// `first_slot`: the first slot that its leader does not know to be chosen.
-    pub fn new(ballot: Ballot, first_slot: Slot, quorum: usize) -> Scout {
+    pub fn new(ballot: Ballot, first_slot: Slot) -> Scout {
         Scout {
             ballot,
             first_slot,
-            quorum,
             answers: BTreeMap::new(),
             highest: BTreeMap::new(),
             first_unchosen: first_slot,
@@ -70,7 +73,24 @@ impl Scout {
         self.answers.get(&acceptor).is_some_and(|answer| answer.complete)
     }
 
-    pub fn on_p1b(&mut self, from: NodeId, p1b: P1b) -> ScoutOutcome {
+    /// Its leader, who leads by now, knows all slots below to be chosen.
+    pub fn on_chosen_below(&mut self, slot: Slot) {
+        self.first_unchosen = self.first_unchosen.max(slot);
+    }
+
+    /// The acceptors that are asked: all whose promise any of the quorums may need.
+    pub fn asks(&self, configurations: &Configurations) -> Vec<NodeId> {
+        configurations.acceptors_from(self.first_unchosen).into_iter().collect()
+    }
+
+    /// `configurations` must hold what `p1b` says of them, so that they reach as far as it says that slots
+    /// are chosen.
+    pub fn on_p1b(
+        &mut self,
+        from: NodeId,
+        p1b: P1b,
+        configurations: &Configurations,
+    ) -> ScoutOutcome {
         if self.ballot < p1b.promised {
             return ScoutOutcome::Preempted(p1b.promised);
         }
@@ -107,26 +127,61 @@ impl Scout {
         if !complete {
             return ScoutOutcome::AskMore(p1b.end);
         }
-        if self.answers.values().filter(|answer| answer.complete).count() < self.quorum {
+        let first_slot = self.first_unchosen;
+        // A slot must not be proposed in while it is not known what governs it. (It is known, if the lists
+        // of peers are what they should be.)
+        if !configurations.covers(first_slot)
+            || self.uncovered_from(first_slot, configurations).is_some()
+        {
             return ScoutOutcome::Waiting;
         }
-        self.adopted()
+        ScoutOutcome::Adopted { first_slot }
     }
 
-    fn adopted(&mut self) -> ScoutOutcome {
-        let first_slot = self.first_unchosen;
-        let mut values: Vec<Value> = Vec::new();
-        for (slot, (_, value)) in std::mem::take(&mut self.highest).split_off(&first_slot) {
-            // A slot in which no acceptor of a quorum accepted anything gets a no-op.
-            values.resize(slot.since(first_slot), Value::noop());
-            values.push(value);
+    /// The first slot from `slot` up that is governed by a configuration no phase-1 quorum of which has
+    /// promised; none if there is no such configuration among those known.
+    ///
+    /// Proposing there would go wrong like this: (1) node 4 is added to 1, 2 and 3, whose leader is 1;
+    /// (2) the quorums of the four choose a value in slot s under leader 2, with the votes of 2, 3 and 4;
+    /// (3) leader 1 comes back with a ballot promised by 1 and 3 before that, or by a quorum of the three
+    /// that has not seen s, and chooses another value in s with the votes of nodes that never promised.
+    pub fn uncovered_from(&self, slot: Slot, configurations: &Configurations) -> Option<Slot> {
+        if mutants::is_on(Mutant::ScoutOldConfigurationOnly) {
+            let oldest = configurations.governing(slot);
+            return (!self.has_quorum(oldest)).then_some(slot);
         }
-        ScoutOutcome::Adopted { first_slot, values }
+        let all = configurations.governing_from(slot);
+        all.filter(|(_, _, it)| !self.has_quorum(it)).map(|(from, _, _)| from).next()
+    }
+
+    fn has_quorum(&self, configuration: &Configuration) -> bool {
+        let membership = configuration.membership();
+        let promised = membership.acceptors().filter(|acceptor| self.has_answered(*acceptor));
+        membership.phase1() <= promised.count()
+    }
+
+    /// The value to be proposed in `slot`: the one of the highest ballot, or a no-op where there is none.
+    /// `None` if nothing is known to be accepted from there up. Slots are taken in order.
+    pub fn take(&mut self, slot: Slot) -> Option<Value> {
+        while self.highest.first_key_value().is_some_and(|(first, _)| *first < slot) {
+            self.highest.pop_first();
+        }
+        let (first, _) = self.highest.first_key_value()?;
+        if slot < *first {
+            return Some(Value::noop());
+        }
+        self.highest.pop_first().map(|(_, (_, value))| value)
+    }
+
+    /// The slot after the last in which an earlier ballot's value is known and not taken; `slot` if none is.
+    pub fn taken_end(&self, slot: Slot) -> Slot {
+        self.highest.last_key_value().map_or(slot, |(last, _)| last.next().max(slot))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::configurations::fixtures::{self, configurations};
     use super::super::message::PValue;
     use super::*;
     use std::sync::Arc;
@@ -147,53 +202,77 @@ mod tests {
             end,
             no_more_accepted: true,
             first_unchosen: Slot(first_unchosen),
+            epochs: configurations(3, None, 4).epochs().clone(),
             accepted,
         }
     }
 
-    fn adopted(outcome: ScoutOutcome) -> (u64, Vec<Vec<u8>>) {
-        match outcome {
-            ScoutOutcome::Adopted { first_slot, values } => {
-                (first_slot.0, values.iter().map(|v| v.0.to_vec()).collect())
+    /// A scout and what it goes by.
+    struct Fixture(Scout, Configurations);
+
+    impl Fixture {
+        /// Of `nodes` nodes, with phase-1 quorums of `phase1`.
+        fn new(nodes: u16, phase1: usize) -> Fixture {
+            let phase2 = usize::from(nodes) + 1 - phase1;
+            Fixture(Scout::new(MINE, Slot(1)), configurations(nodes, Some(phase2), 4))
+        }
+
+        fn on_p1b(&mut self, from: NodeId, p1b: P1b) -> ScoutOutcome {
+            let learned = self.1.merge(&p1b.epochs);
+            assert!(!learned || 1 < self.1.latest().1.epoch());
+            self.1.on_known(p1b.first_unchosen);
+            self.0.on_p1b(from, p1b, &self.1)
+        }
+
+        /// The first slot proposed in, and the values.
+        fn adopted(&mut self, outcome: &ScoutOutcome) -> (u64, Vec<Vec<u8>>) {
+            let &ScoutOutcome::Adopted { first_slot } = outcome else {
+                panic!("expected adoption, got {outcome:?}")
+            };
+            let (mut slot, mut values) = (first_slot, Vec::new());
+            while let Some(value) = self.0.take(slot) {
+                values.push(value.0.to_vec());
+                slot = slot.next();
             }
-            other => panic!("expected adoption, got {other:?}"),
+            (first_slot.0, values)
         }
     }
 
     /// Of each slot the value of the highest ballot; a no-op where there is none.
     #[test]
     fn adopts_the_highest_ballot_and_fills_gaps() {
-        let mut scout = Scout::new(MINE, Slot(1), 2);
+        let mut scout = Fixture::new(3, 2);
         let first = whole(1, vec![pvalue(1, 1, 10), pvalue(3, 2, 20)]);
         assert_eq!(scout.on_p1b(NodeId(1), first), ScoutOutcome::Waiting);
         let second = whole(1, vec![pvalue(2, 1, 11), pvalue(1, 2, 21), pvalue(1, 4, 40)]);
         let outcome = scout.on_p1b(NodeId(2), second);
-        assert_eq!(adopted(outcome), (1, vec![vec![11], vec![20], vec![], vec![40]]));
+        assert_eq!(scout.adopted(&outcome), (1, vec![vec![11], vec![20], vec![], vec![40]]));
     }
 
     /// One acceptor's answer counts once, however often it comes.
     #[test]
     fn counts_each_acceptor_once() {
-        let mut scout = Scout::new(MINE, Slot(1), 2);
+        let mut scout = Fixture::new(3, 2);
         for _ in 0..3 {
             assert_eq!(scout.on_p1b(NodeId(1), whole(1, vec![])), ScoutOutcome::Waiting);
         }
-        assert_eq!(adopted(scout.on_p1b(NodeId(2), whole(1, vec![]))), (1, vec![]));
+        let outcome = scout.on_p1b(NodeId(2), whole(1, vec![]));
+        assert_eq!(scout.adopted(&outcome), (1, vec![]));
     }
 
     /// What an acceptor knows to be chosen is not proposed again.
     #[test]
     fn begins_above_what_is_known_to_be_chosen() {
-        let mut scout = Scout::new(MINE, Slot(1), 2);
+        let mut scout = Fixture::new(3, 2);
         scout.on_p1b(NodeId(1), whole(1, vec![pvalue(1, 2, 2), pvalue(1, 7, 7)]));
         let outcome = scout.on_p1b(NodeId(2), whole(6, vec![]));
-        assert_eq!(adopted(outcome), (6, vec![vec![], vec![7]]));
+        assert_eq!(scout.adopted(&outcome), (6, vec![vec![], vec![7]]));
     }
 
     /// An answer in parts counts when its last part is there; a part out of turn is not taken.
     #[test]
     fn parts_are_joined_without_gaps() {
-        let mut scout = Scout::new(MINE, Slot(1), 1);
+        let mut scout = Fixture::new(2, 1);
         let part = |first: u64, end: u64, more: bool, accepted| P1b {
             ballot: MINE,
             promised: MINE,
@@ -201,21 +280,23 @@ mod tests {
             end: Slot(end),
             no_more_accepted: !more,
             first_unchosen: Slot(1),
+            epochs: configurations(3, None, 4).epochs().clone(),
             accepted,
         };
         let late = part(3, 4, false, vec![pvalue(1, 3, 3)]);
         assert_eq!(scout.on_p1b(NodeId(1), late.clone()), ScoutOutcome::Waiting);
         let first = part(1, 3, true, vec![pvalue(1, 1, 1), pvalue(1, 2, 2)]);
         assert_eq!(scout.on_p1b(NodeId(1), first), ScoutOutcome::AskMore(Slot(3)));
-        assert_eq!(scout.ask_from(NodeId(1)), Slot(3));
-        assert_eq!(adopted(scout.on_p1b(NodeId(1), late)), (1, vec![vec![1], vec![2], vec![3]]));
+        assert_eq!(scout.0.ask_from(NodeId(1)), Slot(3));
+        let outcome = scout.on_p1b(NodeId(1), late);
+        assert_eq!(scout.adopted(&outcome), (1, vec![vec![1], vec![2], vec![3]]));
     }
 
     /// A tick asks again for what is on its way: the second copy of a part must not be answered by a
     /// second question, or each tick of a long phase 1 would add another stream of parts.
     #[test]
     fn a_repeated_part_asks_for_nothing() {
-        let mut scout = Scout::new(MINE, Slot(1), 1);
+        let mut scout = Fixture::new(2, 1);
         let mut part = whole(1, vec![pvalue(1, 1, 1), pvalue(1, 2, 2)]);
         part.no_more_accepted = false;
         assert_eq!(scout.on_p1b(NodeId(1), part.clone()), ScoutOutcome::AskMore(Slot(3)));
@@ -225,7 +306,7 @@ mod tests {
     /// A refusal names the ballot to beat; an answer to another ballot of ours counts for nothing.
     #[test]
     fn preempted_by_a_higher_promise() {
-        let mut scout = Scout::new(MINE, Slot(1), 1);
+        let mut scout = Fixture::new(2, 1);
         let mut refusal = whole(1, vec![]);
         refusal.promised = Ballot { round: 6, node: NodeId(3) };
         let outcome = scout.on_p1b(NodeId(2), refusal.clone());
@@ -234,5 +315,35 @@ mod tests {
         old.ballot.round = 4;
         old.promised.round = 4;
         assert_eq!(scout.on_p1b(NodeId(2), old), ScoutOutcome::Waiting);
+    }
+
+    /// Nodes 4 and 5 came to 1, 2 and 3 in slots that this scout's leader never saw. An acceptor that
+    /// knows says so, and from there on a quorum of the five is needed as well.
+    #[test]
+    fn a_configuration_that_others_know_is_asked_too() {
+        let mut scout = Fixture::new(3, 2);
+        assert_eq!(scout.on_p1b(NodeId(1), whole(1, vec![])), ScoutOutcome::Waiting);
+        let mut theirs = configurations(3, None, 4);
+        theirs.on_chosen(Slot(1), fixtures::configuration(2, 5, None));
+        theirs.on_known(Slot(3));
+        let mut knows = whole(3, vec![pvalue(1, 6, 6)]);
+        knows.epochs = theirs.epochs().clone();
+        assert_eq!(scout.on_p1b(NodeId(2), knows), ScoutOutcome::Waiting);
+        assert_eq!(scout.0.asks(&scout.1), [1, 2, 3, 4, 5].map(NodeId));
+        // Two of the three promised, which do for slots 3 and 4; slot 5 is governed by the five.
+        assert_eq!(scout.0.uncovered_from(Slot(3), &scout.1), Some(Slot(5)));
+        let outcome = scout.on_p1b(NodeId(5), whole(1, vec![pvalue(2, 5, 5)]));
+        assert_eq!(scout.adopted(&outcome), (3, vec![vec![], vec![], vec![5], vec![6]]));
+    }
+
+    /// It is known that slots are chosen, and not what governs the next: nothing is proposed there.
+    #[test]
+    fn what_nobody_knows_to_govern_is_not_proposed_in() {
+        let mut scout = Fixture::new(3, 2);
+        let p1b = P1b { first_unchosen: Slot(9), ..whole(1, vec![]) };
+        for node in 1..=3 {
+            let outcome = scout.0.on_p1b(NodeId(node), p1b.clone(), &scout.1);
+            assert_eq!(outcome, ScoutOutcome::Waiting);
+        }
     }
 }

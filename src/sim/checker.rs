@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::paxos::{
-    Ballot, CommandId, Membership, Message, NodeId, Record, Recovered, Slot, Value,
+    Ballot, CommandId, Configuration, Message, NodeId, Record, Recovered, Slot, Value,
 };
 use crate::store::Applied;
 
@@ -15,7 +15,9 @@ use super::oracle::Oracle;
 use super::shadow::Shadow;
 
 pub struct Checker {
-    membership: Membership,
+    /// By the slot from which each governs.
+    configurations: BTreeMap<Slot, Configuration>,
+    alpha: usize,
     votes: BTreeMap<(Slot, Ballot), BTreeSet<NodeId>>,
     chosen: BTreeMap<Slot, (Ballot, Value)>,
     /// The highest ballot in which each node durably accepted each slot.
@@ -34,9 +36,10 @@ pub struct Checker {
 }
 
 impl Checker {
-    pub fn new(membership: Membership) -> Checker {
+    pub fn new(initial: Configuration, alpha: usize) -> Checker {
         Checker {
-            membership,
+            configurations: BTreeMap::from([(Slot::FIRST, initial)]),
+            alpha,
             votes: BTreeMap::new(),
             chosen: BTreeMap::new(),
             accepted: BTreeMap::new(),
@@ -70,7 +73,10 @@ impl Checker {
         *accepted = (*accepted).max(*ballot);
         let votes = self.votes.entry((*slot, *ballot)).or_default();
         votes.insert(node);
-        if votes.len() < self.membership.phase2() {
+        let governing = self.configurations.range(..=*slot).next_back();
+        let membership = governing.expect("one governs the first slot").1.membership();
+        if votes.iter().filter(|node| membership.is_acceptor(**node)).count() < membership.phase2()
+        {
             return;
         }
         match self.chosen.get(slot) {
@@ -80,8 +86,20 @@ impl Checker {
             ),
             None => {
                 self.chosen.insert(*slot, (*ballot, value.clone()));
+                if let Some(configuration) = Configuration::of_value(value) {
+                    self.on_configuration(*slot, configuration);
+                }
             }
         }
+    }
+
+    /// A configuration is chosen, and no other waits to govern: it is one step from the one that governs.
+    fn on_configuration(&mut self, slot: Slot, configuration: Configuration) {
+        let (from, before) = self.configurations.last_key_value().expect("never empty");
+        let epoch = configuration.epoch();
+        assert!(*from <= slot, "slot {slot}: a configuration while another waits to govern");
+        assert_eq!(epoch, before.epoch() + 1, "slot {slot}: a configuration of another epoch");
+        self.configurations.insert(slot.plus(self.alpha), configuration);
     }
 
     fn on_proposed(&mut self, ballot: Ballot, slot: Slot, value: &Value) {

@@ -7,15 +7,16 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde::{Deserialize, Serialize};
 
+use crate::limits;
 use crate::paxos::{
-    Command, CommandId, Membership, Message, NodeId, ReadWay, Roles, SessionId, Slot,
+    Command, CommandId, Configuration, Message, NodeId, ReadWay, Roles, SessionId, Slot,
 };
 
 use super::checker::Checker;
 use super::coverage::Coverage;
 use super::host::{Host, Input};
 use super::network::Network;
-use super::plan::members;
+use super::plan::{initial, members};
 use super::trace::Trace;
 
 /// What a cluster is made of. Times are microseconds; pairs are from and to, and drawn between.
@@ -28,6 +29,9 @@ pub struct Settings {
     pub election_timeout_us: u64,
     pub request_timeout_us: u64,
     pub window_slots: usize,
+    /// How many slots further on a configuration governs; the window at least.
+    #[serde(default = "alpha_slots_default")]
+    pub alpha_slots: usize,
     /// Delay of a message.
     pub delay_us: (u64, u64),
     /// Duration of a sync.
@@ -48,6 +52,10 @@ pub struct Settings {
     pub first_leader: u16,
     /// Sessions that are open from the beginning, from 1.
     pub sessions_open: u64,
+}
+
+fn alpha_slots_default() -> usize {
+    limits::ALPHA_SLOTS
 }
 
 /// What a client hears.
@@ -152,7 +160,8 @@ impl Ord for Scheduled {
 
 pub struct Cluster {
     pub settings: Settings,
-    pub membership: Membership,
+    /// What the cluster begins with.
+    pub configuration: Configuration,
     pub now_us: u64,
     pub(super) dice: StdRng,
     pub hosts: BTreeMap<NodeId, Host>,
@@ -173,10 +182,8 @@ impl Cluster {
     pub fn new(settings: Settings, seed: u64) -> Cluster {
         let members = members(&settings.roles);
         let nodes: Vec<NodeId> = members.iter().map(|member| member.node).collect();
-        let membership = Membership::new(members, settings.phase1, settings.phase2)
-            .expect("the settings are valid");
-        let hosts =
-            membership.members().iter().map(|member| (member.node, Host::new(*member, &settings)));
+        let configuration = initial(&settings).expect("the settings are valid");
+        let hosts = members.iter().map(|member| (member.node, Host::new(*member, &settings)));
         Cluster {
             now_us: 0,
             dice: StdRng::seed_from_u64(seed),
@@ -184,11 +191,11 @@ impl Cluster {
             network: Network::new(&nodes, settings.delay_us),
             scheduled: BinaryHeap::new(),
             scheduled_len: 0,
-            checker: Checker::new(membership.clone()),
+            checker: Checker::new(configuration.clone(), settings.alpha_slots),
             coverage: Coverage::default(),
             replies: Vec::new(),
             trace: Trace::default(),
-            membership,
+            configuration,
             settings,
         }
     }
@@ -206,12 +213,12 @@ impl Cluster {
     }
 
     pub fn replicas(&self) -> Vec<NodeId> {
-        let members = self.membership.members().iter();
+        let members = self.configuration.membership().members().iter();
         members.filter(|member| member.roles.replica).map(|member| member.node).collect()
     }
 
     pub fn roles(&self, node: NodeId) -> Roles {
-        self.membership.roles(node).expect("a member")
+        self.configuration.roles(node).expect("a member")
     }
 
     pub(super) fn host(&mut self, id: NodeId) -> &mut Host {

@@ -5,12 +5,14 @@
 //! fault drowns the others. A plan is data: it can be written down, played again, and made smaller. Each
 //! fault has dice of its own, so that the others strike as before when one is left out.
 
+use std::net::SocketAddr;
+
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, RngExt, SeedableRng};
 use serde::{Deserialize, Serialize};
 
-use crate::paxos::{Member, Membership, NodeId, Roles};
+use crate::paxos::{Addresses, Configuration, Member, NodeId, Roles};
 
 use super::cluster::Settings;
 
@@ -172,8 +174,7 @@ impl Plan {
 impl Plan {
     /// Whether the plan, which may have been written by hand, can be played.
     pub fn check(&self) -> Result<(), String> {
-        let Settings { roles, phase1, phase2, .. } = &self.settings;
-        Membership::new(members(roles), *phase1, *phase2)?;
+        initial(&self.settings)?;
         let load = &self.load;
         if load.clients == 0 || load.lanes == 0 || load.keys == 0 || load.burst == 0 {
             return Err("clients, lanes, keys and burst must be 1 at least".into());
@@ -193,6 +194,9 @@ impl Plan {
         if self.settings.election_timeout_us == 0 || self.settings.window_slots == 0 {
             return Err("election_timeout_us and window_slots must be 1 at least".into());
         }
+        if self.settings.alpha_slots < self.settings.window_slots {
+            return Err("alpha_slots must be window_slots at least".into());
+        }
         if !(0..1_000_000).contains(&self.settings.drift_ppm_max) {
             return Err("drift_ppm_max is 0 to 999999".into());
         }
@@ -203,6 +207,20 @@ impl Plan {
 /// The members of a cluster of these roles: node 1 and so on.
 pub fn members(roles: &[Roles]) -> Vec<Member> {
     (1..).zip(roles).map(|(id, roles)| Member { node: NodeId(id), roles: *roles }).collect()
+}
+
+/// The configuration that a cluster of these settings begins with.
+pub fn initial(settings: &Settings) -> Result<Configuration, String> {
+    let members = members(&settings.roles).into_iter();
+    let members = members.map(|member| (member, addresses(member.node))).collect();
+    Configuration::initial(members, settings.phase1, settings.phase2)
+}
+
+/// Of a node that is reached without any.
+pub fn addresses(node: NodeId) -> Addresses {
+    let [high, low] = node.0.to_be_bytes();
+    let at = |port| SocketAddr::from(([10, 0, high, low], port));
+    Addresses { peer: at(7400), client: at(7401) }
 }
 
 fn pick<T: Copy>(dice: &mut StdRng, of: &[T]) -> T {
@@ -237,6 +255,7 @@ fn draw_settings(dice: &mut StdRng, timeout_us: u64, heavy: bool, fixed: &Fixed)
         election_timeout_us: timeout_us,
         request_timeout_us: timeout_us * dice.random_range(4..30),
         window_slots: if heavy { 16 } else { pick(dice, &[1, 2, 4, 16, 256]) },
+        alpha_slots: 256,
         delay_us: (timeout_us / 1000, delay_max_us),
         sync_us: (timeout_us / 2000, timeout_us / pick(dice, &[500, 50, 5])),
         stall_us: (timeout_us / 2, timeout_us * dice.random_range(1..5)),

@@ -143,7 +143,7 @@ impl Run {
     /// many election timeouts that one was served. `None` if there is no such node.
     fn serve_hub(&mut self) -> Option<f64> {
         faults::undo_all(&mut self.cluster);
-        let membership = self.cluster.membership.clone();
+        let membership = self.cluster.configuration.membership().clone();
         let up: Vec<NodeId> =
             self.cluster.nodes().into_iter().filter(|id| self.cluster.is_running(*id)).collect();
         let roles = |id: &NodeId| membership.roles(*id).expect("a member");
@@ -279,7 +279,7 @@ impl Run {
         let Some(leader) = self.cluster.leader() else { panic!("nobody leads, and no fault") };
         let acceptors = running.iter().filter(|id| self.cluster.roles(**id).acceptor).count();
         let others: Vec<NodeId> = running.into_iter().filter(|id| *id != leader).collect();
-        if others.len() < 2 || acceptors <= self.cluster.membership.connected() {
+        if others.len() < 2 || acceptors <= self.cluster.configuration.membership().connected() {
             return;
         }
         let other = others[self.dice.random_range(0..others.len())];

@@ -13,8 +13,8 @@ use crate::limits::{
     SNAPSHOT_CHUNK_SIZE_MAX, SNAPSHOT_SIZE_MAX,
 };
 use crate::paxos::{
-    Ballot, Batch, Checkpoint, Command, CommandId, Extent, Health, Message, NodeId, P1b, P2b,
-    PValue, Slot, SnapshotId, Standing, StateStanding, Value,
+    Ballot, Batch, Checkpoint, Command, CommandId, Epochs, Extent, Health, Message, NodeId, P1b,
+    P2b, PValue, Slot, SnapshotId, Standing, StateStanding, Value,
 };
 
 use super::frame::{self, Frame};
@@ -31,6 +31,7 @@ enum Head {
         leader: Ballot,
         happy: bool,
         first_unchosen: Slot,
+        epoch: u64,
         hears: Vec<NodeId>,
         /// The bits `DISK_STALLED`, `DISK_FULL` and `QUARANTINED`; no others.
         health: u8,
@@ -49,6 +50,8 @@ enum Head {
         end: Slot,
         no_more_accepted: bool,
         first_unchosen: Slot,
+        /// As `Epochs::to_bytes` writes them.
+        epochs: Vec<u8>,
         /// Ballot, slot and size of each pvalue.
         accepted: Vec<(Ballot, Slot, u32)>,
     },
@@ -107,6 +110,9 @@ enum Head {
     TakeOver {
         ballot: Ballot,
     },
+    Configurations {
+        epochs: Vec<u8>,
+    },
     Relay {
         from: NodeId,
         to: NodeId,
@@ -118,6 +124,7 @@ enum Head {
         log_begin: Slot,
         first_unchosen: Slot,
         snapshot: Option<SnapshotId>,
+        epochs: Vec<u8>,
     },
     SnapshotRequest {
         snapshot: SnapshotId,
@@ -176,6 +183,7 @@ fn head_of<'a>(message: &'a Message, bulk: &mut Vec<&'a [u8]>) -> Head {
             leader: standing.leader,
             happy: standing.happy,
             first_unchosen: standing.first_unchosen,
+            epoch: standing.epoch,
             hears: standing.hears.clone(),
             health: health_bits(standing.health),
             snapshot: standing.state.snapshot,
@@ -194,6 +202,7 @@ fn head_of<'a>(message: &'a Message, bulk: &mut Vec<&'a [u8]>) -> Head {
                 end: p1b.end,
                 no_more_accepted: p1b.no_more_accepted,
                 first_unchosen: p1b.first_unchosen,
+                epochs: p1b.epochs.to_bytes(),
                 accepted: p1b.accepted.iter().map(pvalue).collect(),
             }
         }
@@ -224,11 +233,14 @@ fn head_of<'a>(message: &'a Message, bulk: &mut Vec<&'a [u8]>) -> Head {
                 values: values.iter().map(|(ballot, v)| (*ballot, size_of(&v.0))).collect(),
             }
         }
-        Message::SnapshotOffer { log_begin, first_unchosen, snapshot } => Head::SnapshotOffer {
-            log_begin: *log_begin,
-            first_unchosen: *first_unchosen,
-            snapshot: *snapshot,
-        },
+        Message::SnapshotOffer { log_begin, first_unchosen, snapshot, epochs } => {
+            Head::SnapshotOffer {
+                epochs: epochs.to_bytes(),
+                log_begin: *log_begin,
+                first_unchosen: *first_unchosen,
+                snapshot: *snapshot,
+            }
+        }
         Message::SnapshotRequest { snapshot, offset, size } => {
             Head::SnapshotRequest { snapshot: *snapshot, offset: *offset, size: *size }
         }
@@ -257,6 +269,8 @@ fn head_of<'a>(message: &'a Message, bulk: &mut Vec<&'a [u8]>) -> Head {
             accepted_end: extent.accepted_end,
         },
         Message::TakeOver { ballot } => Head::TakeOver { ballot: *ballot },
+        Message::Configurations(epochs) => Head::Configurations { epochs: epochs.to_bytes() },
+        Message::Recorded { .. } => unreachable!("a node says this to itself only"),
         Message::Relay { from, to, message } => {
             Head::Relay { from: *from, to: *to, head: codec::encode(&head_of(message, bulk)) }
         }
@@ -272,6 +286,7 @@ fn message_of(head: Head, bulk: &mut Bulk<'_>, depth: usize) -> Result<Message, 
             leader,
             happy,
             first_unchosen,
+            epoch,
             hears,
             health,
             snapshot,
@@ -283,7 +298,8 @@ fn message_of(head: Head, bulk: &mut Bulk<'_>, depth: usize) -> Result<Message, 
             let health = health_of(health)?;
             let checkpoint = checkpoint.map(|(slot, digest)| Checkpoint { slot, digest });
             let state = StateStanding { snapshot, checkpoint };
-            let standing = Standing { ballot, leader, happy, first_unchosen, hears, health, state };
+            let standing =
+                Standing { ballot, leader, happy, first_unchosen, epoch, hears, health, state };
             Message::HeartbeatReply { round, standing }
         }
         Head::P1a { ballot, first_slot } => Message::P1a { ballot, first_slot },
@@ -294,6 +310,7 @@ fn message_of(head: Head, bulk: &mut Bulk<'_>, depth: usize) -> Result<Message, 
             end,
             no_more_accepted,
             first_unchosen,
+            epochs,
             accepted,
         } => {
             let in_order = accepted.windows(2).all(|pair| pair[0].1 < pair[1].1);
@@ -314,6 +331,7 @@ fn message_of(head: Head, bulk: &mut Bulk<'_>, depth: usize) -> Result<Message, 
                 end,
                 no_more_accepted,
                 first_unchosen,
+                epochs: epochs_of(&epochs)?,
                 accepted,
             })
         }
@@ -339,8 +357,9 @@ fn message_of(head: Head, bulk: &mut Bulk<'_>, depth: usize) -> Result<Message, 
                 .map(|(ballot, size)| Ok((ballot, bulk.take_value(size)?)))
                 .collect::<Result<_, WireError>>()?,
         },
-        Head::SnapshotOffer { log_begin, first_unchosen, snapshot } => {
-            Message::SnapshotOffer { log_begin, first_unchosen, snapshot }
+        Head::SnapshotOffer { log_begin, first_unchosen, snapshot, epochs } => {
+            let epochs = epochs_of(&epochs)?;
+            Message::SnapshotOffer { log_begin, first_unchosen, snapshot, epochs }
         }
         Head::SnapshotRequest { snapshot, offset, size } => {
             check_part(snapshot, offset, u64::from(size))?;
@@ -370,6 +389,7 @@ fn message_of(head: Head, bulk: &mut Bulk<'_>, depth: usize) -> Result<Message, 
             Message::QuorumReadReply { round, extent }
         }
         Head::TakeOver { ballot } => Message::TakeOver { ballot },
+        Head::Configurations { epochs } => Message::Configurations(epochs_of(&epochs)?),
         Head::Relay { from, to, head } => {
             if 0 < depth {
                 return Err(WireError::Malformed("a relayed message is relayed once"));
@@ -437,6 +457,9 @@ fn check_numbers(message: &Message) -> Result<(), WireError> {
             if p1b.accepted.iter().any(far) {
                 return Err(WireError::Malformed("a P1b's slots are too far ahead"));
             }
+            if p1b.epochs.known_below() < p1b.first_unchosen {
+                return Err(WireError::Malformed("a P1b lacks configurations"));
+            }
             (&[p1b.ballot, p1b.promised], &[p1b.first_slot, p1b.end, p1b.first_unchosen])
         }
         Message::P2a { ballot, first_slot, first_unchosen, .. } => {
@@ -448,7 +471,7 @@ fn check_numbers(message: &Message) -> Result<(), WireError> {
         Message::Chosen { first_slot, first_unchosen, .. } => {
             (&[], &[*first_slot, *first_unchosen])
         }
-        Message::SnapshotOffer { log_begin, first_unchosen, snapshot } => {
+        Message::SnapshotOffer { log_begin, first_unchosen, snapshot, .. } => {
             if let Some(snapshot) = snapshot {
                 check_snapshot(*snapshot)?;
             }
@@ -468,12 +491,18 @@ fn check_numbers(message: &Message) -> Result<(), WireError> {
         Message::HeartbeatRequest { .. }
         | Message::QuorumRead { .. }
         | Message::Propose { .. }
+        | Message::Configurations(_)
+        | Message::Recorded { .. }
         | Message::ReadIndexRequest { .. } => (&[], &[]),
         Message::Relay { message, .. } => return check_numbers(message),
     };
     let sane =
         ballots.iter().all(|ballot| ballot.round < MAX) && slots.iter().all(|slot| slot.0 < MAX);
     if sane { Ok(()) } else { Err(WireError::Malformed("a slot or a round is out of all range")) }
+}
+
+fn epochs_of(bytes: &[u8]) -> Result<Epochs, WireError> {
+    Epochs::from_bytes(bytes).ok_or(WireError::Malformed("no list of configurations"))
 }
 
 fn health_bits(health: Health) -> u8 {
@@ -511,7 +540,8 @@ fn size_of(bytes: &[u8]) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::paxos::{SessionId, batch};
+    use crate::paxos::{Addresses, Configuration, Configurations, Member, Roles, SessionId, batch};
+    use std::net::SocketAddr;
 
     const SNAPSHOT: SnapshotId = SnapshotId { slot: Slot(3), size: 7, checksum: 8 };
 
@@ -528,6 +558,17 @@ mod tests {
         batch::encode(9, [command(seq, b"abc")].iter())
     }
 
+    /// Node 2 alone, of which all below slot 7 is known.
+    fn epochs() -> Epochs {
+        let at = |port| SocketAddr::from(([10, 0, 0, 2], port));
+        let addresses = Addresses { peer: at(7400), client: at(7401) };
+        let member = Member { node: NodeId(2), roles: Roles::ALL };
+        let initial = Configuration::initial(vec![(member, addresses)], None, None).unwrap();
+        let mut configurations = Configurations::new(initial, 4);
+        configurations.on_known(Slot(7));
+        configurations.epochs().clone()
+    }
+
     fn all_messages() -> Vec<Message> {
         let first_slot = Slot(3);
         let first_unchosen = Slot(4);
@@ -537,6 +578,7 @@ mod tests {
             leader: ballot(2),
             happy: true,
             first_unchosen,
+            epoch: 2,
             hears: vec![NodeId(1), NodeId(3)],
             health: Health { disk_stalled: true, disk_full: false, quarantined: true },
             state: StateStanding {
@@ -562,6 +604,7 @@ mod tests {
                 end: Slot(9),
                 no_more_accepted: true,
                 first_unchosen,
+                epochs: epochs(),
                 accepted: vec![pvalue(3), pvalue(8)],
             }),
             Message::P2a {
@@ -583,8 +626,18 @@ mod tests {
                 values: vec![(ballot(1), value(5)), (ballot(2), Value::noop())],
                 first_unchosen,
             },
-            Message::SnapshotOffer { log_begin: Slot(2), first_unchosen, snapshot: None },
-            Message::SnapshotOffer { log_begin: Slot(2), first_unchosen, snapshot: Some(SNAPSHOT) },
+            Message::SnapshotOffer {
+                log_begin: Slot(2),
+                first_unchosen,
+                snapshot: None,
+                epochs: epochs(),
+            },
+            Message::SnapshotOffer {
+                log_begin: Slot(2),
+                first_unchosen,
+                snapshot: Some(SNAPSHOT),
+                epochs: epochs(),
+            },
             Message::SnapshotRequest { snapshot: SNAPSHOT, offset: 5, size: 2 },
             Message::SnapshotChunk { snapshot: SNAPSHOT, offset: 5, bytes: Arc::from(*b"ab") },
             Message::Propose { commands: vec![command(1, b""), command(2, b"xy")] },
@@ -598,6 +651,7 @@ mod tests {
                 extent: Extent { end: Slot(9), ballot: ballot(2), accepted_end: Slot(7) },
             },
             Message::TakeOver { ballot: ballot(1) },
+            Message::Configurations(epochs()),
             Message::Relay {
                 from: NodeId(1),
                 to: NodeId(3),
@@ -675,6 +729,7 @@ mod tests {
             end: Slot(1 << 41),
             no_more_accepted: true,
             first_unchosen: Slot(1),
+            epochs: epochs(),
             accepted: vec![far],
         }));
     }
@@ -685,6 +740,7 @@ mod tests {
         let read_with = |hears: Vec<NodeId>, health: u8, snapshot: Slot| {
             let (ballot, first_unchosen) = (ballot(1), Slot(1));
             let head = Head::HeartbeatReply {
+                epoch: 1,
                 round: 1,
                 ballot,
                 leader: ballot,

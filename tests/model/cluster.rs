@@ -117,7 +117,7 @@ impl Cluster {
         for vote in &votes {
             let (ballot, slot, value) = *vote;
             let same = votes.iter().filter(|other| *other == vote).count();
-            let quorum = self.setup.membership(ballot.node).phase2();
+            let quorum = self.setup.configuration(ballot.node).membership().phase2();
             if quorum <= same && !chosen.contains(vote) {
                 chosen.push(*vote);
             }

@@ -7,8 +7,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use loggos::paxos::{
-    Ballot, Batch, Command, CommandId, Effects, Event, Message, Node, NodeConfig, NodeId, Now,
-    Record, Recovered, RecoveredSlot, SessionId, Slot, Value,
+    Ballot, Batch, Command, CommandId, Configurations, Effects, Event, Message, Node, NodeConfig,
+    NodeId, Now, Record, Recovered, RecoveredSlot, SessionId, Slot, Value,
 };
 
 use super::setup::{Bug, Setup, Sync};
@@ -401,6 +401,9 @@ impl Wal {
     }
 }
 
+/// More than any of these clusters comes to.
+const ALPHA_SLOTS: usize = 16;
+
 /// A node as it starts, and the values that it knows to be chosen.
 fn start(setup: &Setup, me: NodeId, wal: &Wal, lives: u8) -> (Node, Vec<Value>) {
     let mut recovered = wal.recover();
@@ -412,7 +415,8 @@ fn start(setup: &Setup, me: NodeId, wal: &Wal, lives: u8) -> (Node, Vec<Value>) 
     }
     let config = NodeConfig {
         node: me,
-        membership: setup.membership(me),
+        roles: setup.roles[usize::from(me.0) - 1],
+        configurations: Configurations::new(setup.configuration(me), ALPHA_SLOTS),
         election_timeout_us: 4 * TICK_US,
         request_timeout_us: 1 << 40,
         window_slots: setup.window_slots,

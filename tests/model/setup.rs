@@ -3,7 +3,9 @@
 
 #![allow(dead_code)] // `main.rs` and `large.rs` each use a part of it.
 
-use loggos::paxos::{Member, Membership, NodeId, Roles, Slot};
+use std::net::SocketAddr;
+
+use loggos::paxos::{Addresses, Configuration, Member, NodeId, Roles, Slot};
 
 /// One configuration. Whatever is not bounded here is not bounded: messages are delayed, reordered,
 /// duplicated and lost without limit.
@@ -85,14 +87,18 @@ impl Setup {
     }
 
     /// As `node` is configured; the same for all nodes, or else it is a bug.
-    pub fn membership(&self, node: NodeId) -> Membership {
+    pub fn configuration(&self, node: NodeId) -> Configuration {
         let (phase1, phase2) = match self.bug {
             Some(Bug::QuorumsDiffer) if node == NodeId(1) => (Some(1), Some(3)),
             Some(Bug::QuorumsDiffer) => (Some(3), Some(1)),
             _ => (self.phase1, self.phase2),
         };
-        let member = |(i, &roles): (usize, &Roles)| Member { node: NodeId(i as u16 + 1), roles };
-        Membership::new(self.roles.iter().enumerate().map(member).collect(), phase1, phase2)
-            .expect("a membership that a configuration may have")
+        let member = |(i, &roles): (usize, &Roles)| {
+            let at = |port| SocketAddr::from(([10, 0, 0, i as u8 + 1], port));
+            let addresses = Addresses { peer: at(7400), client: at(7401) };
+            (Member { node: NodeId(i as u16 + 1), roles }, addresses)
+        };
+        Configuration::initial(self.roles.iter().enumerate().map(member).collect(), phase1, phase2)
+            .expect("a configuration that a file may hold")
     }
 }

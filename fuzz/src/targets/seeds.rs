@@ -1,12 +1,14 @@
 //! Inputs to begin with, made by the project's own encoders: one of each kind.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use loggos::check::file::{Clock, Writer};
 use loggos::check::{Op, Operation, Outcome, Reply as Told, Value as Held};
 use loggos::paxos::{
-    Ballot, Checkpoint, Command as PaxosCommand, CommandId, Extent, Health, Message, NodeId, P1b,
-    P2b, PValue, Record, Roles, SessionId, Slot, SnapshotId, Standing, StateStanding, Value, batch,
+    Addresses, Ballot, Change, Checkpoint, Command as PaxosCommand, CommandId, Configuration,
+    Configurations, Epochs, Extent, Health, Member, Message, NodeId, P1b, P2b, PValue, Record,
+    Roles, SessionId, Slot, SnapshotId, Standing, StateStanding, Value, batch,
 };
 use loggos::store::{Command, Failure, Query, Reply};
 use loggos::trace::{self, Event, Kind, Source};
@@ -27,7 +29,10 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
         "peer" => messages().iter().map(peer_input).collect(),
         "client" => clients(),
         "kv" => kvs(),
-        "batch" => batches().iter().map(|value| value.0.to_vec()).collect(),
+        "batch" => {
+            let configuration = configuration().to_value(3);
+            batches().iter().chain([&configuration]).map(|value| value.0.to_vec()).collect()
+        }
         "store" => vec![store()],
         "snapshot" => vec![super::snapshot::seed()],
         "config" => vec![include_bytes!("../../../systemd/loggos.toml").to_vec(), config()],
@@ -62,6 +67,7 @@ fn messages() -> Vec<Message> {
         leader: BALLOT,
         happy: true,
         first_unchosen,
+        epoch: 1,
         hears: vec![NodeId(1), NodeId(3)],
         health: Health { disk_full: true, ..Health::default() },
         state: StateStanding { snapshot: Slot(1), checkpoint },
@@ -80,6 +86,7 @@ fn messages() -> Vec<Message> {
             end: Slot(9),
             no_more_accepted: true,
             first_unchosen,
+            epochs: epochs(),
             accepted: vec![pvalue(3), pvalue(8)],
         }),
         Message::P2a {
@@ -108,10 +115,34 @@ fn messages() -> Vec<Message> {
         },
         Message::TakeOver { ballot: BALLOT },
         Message::Relay { from: NodeId(1), to: NodeId(3), message: Box::new(propose) },
-        Message::SnapshotOffer { log_begin: first_slot, first_unchosen, snapshot: Some(snapshot) },
+        Message::SnapshotOffer {
+            log_begin: first_slot,
+            first_unchosen,
+            snapshot: Some(snapshot),
+            epochs: epochs(),
+        },
         Message::SnapshotRequest { snapshot, offset: 5, size: 2 },
         Message::SnapshotChunk { snapshot, offset: 5, bytes: Arc::from(*b"ab") },
+        Message::Configurations(epochs()),
     ]
+}
+
+/// Nodes 2 and 3, one of them removed later.
+fn configuration() -> Configuration {
+    let member = |id: u8| {
+        let at = |port| SocketAddr::from(([10, 0, 0, id], port));
+        let addresses = Addresses { peer: at(7400), client: at(7401) };
+        (Member { node: NodeId(id.into()), roles: Roles::ALL }, addresses)
+    };
+    let initial = Configuration::initial(vec![member(2), member(3)], None, None);
+    let removed = initial.expect("sound").changed(&Change::Remove { node: NodeId(3) });
+    removed.expect("one is left")
+}
+
+fn epochs() -> Epochs {
+    let mut configurations = Configurations::new(configuration(), 4);
+    configurations.on_known(Slot(9));
+    configurations.epochs().clone()
 }
 
 fn peer_input(message: &Message) -> Vec<u8> {

@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 
 use loggos::limits::{KEY_SIZE_MAX, VALUE_SIZE_MAX};
-use loggos::paxos::{Batch, Command, Value, batch as batches};
+use loggos::paxos::{Batch, Command, Configuration, Value, batch as batches};
 use loggos::wire::client::{Request, Response};
 use loggos::wire::frame::{self as frames, Frame, HEADER_SIZE};
 use loggos::wire::{Hello, WireError, codec, kv as kvs, peer as peers};
@@ -129,7 +129,9 @@ pub fn batch(input: &[u8]) {
         .map(|it| Command { id: it.id, acknowledged: it.acknowledged, payload: it.payload.into() })
         .collect();
     assert_eq!(commands.len(), batch.len());
-    if !input.is_empty() {
+    if let Some(configuration) = Configuration::of_bytes(input) {
+        assert_eq!(&*configuration.to_value(batch.time_us).0, input);
+    } else if !input.is_empty() {
         let again: Value = batches::encode(batch.time_us, commands.iter());
         assert_eq!(&*again.0, input);
     }

@@ -4,8 +4,8 @@ use rand::rngs::StdRng;
 use rand::{Rng, RngExt};
 
 use crate::driver::held::Held;
-use crate::driver::replay::replay_into;
-use crate::paxos::{Effects, Node, NodeConfig, NodeId, Roles};
+use crate::driver::replay::{note_configurations, replay_into};
+use crate::paxos::{Configurations, Effects, Node, NodeConfig, NodeId, Roles};
 use crate::store::Store;
 use crate::wal::WalError;
 
@@ -53,9 +53,17 @@ impl Cluster {
             })
             .expect("the log has what it says it has");
         }
+        let initial = self.configuration.clone();
+        let mut configurations = Configurations::new(initial, self.settings.alpha_slots);
+        let end = recovered.first_unchosen;
+        note_configurations(&mut configurations, self.hosts[&id].log.wal(), end)
+            .expect("the log has what it says it has");
+        let roles = self.roles(id);
+        let host = self.hosts.get_mut(&id).expect("a member");
         let config = NodeConfig {
             node: id,
-            membership: self.membership.clone(),
+            roles,
+            configurations,
             election_timeout_us: self.settings.election_timeout_us,
             request_timeout_us: self.settings.request_timeout_us,
             window_slots: self.settings.window_slots,
@@ -189,7 +197,7 @@ impl Cluster {
             let whole = self.hosts.iter().filter(|(it, host)| **it != id && !host.log.is_spoiled());
             whole.filter(|(it, _)| has(self.roles(**it))).count()
         };
-        let quorum = self.membership.phase1().max(self.membership.phase2());
+        let quorum = self.configuration.membership().connected();
         quorum <= left(|roles| roles.acceptor)
             && 0 < left(|roles| roles.leader)
             && 0 < left(|roles| roles.replica)

@@ -1,0 +1,240 @@
+//! How a node follows the configurations, and how one that leads changes them.
+//!
+//! A change takes these steps. (1) The leader proposes the new configuration as the value of the next slot,
+//! if nothing speaks against it (`Refusal`). (2) Chosen in slot i, it governs from i + alpha; the leader fills
+//! up to there and gets the promises of the new acceptors meanwhile. (3) It is *in force* at a node
+//! that knows all slots below to be chosen. (4) It is *settled* when a phase-2 quorum of its own
+//! acceptors knows that by durable records. From then on whoever left is not needed any more, by anybody.
+//!
+//! If who left were to stop at (3): (1) {1, 2} becomes {1}, in force at 1, not recorded there; (2) node 2
+//! stops for good; (3) node 1 restarts, knows only that {1, 2} governs, and never gets its quorum. So leaders
+//! that leave lead until (4), and links to those who left stay until then.
+
+use std::fmt;
+
+use crate::limits;
+
+use super::super::configuration::{Change, Configuration};
+use super::super::configurations::Epochs;
+use super::super::effects::Effects;
+use super::super::ids::NodeId;
+use super::super::message::Message;
+use super::{Node, Now};
+
+/// Why a change of the configuration is not made, or the lead not handed over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Only the leader changes the configuration.
+    NotLeading { leader: Option<NodeId> },
+    /// The configuration is another one by now than the change started from.
+    OtherEpoch { epoch: u64 },
+    /// A change is under way, or the lead is too new; it passes by itself.
+    Busy(&'static str),
+    /// What is wrong with it, for the operator.
+    No(String),
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Refusal::NotLeading { leader: Some(leader) } => {
+                write!(f, "this node does not lead, {leader} does")
+            }
+            Refusal::NotLeading { leader: None } => f.write_str("there is no leader"),
+            Refusal::OtherEpoch { epoch } => {
+                write!(f, "the configuration has changed meanwhile and is at epoch {epoch}")
+            }
+            Refusal::Busy(what) => f.write_str(what),
+            Refusal::No(what) => f.write_str(what),
+        }
+    }
+}
+
+impl Node {
+    /// Proposes a change of the configuration of epoch `epoch`. Returns the epoch that it leads to; whether
+    /// it comes about shows in `settled_epoch`, here or at the next leader.
+    pub fn reconfigure(&mut self, now: Now, epoch: u64, change: &Change) -> Result<u64, Refusal> {
+        let leader = self.leader.as_mut().filter(|leader| leader.is_leading());
+        let Some(leader) = leader else {
+            return Err(Refusal::NotLeading { leader: self.view().leader });
+        };
+        if !leader.can_reconfigure(&self.configurations) {
+            return Err(Refusal::Busy(
+                "another change of the members is under way, or the leader is new; try again soon",
+            ));
+        }
+        let (_, latest) = self.configurations.latest();
+        if latest.epoch() != epoch {
+            return Err(Refusal::OtherEpoch { epoch: latest.epoch() });
+        }
+        let next = latest.changed(change).map_err(Refusal::No)?;
+        self.may_become(&next, change).map_err(Refusal::No)?;
+        let leader = self.leader.as_mut().expect("just seen");
+        leader.reconfigure(&next, now.wall_us);
+        Ok(next.epoch())
+    }
+
+    /// Whether the cluster as it is now can live with the configuration.
+    fn may_become(&self, next: &Configuration, change: &Change) -> Result<(), String> {
+        let heard = self.election.heard();
+        if let Change::Promote { node } | Change::Replace { new: node, .. } = *change {
+            let Some(standing) = heard.get(&node) else {
+                return Err(format!(
+                    "{node} does not answer: start it, and see that it is reached"
+                ));
+            };
+            let behind = self.log.first_unchosen().since(standing.first_unchosen);
+            if limits::PROMOTE_BEHIND_SLOTS_MAX < behind {
+                return Err(format!(
+                    "{node} has not caught up: it is {behind} slots behind; try again later"
+                ));
+            }
+        }
+        let membership = next.membership();
+        let answers = |node: &NodeId| *node == self.me || heard.contains_key(node);
+        let alive = membership.acceptors().filter(answers).count();
+        let (all, needed) = (membership.acceptors().count(), membership.connected());
+        let was = self.configurations.latest().1.membership();
+        // Learners that come or go change no quorum, whoever is alive.
+        if alive < needed && !membership.acceptors().eq(was.acceptors()) {
+            return Err(format!(
+                "the cluster would lose its quorum: of the {all} acceptors that it would have, \
+                 {alive} answer, and {needed} are needed"
+            ));
+        }
+        Ok(())
+    }
+
+    /// Hands the lead to `to`, or to whom it suits best, and returns whom.
+    pub fn transfer(&mut self, to: Option<NodeId>, fx: &mut Effects) -> Result<NodeId, Refusal> {
+        if !self.leader.as_ref().is_some_and(|leader| leader.is_leading()) {
+            return Err(Refusal::NotLeading { leader: self.view().leader });
+        }
+        let (_, latest) = self.configurations.latest();
+        let successor = match to {
+            Some(node) if node == self.me => {
+                return Err(Refusal::No(format!("{node} leads already")));
+            }
+            Some(node) if !latest.roles(node).is_some_and(|roles| roles.leader) => {
+                return Err(Refusal::No(format!("{node} is no member that may lead")));
+            }
+            Some(node) if !self.election.heard().contains_key(&node) => {
+                return Err(Refusal::No(format!("{node} does not answer")));
+            }
+            Some(node) => node,
+            None => self
+                .successor()
+                .ok_or_else(|| Refusal::No("no other node that may lead answers".to_string()))?,
+        };
+        self.hand_over_to(Some(successor), fx);
+        Ok(successor)
+    }
+
+    /// The newest configuration if it governs all that this node does not know to be chosen.
+    pub fn is_settled(&self) -> bool {
+        let (from, latest) = self.configurations.latest();
+        let first = self.leader.as_ref().and_then(|leader| leader.first_unchosen());
+        let membership = latest.membership();
+        let heard = self.election.heard();
+        let knows = |node: &NodeId| {
+            let epoch = match *node == self.me {
+                true => self.epoch_recorded,
+                false => heard.get(node).map_or(0, |standing| standing.epoch),
+            };
+            latest.epoch() <= epoch
+        };
+        first.is_some_and(|first| from <= first)
+            && membership.phase2() <= membership.acceptors().filter(knows).count()
+    }
+
+    /// Whether this node was a member once and is none any more, as far as it knows.
+    pub fn is_removed(&self) -> bool {
+        self.configurations.in_force().has_removed(self.me)
+    }
+
+    /// Configurations among what was handed out since `before`.
+    pub(super) fn note_chosen(&mut self, before: usize, fx: &mut Effects) {
+        for chosen in &fx.chosen[before..] {
+            if let Some(configuration) = Configuration::of_value(&chosen.value) {
+                self.configurations.on_chosen(chosen.slot, configuration);
+            }
+        }
+        if self.learns {
+            self.configurations.on_known(self.log.first_unchosen());
+            self.configurations.advance(self.log.first_unchosen());
+        }
+        self.on_configurations(fx);
+    }
+
+    /// Configurations that this node proposed and now counts as chosen: its own log may be behind.
+    pub(super) fn note_proposed_chosen(&mut self, fx: &mut Effects) {
+        let Some(leader) = &mut self.leader else { return };
+        let (chosen, first_unchosen) = leader.take_chosen();
+        for (slot, configuration) in chosen {
+            self.configurations.on_chosen(slot, configuration);
+        }
+        self.configurations.on_known(first_unchosen);
+        if !self.learns {
+            self.configurations.advance(first_unchosen);
+        }
+        self.on_configurations(fx);
+    }
+
+    /// What a peer knows of the configurations.
+    pub(super) fn merge(&mut self, epochs: &Epochs, fx: &mut Effects) {
+        self.configurations.merge(epochs);
+        self.on_configurations(fx);
+    }
+
+    /// If there is a newer configuration: the roles go by it, and peers that keep no log hear of it. If one
+    /// has come into force here, that is recorded.
+    fn on_configurations(&mut self, fx: &mut Effects) {
+        let first_unchosen = self.configurations.first_unchosen();
+        let in_force = self.configurations.epoch_at(first_unchosen);
+        if self.epoch_reached < in_force {
+            self.epoch_reached = in_force;
+            if self.learns {
+                self.log.record_progress(fx);
+            }
+            fx.send_after_sync(self.me, Message::Recorded { first_unchosen });
+        }
+        let (_, latest) = self.configurations.latest();
+        let epoch = latest.epoch();
+        if epoch == self.epoch_told {
+            return;
+        }
+        self.epoch_told = epoch;
+        let can_lead = latest.roles(self.me).is_some_and(|roles| roles.leader);
+        self.election.set_can_lead(can_lead);
+        if let Some(leader) = &mut self.leader {
+            leader.on_configurations(&self.configurations, fx);
+        }
+        if let Some(replica) = &mut self.replica {
+            replica.on_configurations();
+        }
+        let epochs = self.configurations.epochs();
+        for (member, _) in self.configurations.members() {
+            if member.node != self.me {
+                fx.send(member.node, Message::Configurations(epochs.clone()));
+            }
+        }
+    }
+
+    /// Now and then: forgets those who left, and leaves itself.
+    pub(super) fn leave(&mut self, fx: &mut Effects) {
+        if self.configurations.has_left_all() {
+            return;
+        }
+        let leads = self.leader.as_ref().is_some_and(|leader| leader.is_leading());
+        if self.epoch_recorded < self.epoch_reached || (leads && !self.is_settled()) {
+            return;
+        }
+        if leads && !self.configurations.latest().1.roles(self.me).is_some_and(|it| it.leader) {
+            self.hand_over_to(self.successor(), fx);
+        }
+        self.configurations.leave_all();
+        if let Some(leader) = &mut self.leader {
+            leader.on_configurations(&self.configurations, fx);
+        }
+    }
+}
