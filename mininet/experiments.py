@@ -107,6 +107,29 @@ class Partition(Experiment):
         return replace(self, repetitions=3, repetitions_of_case=1)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Quorums(Experiment):
+    """Sizes of quorums, each in a cluster of its own, with equal disks and with unequal ones.
+
+    Node 1 alone may lead, so that it is the same node throughout; its disk is never slowed.
+    """
+
+    # Nodes, and the sizes of phase-1 and phase-2 quorums.
+    choices: tuple[tuple[int, int, int], ...]
+    # How much longer each sync takes than at the node before it, one cluster for each.
+    slower_ms: tuple[int, ...]
+    # Operations a second where latency is measured; throughput is measured in a closed loop.
+    rate: int
+    repeats: int
+    duration_s: float
+    warmup_s: float
+
+    def quick(self):
+        """Majorities and the smallest quorums, once each."""
+        fewer = tuple(choice for choice in self.choices if choice[2] in (1, choice[0] // 2 + 1))
+        return replace(self, choices=fewer, repeats=1, duration_s=2)
+
+
 FAILOVER = Timeline(
     name="failover",
     title="Three nodes under load: leader killed, link cut, follower paused",
@@ -209,6 +232,39 @@ STEADY = Rates(
     seed=1,
 )
 
+QUORUMS = Quorums(
+    name="quorums",
+    title="Sizes of quorums: latency and throughput at 5 and 7 nodes",
+    nodes=7,
+    client_hosts=1,
+    delay_ms=0,
+    jitter_ms=0,
+    loss_percent=0,
+    congestion_control="cubic",
+    # Seven nodes and a closed loop on few processors: nobody shall take slowness for death.
+    election_timeout_ms=500,
+    request_timeout_ms=5000,
+    segment_mib=64,
+    sync=True,
+    node_traces=False,
+    histories=True,
+    clients=64,
+    in_flight=4,
+    op_timeout_ms=1000,
+    keys=1000,
+    value_size=256,
+    reads=0,
+    workload="put",
+    check=False,
+    seed=1,
+    choices=((5, 3, 3), (5, 4, 2), (5, 5, 1), (7, 4, 4), (7, 5, 3), (7, 6, 2), (7, 7, 1)),
+    slower_ms=(0, 2),
+    rate=500,
+    repeats=3,
+    duration_s=3,
+    warmup_s=1,
+)
+
 SMOKE = replace(
     FAILOVER,
     name="smoke",
@@ -232,5 +288,6 @@ SAMPLE = replace(
 )
 
 EXPERIMENTS = {
-    experiment.name: experiment for experiment in (FAILOVER, PARTITION, STEADY, SMOKE, SAMPLE)
+    experiment.name: experiment
+    for experiment in (FAILOVER, PARTITION, QUORUMS, STEADY, SMOKE, SAMPLE)
 }

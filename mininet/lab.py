@@ -6,7 +6,7 @@ import sys
 import time
 
 from links import Links
-from systems.loggos import Loggos
+from systems.loggos import EVERYBODY, Loggos
 from topology import Star
 
 CHECK_FAILED = 5
@@ -62,7 +62,7 @@ class Lab:
         self._parts = []
         self.began = time.monotonic()
 
-    def deploy(self, experiment, folder):
+    def deploy(self, experiment, folder, setup=EVERYBODY):
         """A cluster on hosts of its own, not yet started; its files are in `folder`."""
         folder.mkdir(exist_ok=True)
         star = Star(experiment.nodes, experiment.client_hosts, experiment.congestion_control)
@@ -72,7 +72,7 @@ class Lab:
         links.shape(experiment.delay_ms, experiment.jitter_ms, experiment.loss_percent)
         self.environment["links"] = links.describe()
         self.environment["ping"] = star.ping()
-        system = Loggos(experiment, star, self.binary, folder)
+        system = Loggos(experiment, star, self.binary, folder, setup)
         self._parts.append(system.kill_all)
         self.systems.append(system)
         system.deploy()

@@ -18,12 +18,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import sandbox
-from experiments import EXPERIMENTS, Partition, Rates, Timeline
+from experiments import EXPERIMENTS, Partition, Quorums, Rates, Timeline
 from faults import words
 from scenarios import all_scenarios
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-TOOLS = ("mnexec", "brctl", "ifconfig", "nft", "ip", "ping", "sysctl", "unshare")
+TOOLS = ("mnexec", "brctl", "ifconfig", "nft", "ip", "ping", "sysctl", "unshare", "strace")
 
 
 def main():
@@ -148,6 +148,9 @@ def show(experiment):
             for event in experiment.schedule:
                 print(f"  {event.seconds:6.1f} s  {words(event.action)}")
             print(f"  {total:6.1f} s  load ends")
+        case Quorums():
+            for nodes, phase1, phase2 in experiment.choices:
+                print(f"  {nodes} nodes, q1={phase1} q2={phase2}")
         case Partition():
             for nodes in experiment.sizes:
                 print(f"  {nodes} nodes:")

@@ -15,14 +15,20 @@ from pathlib import Path
 import judge
 import loads
 import partition
+import quorums
 import sandbox
-from experiments import Partition, Rates, Timeline
+from experiments import Partition, Quorums, Rates, Timeline
 from judge import CheckFailed
 from lab import CHECK_FAILED, Lab, write_json
 from sandbox import Interrupted
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-PLAYS = {Timeline: loads.play_timeline, Rates: loads.play_rates, Partition: partition.play}
+PLAYS = {
+    Timeline: loads.play_timeline,
+    Rates: loads.play_rates,
+    Partition: partition.play,
+    Quorums: quorums.play,
+}
 
 
 def run(experiment, binary, run_dir):

@@ -63,6 +63,7 @@ setup_mininet() {
     needs ping iputils-ping
     needs sysctl procps
     needs ethtool ethtool
+    needs strace strace
     /usr/bin/python3 -c 'import mininet.net' 2>/dev/null || packages+=(mininet)
     [ "${#packages[@]}" -eq 0 ] || apt_install "${packages[@]}"
 }

@@ -11,7 +11,7 @@ import shutil
 import signal
 import subprocess
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sandbox import die_with_parent
@@ -39,11 +39,27 @@ class Command:
         return {"host": self.host, "command": " ".join(line), "exit": self.process.poll()}
 
 
+@dataclass(frozen=True)
+class Setup:
+    """How the nodes of a cluster differ from each other and from the defaults."""
+
+    # Sizes of phase-1 and phase-2 quorums; None: majorities.
+    quorums: tuple[int, int] | None = None
+    # Nodes that may lead; None: all.
+    leaders: tuple[int, ...] | None = None
+    # By how much a sync takes longer, by node.
+    slow_sync_ms: dict = field(default_factory=dict)
+
+
+EVERYBODY = Setup()
+
+
 class Loggos:
     """One cluster. `commands` collects every command with its exit code, for the metadata."""
 
-    def __init__(self, experiment, star, binary, run_dir):
+    def __init__(self, experiment, star, binary, run_dir, setup):
         self.experiment = experiment
+        self.setup = setup
         self.star = star
         self.run_dir = run_dir
         self.binary = binary
@@ -85,8 +101,13 @@ class Loggos:
                 f"id = {node}",
                 f'peer_address = "{node_address(node)}:{PEER_PORT}"',
                 f'client_address = "{node_address(node)}:{CLIENT_PORT}"',
-                "",
             ]
+            if self.setup.leaders and node not in self.setup.leaders:
+                lines.append('roles = ["acceptor", "replica"]')
+            lines.append("")
+        if self.setup.quorums:
+            phase1, phase2 = self.setup.quorums
+            lines += ["[quorum]", f"phase1 = {phase1}", f"phase2 = {phase2}", ""]
         lines += [
             "[timing]",
             f"election_timeout_ms = {timing.election_timeout_ms}",
@@ -115,6 +136,13 @@ class Loggos:
         ]  # fmt: skip
         if self.experiment.node_traces:
             command += ["--trace", str(self.run_dir / "traces" / f"{host.name}{part}.trace")]
+        slow_ms = self.setup.slow_sync_ms.get(node, 0)
+        if slow_ms:
+            # -D: the node, not strace, is our child, so its id and exit code are its own.
+            command = [
+                "strace", "-D", "-f", "-qq", "--seccomp-bpf", "-e", "trace=fdatasync",
+                "-e", f"inject=fdatasync:delay_exit={slow_ms * 1000}", "-o", "/dev/null", *command,
+            ]  # fmt: skip
         self.expected_exits.discard(node)
         with open(self._log(node), "ab") as log:
             self.processes[node] = self._popen(host, command, stdout=log, stderr=log, cwd=home)

@@ -121,7 +121,7 @@ def timeline(run: Run, title: str | None = None) -> Figure:
         # Averaged as the axis is drawn, or one slow window would weigh for seconds.
         smooth = np.exp(stats.ewma(np.log(delay["p50"])))
         middle.plot(delay_seconds, smooth, color=COLORS["p50"], label="median, EWMA")
-        _log_milliseconds(middle)
+        log_milliseconds(middle)
         middle.set_ylabel("latency (ms)")
 
         _leader_strip(bottom, run)
@@ -265,7 +265,7 @@ def latency_throughput(
             left.errorbar(
                 points["achieved"] / 1e3,
                 points[f"{name}_ms"],
-                yerr=_range(points, f"{name}_ms"),
+                yerr=spread(points, f"{name}_ms"),
                 color=COLORS[name],
                 marker=marker,
                 ms=4,
@@ -273,7 +273,7 @@ def latency_throughput(
                 elinewidth=0.8,
                 label=words,
             )
-        _log_milliseconds(left)
+        log_milliseconds(left)
         left.set_xlim(left=0)
         left.set_xlabel("achieved throughput (thousand operations per second)")
         left.set_ylabel("latency (ms)")
@@ -296,7 +296,7 @@ def latency_throughput(
         right.errorbar(
             points["offered"] / 1e3,
             points["achieved"] / 1e3,
-            yerr=_range(points, "achieved", 1e-3),
+            yerr=spread(points, "achieved", 1e-3),
             color=COLORS["throughput"],
             marker="o",
             ms=4,
@@ -321,13 +321,14 @@ def _peaks(x: pd.Series, y: pd.Series, limit: float) -> list[tuple[float, float]
     return [(rows["x"].max(), rows["y"].max()) for _, rows in above.groupby(group)]
 
 
-def _range(points: pd.DataFrame, name: str, scale: float = 1) -> np.ndarray:
+def spread(points: pd.DataFrame, name: str, scale: float = 1) -> np.ndarray:
     """How far the lowest and the highest repeat are from the point."""
     low, middle, high = (points[f"{name}{end}"] * scale for end in ("_low", "", "_high"))
     return np.vstack([middle - low, high - middle])
 
 
-def _log_milliseconds(axes: Axes) -> None:
+def log_milliseconds(axes: Axes) -> None:
+    """A logarithmic axis of latencies with whole numbers."""
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:,.10g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())

@@ -56,7 +56,7 @@ class Run:
     def benches(self) -> list[dict]:
         """The load generator's reports, each with the name of its file as `file`."""
         # A run of several clusters has a folder for each.
-        paths = sorted([*self.path.glob("bench*.json"), *self.path.glob("*-nodes/bench*.json")])
+        paths = sorted([*self.path.glob("bench*.json"), *self.path.glob("*-nodes*/bench*.json")])
         return [{"file": path.stem, **json.loads(path.read_text())} for path in paths]
 
     @cached_property
