@@ -98,6 +98,9 @@ pub const HANDSHAKE_US_MAX: u64 = 2_000_000;
 /// First and longest pause before a peer is dialled again, in microseconds.
 pub const DIAL_PAUSE_US_MIN: u64 = 10_000;
 pub const DIAL_PAUSE_US_MAX: u64 = 250_000;
+/// A dialled peer that does not answer is given up and dialled again after so long at least, or after an
+/// election timeout if that is longer.
+pub const DIAL_ANSWER_US_MIN: u64 = 50_000;
 /// Least time of silence after which a peer's connection is given up, in microseconds; the other
 /// bound is four election timeouts.
 pub const PEER_SILENCE_US_MIN: u64 = 300_000;

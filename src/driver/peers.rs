@@ -93,13 +93,17 @@ impl Server {
 
     /// Dials peers whose time has come, and gives up connections that are silent or never began.
     pub(super) fn look_after_connections(&mut self, now: Now) {
-        let silence_us = limits::PEER_SILENCE_US_MIN.max(4 * self.config.election_timeout_us);
+        let timeout_us = self.config.election_timeout_us;
+        let silence_us = limits::PEER_SILENCE_US_MIN.max(4 * timeout_us);
+        // Whoever takes longer than a heartbeat round to answer is of no use to an election. The kernel
+        // itself asks again only after a second.
+        let answer_us = limits::DIAL_ANSWER_US_MIN.max(timeout_us);
         for id in self.table.ids() {
             let Some(connection) = self.table.get(id) else { continue };
             let silent_us = now.mono_us.saturating_sub(connection.heard_us);
             let (limit_us, why) = match connection.stage {
                 Stage::Peer(_) => (silence_us, "nothing heard for too long"),
-                Stage::Dialling(_) | Stage::Greeting(_) => (silence_us, "no answer"),
+                Stage::Dialling(_) | Stage::Greeting(_) => (answer_us, "no answer"),
                 Stage::UnknownPeer | Stage::UnknownClient | Stage::Closing => {
                     (limits::HANDSHAKE_US_MAX, "no hello in time")
                 }
@@ -308,7 +312,9 @@ impl Server {
         link.connection = None;
         link.up = false;
         link.next_dial_us = now.mono_us + link.pause_us;
-        link.pause_us = (2 * link.pause_us).min(limits::DIAL_PAUSE_US_MAX);
+        let pause_us_max = self.config.election_timeout_us / 2;
+        let pause_us_max = pause_us_max.clamp(limits::DIAL_PAUSE_US_MIN, limits::DIAL_PAUSE_US_MAX);
+        link.pause_us = (2 * link.pause_us).min(pause_us_max);
     }
 }
 
