@@ -38,6 +38,7 @@ mutants! {
     CommitForeignBallot: "a commit is taken for slots accepted in other ballots",
     ReadUnconfirmed: "a read is served without asking whether we still lead",
     ReadBeforeAdopted: "a read is served before the adopted values are chosen",
+    VotesToldInSecret: "a leader's read does not see what others found to be chosen before it",
     QuorumReadFromMinority: "a quorum read asks one acceptor",
     QuorumReadDoesNotWait: "a quorum read is served before what it must see is chosen and applied",
     DefiniteTooEarly: "a command that a leader may have is told to be certainly not done",

@@ -11,10 +11,16 @@ use loggos::sim::plan::{Fault, Fixed};
 /// finds what depends on the dice, and so changes with the core and the simulator.
 const SEEDS_MAX: u64 = 2000;
 
-/// Mutants that harm only where logs are cut off again and again are looked for among such runs.
+/// Mutants that harm only where logs are cut off again and again, or where the leader's own vote and that of
+/// another are late, are looked for among such runs.
 fn faults(mutant: Mutant) -> Option<Vec<Fault>> {
-    let power = vec![Fault::PowerLoss, Fault::PowerLossAll, Fault::Crash, Fault::SlowDisk];
-    matches!(mutant, Mutant::KeepTornTail | Mutant::RecoverWithoutSync).then_some(power)
+    match mutant {
+        Mutant::KeepTornTail | Mutant::RecoverWithoutSync => {
+            Some(vec![Fault::PowerLoss, Fault::PowerLossAll, Fault::Crash, Fault::SlowDisk])
+        }
+        Mutant::VotesToldInSecret => Some(vec![Fault::SlowDisk, Fault::SlowLink]),
+        _ => None,
+    }
 }
 
 fn run(seeds: u64, faults: Option<Vec<Fault>>) -> Report {

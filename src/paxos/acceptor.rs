@@ -25,12 +25,17 @@ pub struct Acceptor {
     /// leader to be chosen.
     run_ballot: Ballot,
     run_end: Slot,
+    /// Others than the leader were told that we voted in `run_ballot` for slots below.
+    told_end: Slot,
 }
 
 impl Acceptor {
     pub fn new(recovered: &Recovered, log: &Log) -> Acceptor {
         let promised = recovered.promised;
-        Acceptor { promised, run_ballot: promised, run_end: log.run_end(promised) }
+        let run_end = log.run_end(promised);
+        // Whatever we had accepted may have been told.
+        let told_end = log.accepted_end(promised);
+        Acceptor { promised, run_ballot: promised, run_end, told_end }
     }
 
     pub fn promised(&self) -> Ballot {
@@ -111,6 +116,7 @@ impl Acceptor {
         if self.run_ballot != ballot {
             self.run_ballot = ballot;
             self.run_end = log.first_unchosen();
+            self.told_end = Slot(0);
         }
         self.run_end = self.run_end.max(log.first_unchosen());
         if first_slot <= first_unchosen {
@@ -148,7 +154,8 @@ impl Acceptor {
             fx.persist(Record::Promised(ballot));
         }
         if self.promised == ballot {
-            fx.send_after_sync(from, Message::ConfirmAck { ballot, round });
+            let told_end = self.told_end(ballot);
+            fx.send_after_sync(from, Message::ConfirmAck { ballot, round, told_end });
         } else {
             let promised = self.promised;
             let p2b = P2b { ballot, promised, accepted_end: Slot(0), resend: false };
@@ -158,10 +165,22 @@ impl Acceptor {
 
     /// A replica asks how far we may have accepted, for its quorum reads. It may take the answer for a
     /// vote, so that it waits for the sync like one.
-    pub fn on_quorum_read(&self, from: NodeId, round: u64, log: &Log, fx: &mut Effects) {
+    ///
+    /// So a slot may be known to be chosen, and what is in it be acknowledged, before the leader knows: its
+    /// reads must see that too, and it hears of it from us.
+    pub fn on_quorum_read(&mut self, from: NodeId, round: u64, log: &Log, fx: &mut Effects) {
         let (ballot, accepted_end) = (self.run_ballot, self.run_end);
+        self.told_end = self.told_end.max(accepted_end);
         let extent = Extent { end: log.end(), ballot, accepted_end };
         fx.send_after_sync(from, Message::QuorumReadReply { round, extent });
+    }
+
+    /// Slots below may be known to others to be chosen in `ballot`, by our vote.
+    fn told_end(&self, ballot: Ballot) -> Slot {
+        if self.run_ballot != ballot || mutants::is_on(Mutant::VotesToldInSecret) {
+            return Slot(0);
+        }
+        self.told_end
     }
 
     /// A node that misses many chosen slots learns them before it takes more, so that its memory
@@ -321,7 +340,7 @@ mod tests {
         let mut f = Fixture::new();
         f.p1a(2, 1);
         f.acceptor.on_confirm(LEADER, ballot(2), 5, &mut f.fx);
-        let ack = Message::ConfirmAck { ballot: ballot(2), round: 5 };
+        let ack = Message::ConfirmAck { ballot: ballot(2), round: 5, told_end: Slot(0) };
         assert_eq!(f.fx.sends_after_sync.pop(), Some((LEADER, ack)));
         f.acceptor.on_confirm(LEADER, ballot(1), 6, &mut f.fx);
         assert!(matches!(f.fx.sends_after_sync.pop(), Some((_, Message::P2b(_)))));
@@ -341,6 +360,38 @@ mod tests {
         assert_eq!(f.fx.sends_after_sync.pop(), Some((LEADER, reply)));
     }
 
+    /// Votes that were told to a replica may show it a chosen slot before the leader has counted them: the
+    /// leader hears of them with the next confirmation, also after a restart of the acceptor; and a leader of
+    /// another ballot, which adopted what there was, does not.
+    #[test]
+    fn a_leader_hears_of_votes_that_others_were_told() {
+        let mut f = Fixture::new();
+        let told_end = |f: &mut Fixture, round| {
+            f.acceptor.on_confirm(LEADER, ballot(round), 5, &mut f.fx);
+            match f.fx.sends_after_sync.pop() {
+                Some((_, Message::ConfirmAck { told_end, .. })) => told_end,
+                other => panic!("expected a confirmation, got {other:?}"),
+            }
+        };
+        f.p2a(1, 1, 1, &[1, 2, 3]);
+        assert_eq!(told_end(&mut f, 1), Slot(0));
+        f.acceptor.on_quorum_read(NodeId(3), 7, &f.log, &mut f.fx);
+        assert_eq!(told_end(&mut f, 1), Slot(4));
+        let slot = |p: super::super::message::PValue| super::super::record::RecoveredSlot {
+            slot: p.slot,
+            ballot: p.ballot,
+            value: p.value,
+            chosen: false,
+        };
+        let tail = f.log.accepted_from(Slot(1)).map(slot).collect();
+        let recovered = Recovered { promised: ballot(1), tail, ..Recovered::default() };
+        let log = Log::new(&recovered, &mut f.fx);
+        let acceptor = Acceptor::new(&recovered, &log);
+        let mut again = Fixture { acceptor, log, fx: Effects::new(ME) };
+        assert_eq!(told_end(&mut again, 1), Slot(4));
+        assert_eq!(told_end(&mut f, 2), Slot(0));
+    }
+
     /// An acceptor that was away in phase 1 confirms too, and keeps what it thereby promised:
     /// otherwise reads of an idle cluster could wait for ever for a quorum.
     #[test]
@@ -348,7 +399,7 @@ mod tests {
         let mut f = Fixture::new();
         f.acceptor.on_confirm(LEADER, ballot(2), 5, &mut f.fx);
         assert_eq!(f.fx.records, [Record::Promised(ballot(2))]);
-        let ack = Message::ConfirmAck { ballot: ballot(2), round: 5 };
+        let ack = Message::ConfirmAck { ballot: ballot(2), round: 5, told_end: Slot(0) };
         assert_eq!(f.fx.sends_after_sync.pop(), Some((LEADER, ack)));
         assert_eq!(f.p2a(1, 1, 1, &[7]).promised, ballot(2));
     }

@@ -300,20 +300,24 @@ impl Leader {
         &mut self,
         from: NodeId,
         ballot: Ballot,
-        round: u64,
+        (round, told_end): (u64, Slot),
         configurations: &Configurations,
         fx: &mut Effects,
     ) {
         if ballot != self.ballot || !self.is_leading() {
             return;
         }
+        // They meet every quorum of either phase that can have to do with a slot from there on.
         let is_quorum = |read_slot: Slot, confirmed: &BTreeSet<NodeId>| {
-            let membership = configurations.governing(read_slot).membership();
-            let counted = confirmed.iter().filter(|node| membership.is_acceptor(**node)).count();
-            let unconfirmed = mutants::is_on(Mutant::ReadUnconfirmed);
-            (if unconfirmed { 1 } else { membership.phase2() }) <= counted
+            configurations.governing_from(read_slot).all(|(_, _, configuration)| {
+                let membership = configuration.membership();
+                let counted = confirmed.iter().filter(|node| membership.is_acceptor(**node));
+                let unconfirmed = mutants::is_on(Mutant::ReadUnconfirmed);
+                (if unconfirmed { 1 } else { membership.connected() }) <= counted.count()
+            })
         };
-        if let Some((requests, read_slot)) = self.reads.on_confirmed(from, round, is_quorum) {
+        let confirmed = self.reads.on_confirmed(from, round, told_end, is_quorum);
+        if let Some((requests, read_slot)) = confirmed {
             for ReadRequest { node, id, over } in requests {
                 let reply = Message::ReadIndexReply { id, read_slot };
                 if over == node {
@@ -344,7 +348,7 @@ impl Leader {
                 fx.send(peer, Message::Commit { ballot, first_unchosen });
                 ask_uncovered(scout, commander, ballot, configurations, fx);
                 if let Some((round, read_slot)) = self.reads.in_flight() {
-                    if configurations.governing(read_slot).membership().is_acceptor(peer) {
+                    if configurations.acceptors_from(read_slot).contains(&peer) {
                         fx.send(peer, Message::Confirm { ballot, round });
                     }
                 }
@@ -361,7 +365,7 @@ impl Leader {
                 commander.on_tick(fx);
                 ask_uncovered(scout, commander, ballot, configurations, fx);
                 if let Some((round, read_slot)) = self.reads.in_flight() {
-                    for acceptor in configurations.governing(read_slot).membership().acceptors() {
+                    for acceptor in configurations.acceptors_from(read_slot) {
                         fx.send(acceptor, Message::Confirm { ballot, round });
                     }
                 }
@@ -405,7 +409,7 @@ impl Leader {
         if adopted || mutants::is_on(Mutant::ReadBeforeAdopted) {
             if let Some(round) = self.reads.begin(first_unchosen) {
                 let ballot = self.ballot;
-                for acceptor in configurations.governing(first_unchosen).membership().acceptors() {
+                for acceptor in configurations.acceptors_from(first_unchosen) {
                     fx.send(acceptor, Message::Confirm { ballot, round });
                 }
             }

@@ -127,6 +127,15 @@ impl Log {
         self.first_unchosen.plus(len)
     }
 
+    /// The slot after the last that is accepted in `ballot`, or known to be chosen.
+    pub fn accepted_end(&self, ballot: Ballot) -> Slot {
+        let last = self
+            .tail
+            .iter()
+            .rposition(|entry| entry.as_ref().is_some_and(|entry| entry.ballot == ballot));
+        last.map_or(self.first_unchosen, |at| self.first_unchosen.plus(at + 1))
+    }
+
     /// Accepted pvalues from `first` up, in slot order.
     pub fn accepted_from(&self, first: Slot) -> impl Iterator<Item = PValue> + '_ {
         let skip = first.since(self.first_unchosen);

@@ -106,10 +106,12 @@ pub enum Message {
         ballot: Ballot,
         round: u64,
     },
-    /// The acceptor has promised nothing above `ballot`.
+    /// The acceptor has promised nothing above `ballot`. Others may know slots below `told_end` to be
+    /// chosen, by the votes in this ballot that it told them, before the leader does.
     ConfirmAck {
         ballot: Ballot,
         round: u64,
+        told_end: Slot,
     },
 
     /// Asks an acceptor how far it may have accepted anything, for the quorum reads that wait at the

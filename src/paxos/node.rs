@@ -526,13 +526,14 @@ impl Node {
                     acceptor.on_confirm(from, ballot, round, fx);
                 }
             }
-            Message::ConfirmAck { ballot, round } => {
+            Message::ConfirmAck { ballot, round, told_end } => {
                 if let Some(leader) = &mut self.leader {
-                    leader.on_confirm_ack(from, ballot, round, &self.configurations, fx);
+                    let told = (round, told_end);
+                    leader.on_confirm_ack(from, ballot, told, &self.configurations, fx);
                 }
             }
             Message::QuorumRead { round } => {
-                if let Some(acceptor) = &self.acceptor {
+                if let Some(acceptor) = &mut self.acceptor {
                     acceptor.on_quorum_read(from, round, &self.log, fx);
                 }
                 if let Some(leader) = &mut self.leader {

@@ -1,12 +1,14 @@
 //! Read-index rounds at the leader: linearizable reads without a log write (Ongaro's thesis, 6.4).
 //!
-//! A read must reflect every write acknowledged before it began. All of those lie below the leader's
-//! `first_unchosen`, if it still leads: so the leader notes that slot, and then asks the acceptors
-//! whether they promised a higher ballot. A phase-2 quorum that did not cannot miss a phase-1 quorum
-//! of another leader, so no other leader had chosen anything when they answered.
+//! A read must reflect every write acknowledged before it began. If it still leads, all of those lie
+//! below the leader's `first_unchosen`, but for those that others found to be chosen before it did, by
+//! counting votes that they were told (`quorum_reads`). So the leader notes that slot, and then asks
+//! the acceptors whether they promised a higher ballot, and for which slots they told their votes. Those
+//! that it asks meet each phase-1 quorum: no other leader had chosen anything when they answered; and
+//! each phase-2 quorum: no other votes were told.
 //!
-//! Asked are the acceptors of the configuration that governs that slot: the first slot that another leader
-//! could have chosen behind this one's back, with a phase-1 quorum of just these.
+//! Asked are the acceptors of all configurations that govern that slot or later ones: in the first slots
+//! that another leader could have chosen behind this one's back, or that votes could have shown.
 //!
 //! One round serves all reads that wait when it begins; reads that come later wait for the next.
 
@@ -37,6 +39,8 @@ struct Round {
     requests: Vec<ReadRequest>,
     read_slot: Slot,
     confirmed: BTreeSet<NodeId>,
+    /// Others may know slots below to be chosen.
+    told_end: Slot,
 }
 
 impl ReadRounds {
@@ -53,7 +57,8 @@ impl ReadRounds {
         }
         self.round += 1;
         let requests = std::mem::take(&mut self.waiting);
-        self.in_flight = Some(Round { requests, read_slot, confirmed: BTreeSet::new() });
+        self.in_flight =
+            Some(Round { requests, read_slot, confirmed: BTreeSet::new(), told_end: Slot(0) });
         Some(self.round)
     }
 
@@ -62,12 +67,13 @@ impl ReadRounds {
         self.in_flight.as_ref().map(|round| (self.round, round.read_slot))
     }
 
-    /// An acceptor confirmed. When a quorum did (`is_quorum`, of what governs the read's slot): the requests
-    /// served and their slot.
+    /// An acceptor confirmed, and told its votes for slots below `told_end`. When a quorum did (`is_quorum`,
+    /// of what governs the slots from the round's on): the requests served and their slot.
     pub fn on_confirmed(
         &mut self,
         from: NodeId,
         round: u64,
+        told_end: Slot,
         is_quorum: impl Fn(Slot, &BTreeSet<NodeId>) -> bool,
     ) -> Option<(Vec<ReadRequest>, Slot)> {
         if round != self.round {
@@ -75,11 +81,12 @@ impl ReadRounds {
         }
         let in_flight = self.in_flight.as_mut()?;
         in_flight.confirmed.insert(from);
+        in_flight.told_end = in_flight.told_end.max(told_end);
         if !is_quorum(in_flight.read_slot, &in_flight.confirmed) {
             return None;
         }
         let round = self.in_flight.take().expect("just seen");
-        Some((round.requests, round.read_slot))
+        Some((round.requests, round.read_slot.max(round.told_end)))
     }
 }
 
@@ -98,13 +105,15 @@ mod tests {
         rounds.add(request(2, 8));
         assert_eq!(rounds.begin(Slot(6)), None);
         let two = |_, confirmed: &BTreeSet<NodeId>| 2 <= confirmed.len();
-        assert_eq!(rounds.on_confirmed(NodeId(1), 1, two), None);
-        assert_eq!(rounds.on_confirmed(NodeId(1), 1, two), None);
-        let served = rounds.on_confirmed(NodeId(3), 1, two);
+        assert_eq!(rounds.on_confirmed(NodeId(1), 1, Slot(0), two), None);
+        assert_eq!(rounds.on_confirmed(NodeId(1), 1, Slot(0), two), None);
+        let served = rounds.on_confirmed(NodeId(3), 1, Slot(4), two);
         assert_eq!(served, Some((vec![request(1, 7)], Slot(5))));
         // An answer to the old round does not count for the new one.
         assert_eq!(rounds.begin(Slot(6)), Some(2));
-        assert_eq!(rounds.on_confirmed(NodeId(2), 1, |_, _| true), None);
-        assert!(rounds.on_confirmed(NodeId(2), 2, |_, _| true).is_some());
+        assert_eq!(rounds.on_confirmed(NodeId(2), 1, Slot(0), |_, _| true), None);
+        // And others may know of more to be chosen than the leader knew.
+        let served = rounds.on_confirmed(NodeId(2), 2, Slot(8), |_, _| true);
+        assert_eq!(served, Some((vec![request(2, 8)], Slot(8))));
     }
 }

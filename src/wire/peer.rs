@@ -97,6 +97,7 @@ enum Head {
     ConfirmAck {
         ballot: Ballot,
         round: u64,
+        told_end: Slot,
     },
     QuorumRead {
         round: u64,
@@ -258,8 +259,8 @@ fn head_of<'a>(message: &'a Message, bulk: &mut Vec<&'a [u8]>) -> Head {
             Head::ReadIndexReply { id: *id, read_slot: *read_slot }
         }
         Message::Confirm { ballot, round } => Head::Confirm { ballot: *ballot, round: *round },
-        Message::ConfirmAck { ballot, round } => {
-            Head::ConfirmAck { ballot: *ballot, round: *round }
+        Message::ConfirmAck { ballot, round, told_end } => {
+            Head::ConfirmAck { ballot: *ballot, round: *round, told_end: *told_end }
         }
         Message::QuorumRead { round } => Head::QuorumRead { round: *round },
         Message::QuorumReadReply { round, extent } => Head::QuorumReadReply {
@@ -382,7 +383,9 @@ fn message_of(head: Head, bulk: &mut Bulk<'_>, depth: usize) -> Result<Message, 
         Head::ReadIndexRequest { id } => Message::ReadIndexRequest { id },
         Head::ReadIndexReply { id, read_slot } => Message::ReadIndexReply { id, read_slot },
         Head::Confirm { ballot, round } => Message::Confirm { ballot, round },
-        Head::ConfirmAck { ballot, round } => Message::ConfirmAck { ballot, round },
+        Head::ConfirmAck { ballot, round, told_end } => {
+            Message::ConfirmAck { ballot, round, told_end }
+        }
         Head::QuorumRead { round } => Message::QuorumRead { round },
         Head::QuorumReadReply { round, end, ballot, accepted_end } => {
             let extent = Extent { end, ballot, accepted_end };
@@ -482,9 +485,8 @@ fn check_numbers(message: &Message) -> Result<(), WireError> {
             (&[], &[])
         }
         Message::ReadIndexReply { read_slot, .. } => (&[], &[*read_slot]),
-        Message::Confirm { ballot, .. }
-        | Message::ConfirmAck { ballot, .. }
-        | Message::TakeOver { ballot } => (&[*ballot], &[]),
+        Message::ConfirmAck { ballot, told_end, .. } => (&[*ballot], &[*told_end]),
+        Message::Confirm { ballot, .. } | Message::TakeOver { ballot } => (&[*ballot], &[]),
         Message::QuorumReadReply { extent, .. } => {
             (&[extent.ballot], &[extent.end, extent.accepted_end])
         }
@@ -644,7 +646,7 @@ mod tests {
             Message::ReadIndexRequest { id: 5 },
             Message::ReadIndexReply { id: 5, read_slot: Slot(6) },
             Message::Confirm { ballot: ballot(1), round: 7 },
-            Message::ConfirmAck { ballot: ballot(1), round: 7 },
+            Message::ConfirmAck { ballot: ballot(1), round: 7, told_end: Slot(4) },
             Message::QuorumRead { round: 8 },
             Message::QuorumReadReply {
                 round: 8,

@@ -107,7 +107,7 @@ fn messages() -> Vec<Message> {
         Message::ReadIndexRequest { id: 5 },
         Message::ReadIndexReply { id: 5, read_slot: Slot(6) },
         Message::Confirm { ballot: BALLOT, round: 7 },
-        Message::ConfirmAck { ballot: BALLOT, round: 7 },
+        Message::ConfirmAck { ballot: BALLOT, round: 7, told_end: Slot(4) },
         Message::QuorumRead { round: 8 },
         Message::QuorumReadReply {
             round: 8,
