@@ -116,6 +116,10 @@ pub const SCAN_SIZE_SOFT_MAX: usize = 1024 * 1024;
 pub const WAL_SEGMENT_SIZE_DEFAULT: u64 = 64 * 1024 * 1024;
 pub const WAL_SEGMENT_SIZE_MIN: u64 = 8 * 1024 * 1024;
 
+/// Default of `snapshot.log_mib`: growth of the log after which a snapshot is taken, in bytes.
+pub const SNAPSHOT_LOG_SIZE_DEFAULT: u64 = 256 * 1024 * 1024;
+/// How long a node waits after a snapshot that could not be written, in microseconds.
+pub const SNAPSHOT_RETRY_US: u64 = 30_000_000;
 /// Bytes of the configurations that a snapshot carries.
 pub const SNAPSHOT_CONFIGURATIONS_SIZE_MAX: usize = 1024 * 1024;
 

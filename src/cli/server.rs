@@ -10,6 +10,7 @@ use std::path::Path;
 
 use crate::config::{Config, ConfigError, Overrides};
 use crate::driver::{self, ServeError};
+use crate::snapshot::SnapshotError;
 use crate::wal::{self, Verdict, WalError};
 
 use super::args::ServeArgs;
@@ -27,7 +28,10 @@ pub fn serve(args: ServeArgs) -> Result<(), Failure> {
     driver::serve(config).map_err(|error| {
         let code = match &error {
             ServeError::Wal(error) => code_of(error),
-            ServeError::SlotMissing { .. } | ServeError::LogForeign { .. } => code::CHECK,
+            ServeError::Snapshot(error) => snapshot_code(error),
+            ServeError::SlotMissing { .. }
+            | ServeError::LogTooShort { .. }
+            | ServeError::LogForeign { .. } => code::CHECK,
             ServeError::Listen { .. } | ServeError::Io { .. } => code::DEFINITE,
         };
         Failure { code, message: error.to_string() }
@@ -62,6 +66,15 @@ pub fn inspect(dir: &Path) -> Result<(), Failure> {
             Err(Failure::usage(format!("{dir} is no data directory: it holds no log of a node")))
         }
         Err(error) => Err(Failure { code: code_of(&error), message: error.to_string() }),
+    }
+}
+
+/// The exit code of a snapshot that cannot be written or read.
+fn snapshot_code(error: &SnapshotError) -> u8 {
+    match error {
+        SnapshotError::Io { .. } | SnapshotError::Read(_) => code::DISK,
+        SnapshotError::Foreign { .. } | SnapshotError::NewerVersion { .. } => code::USAGE,
+        SnapshotError::Damaged { .. } | SnapshotError::NoneUsable { .. } => code::CHECK,
     }
 }
 

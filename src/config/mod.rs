@@ -19,8 +19,8 @@ use std::path::{Path, PathBuf};
 use toml::Table;
 
 use crate::limits::{
-    ALPHA_SLOTS, CLIENTS_MAX_DEFAULT, NODES_MAX, WAL_SEGMENT_SIZE_DEFAULT, WAL_SEGMENT_SIZE_MIN,
-    WINDOW_SLOTS_DEFAULT,
+    ALPHA_SLOTS, CLIENTS_MAX_DEFAULT, NODES_MAX, SNAPSHOT_LOG_SIZE_DEFAULT,
+    WAL_SEGMENT_SIZE_DEFAULT, WAL_SEGMENT_SIZE_MIN, WINDOW_SLOTS_DEFAULT,
 };
 use crate::paxos::{Configuration, NodeId, ReadWay, Roles};
 use crate::wire::ClusterId;
@@ -35,12 +35,13 @@ const ELECTION_TIMEOUT_MS_DEFAULT: u64 = 100;
 const REQUEST_TIMEOUT_MS: RangeInclusive<u64> = 100..=600_000;
 const REQUEST_TIMEOUT_MS_DEFAULT: u64 = 5_000;
 const SEGMENT_MIB: RangeInclusive<u64> = 8..=1_024;
+const SNAPSHOT_LOG_MIB: RangeInclusive<u64> = 1..=1_048_576;
 const CLIENTS: RangeInclusive<u64> = 1..=65_536;
 const WINDOW_SLOTS: RangeInclusive<u64> = 1..=ALPHA_SLOTS as u64;
 const MIB: u64 = 1024 * 1024;
 
 /// Every section of the file with its keys; the first is what stands before all sections.
-const KEYS: [(&str, &[&str]); 7] = [
+const KEYS: [(&str, &[&str]); 8] = [
     (
         "",
         &[
@@ -54,6 +55,7 @@ const KEYS: [(&str, &[&str]); 7] = [
             "quorum",
             "reads",
             "wal",
+            "snapshot",
             "limits",
         ],
     ),
@@ -62,11 +64,13 @@ const KEYS: [(&str, &[&str]); 7] = [
     ("quorum", &["phase1", "phase2"]),
     ("reads", &["way"]),
     ("wal", &["segment_mib", "sync"]),
+    ("snapshot", &["log_mib"]),
     ("limits", &["clients_max", "window_slots"]),
 ];
 
 const _: () = assert!(*SEGMENT_MIB.start() * MIB == WAL_SEGMENT_SIZE_MIN);
 const _: () = assert!(WAL_SEGMENT_SIZE_DEFAULT % MIB == 0);
+const _: () = assert!(SNAPSHOT_LOG_SIZE_DEFAULT % MIB == 0);
 
 /// A checked configuration of one node.
 #[derive(Clone, Debug)]
@@ -89,6 +93,8 @@ pub struct Config {
     pub wal_segment_size: u64,
     /// False only in the laboratory: acknowledge without waiting for the disk.
     pub wal_sync: bool,
+    /// Bytes by which the log grows until a snapshot is taken.
+    pub snapshot_log_size: u64,
     pub clients_max: usize,
     pub trace: Option<PathBuf>,
     pub log_level: log::LevelFilter,
@@ -158,6 +164,9 @@ impl Config {
         let segment_mib =
             wal.integer("segment_mib", &SEGMENT_MIB, WAL_SEGMENT_SIZE_DEFAULT / MIB)?;
         let wal_sync = wal.boolean("sync", true)?;
+        let mut snapshot = root.section("snapshot")?;
+        let log_mib_default = SNAPSHOT_LOG_SIZE_DEFAULT / MIB;
+        let snapshot_log_mib = snapshot.integer("log_mib", &SNAPSHOT_LOG_MIB, log_mib_default)?;
         let mut limits = root.section("limits")?;
         let clients_max = limits.integer("clients_max", &CLIENTS, CLIENTS_MAX_DEFAULT as u64)?;
         let window_slots =
@@ -176,6 +185,7 @@ impl Config {
             window_slots: window_slots as usize,
             wal_segment_size: segment_mib * MIB,
             wal_sync,
+            snapshot_log_size: snapshot_log_mib * MIB,
             clients_max: clients_max as usize,
             trace,
             log_level,

@@ -63,6 +63,7 @@ fn a_minimal_file_gets_the_defaults() {
     assert_eq!((config.window_slots, config.clients_max), (256, 4_096));
     assert_eq!(config.reads_way, ReadWay::Leader);
     assert_eq!((config.wal_segment_size, config.wal_sync), (64 * MIB, true));
+    assert_eq!(config.snapshot_log_size, 256 * MIB);
     assert_eq!((config.trace, config.log_level), (None, log::LevelFilter::Info));
 }
 
@@ -83,6 +84,7 @@ fn the_file_is_followed() {
         quorum = { phase1 = 1 }
         reads = { way = "quorum" }
         wal = { segment_mib = 8, sync = false }
+        snapshot = { log_mib = 1 }
         limits = { clients_max = 1, window_slots = 256 }
         "#,
     )
@@ -96,6 +98,7 @@ fn the_file_is_followed() {
     assert_eq!(config.reads_way, ReadWay::Quorum);
     assert_eq!((config.election_timeout_us, config.request_timeout_us), (10_000, 100_000));
     assert_eq!((config.wal_segment_size, config.wal_sync), (8 * MIB, false));
+    assert_eq!(config.snapshot_log_size, MIB);
     assert_eq!((config.clients_max, config.window_slots), (1, 256));
 }
 
@@ -162,6 +165,7 @@ fn errors_name_the_key_the_value_and_what_is_allowed() {
         ("[reads]\nway = \"any\"", "reads.way = \"any\": must be \"leader\" or \"quorum\""),
         ("[wal]\nsegment_mib = 7", "wal.segment_mib = 7: must be 8 to 1024"),
         ("[wal]\nsync = \"no\"", "wal.sync = \"no\": must be true or false"),
+        ("[snapshot]\nlog_mib = 0", "snapshot.log_mib = 0: must be 1 to 1048576"),
         ("[limits]\nclients_max = 65537", "limits.clients_max = 65537: must be 1 to 65536"),
         ("[limits]\nwindow_slots = 0", "limits.window_slots = 0: must be 1 to 256"),
         ("[quorum]\nphase1 = 0", "quorum.phase1 = 0: must be 1 to 64"),
@@ -215,7 +219,7 @@ fn errors_in_the_first_lines_are_told_as_well() {
         (
             "node = 1",
             "clutser = 1",
-            "clutser = 1: is no key here; the keys are cluster, node, data_dir, log_level, trace, nodes, timing, quorum, reads, wal, limits",
+            "clutser = 1: is no key here; the keys are cluster, node, data_dir, log_level, trace, nodes, timing, quorum, reads, wal, snapshot, limits",
         ),
         ("node = 1", "node = 1\nwal = 3", "wal = 3: must be a table, [wal]"),
         ("node = 1", "node = 1\ntrace = ''", "trace = \"\": must be a path, not empty"),

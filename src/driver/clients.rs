@@ -150,6 +150,7 @@ impl Server {
                 continue;
             }
             self.store.apply(slot, &value, &mut applied);
+            self.snapshots.on_applied(value.size());
             if self.tracer.is_on() {
                 self.tracer.applied(slot, applied.len(), self.store.digest(), &value);
             }

@@ -7,10 +7,12 @@
 mod clients;
 mod connection;
 pub(crate) mod held;
+mod helper;
 mod logger;
 mod peers;
 pub(crate) mod replay;
 mod server;
+mod snapshots;
 mod start;
 mod table;
 mod tracer;
@@ -21,12 +23,14 @@ use std::io;
 use std::net::SocketAddr;
 
 use crate::config::Config;
+use crate::snapshot::SnapshotError;
 use crate::wal::WalError;
 
 /// Why a node could not start, or had to stop.
 #[derive(Debug)]
 pub enum ServeError {
     Wal(WalError),
+    Snapshot(SnapshotError),
     /// An address cannot be listened on.
     Listen {
         what: &'static str,
@@ -41,6 +45,11 @@ pub enum ServeError {
     SlotMissing {
         slot: u64,
     },
+    /// The log does not reach back to the newest snapshot that can be used.
+    LogTooShort {
+        snapshot: u64,
+        log_begin: u64,
+    },
     /// The log is whole, and holds what no node writes.
     LogForeign {
         what: String,
@@ -51,6 +60,7 @@ impl fmt::Display for ServeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ServeError::Wal(error) => write!(f, "{error}"),
+            ServeError::Snapshot(error) => write!(f, "{error}"),
             ServeError::Listen { what, address, error } => write!(
                 f,
                 "cannot listen on {what} {address}: {error}; is another node running there, and \
@@ -61,6 +71,12 @@ impl fmt::Display for ServeError {
                 f,
                 "the log has no value for slot {slot}, which it says is chosen; inspect it with \
                  `loggos wal inspect`"
+            ),
+            ServeError::LogTooShort { snapshot, log_begin } => write!(
+                f,
+                "the log begins at slot {log_begin}, and the newest snapshot that can be used ends at \
+                 slot {snapshot}: bring back the snapshot that was lost, or replace this node by one \
+                 with a new id"
             ),
             ServeError::LogForeign { what } => write!(
                 f,
@@ -76,6 +92,12 @@ impl std::error::Error for ServeError {}
 impl From<WalError> for ServeError {
     fn from(error: WalError) -> ServeError {
         ServeError::Wal(error)
+    }
+}
+
+impl From<SnapshotError> for ServeError {
+    fn from(error: SnapshotError) -> ServeError {
+        ServeError::Snapshot(error)
     }
 }
 

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use crate::limits;
 use crate::mutants::{self, Mutant};
-use crate::paxos::{Ballot, Batch, Configuration, Configurations, LearnReply, Slot, Value};
+use crate::paxos::{
+    Ballot, Batch, Configuration, Configurations, LearnReply, Recovered, Slot, Value,
+};
 use crate::store::{Applied, Store};
 use crate::wal::{Disk, Wal};
 
@@ -19,7 +21,8 @@ pub struct Replayed<'a> {
     pub store: &'a Store,
 }
 
-/// Applies all slots below `first_unchosen` to an empty store; `done` hears of each.
+/// Applies to `store`, as a snapshot has it or empty, all slots from there on that are below
+/// `first_unchosen`; `done` hears of each.
 pub fn replay_into<D: Disk>(
     mut store: Store,
     wal: &Wal<D>,
@@ -27,7 +30,7 @@ pub fn replay_into<D: Disk>(
     done: &mut dyn FnMut(Replayed<'_>),
 ) -> Result<Store, ServeError> {
     let mut applied = Vec::new();
-    for slot in (Slot::FIRST.0..first_unchosen.0).map(Slot) {
+    for slot in (store.applied().next().0..first_unchosen.0).map(Slot) {
         let (_, value) = wal.read(slot).ok_or(ServeError::SlotMissing { slot: slot.0 })?;
         check_value(slot, value)?;
         let value = Value(Arc::from(value));
@@ -56,6 +59,13 @@ pub fn note_configurations<D: Disk>(
     }
     configurations.on_known(first_unchosen);
     Ok(())
+}
+
+/// Moves what the log says to behind a snapshot, which is proof that all up to its slot is chosen. The log
+/// may not know: it is told of chosen slots later than the store.
+pub fn begin_behind(applied: Slot, recovered: &mut Recovered) {
+    recovered.first_unchosen = recovered.first_unchosen.max(applied.next());
+    recovered.tail.retain(|entry| applied < entry.slot);
 }
 
 /// The log's checksums are right, or it would not have been opened. A value that nobody here has written

@@ -18,7 +18,7 @@ use sd_notify::NotifyState;
 
 use crate::config::Config;
 use crate::limits;
-use crate::paxos::{Effects, Node, NodeId, Now, Slot};
+use crate::paxos::{Effects, Node, NodeId, Now, Slot, StateStanding};
 use crate::store::Store;
 use crate::trace;
 use crate::wal::{LogPosition, Wal};
@@ -29,6 +29,7 @@ use super::clients::PendingRead;
 use super::connection::{Ended, ReadOutcome, Stage};
 use super::held::Held;
 use super::peers::Link;
+use super::snapshots::Snapshots;
 use super::start::io_error;
 use super::table::{ConnectionId, Table};
 use super::tracer::Tracer;
@@ -68,6 +69,9 @@ pub struct Server {
     pub(super) wal: Wal,
     pub(super) held: Held,
     pub(super) store: Store,
+    pub(super) snapshots: Snapshots,
+    /// What heartbeats tell of snapshots and digests.
+    pub(super) state_standing: StateStanding,
     /// Linearizable reads, by the token that the node has for each.
     pub(super) reads: BTreeMap<u64, PendingRead>,
     pub(super) next_read: u64,
@@ -118,6 +122,7 @@ impl Server {
                 self.node.on_tick(now, &mut self.fx);
             }
             self.finish_turn(now)?;
+            self.look_after_snapshots(now);
             if self.stopping_us.is_some_and(|at| at <= now.mono_us || self.is_quiet()) {
                 return self.stop();
             }

@@ -11,17 +11,20 @@ use rand::rngs::SysRng;
 
 use crate::config::Config;
 use crate::limits;
-use crate::paxos::{Configurations, Effects, Node, NodeConfig, Recovered, Slot};
+use crate::paxos::{Configurations, Effects, Node, NodeConfig, Recovered, Slot, StateStanding};
+use crate::snapshot::{Loaded, SnapshotDir, SnapshotError};
 use crate::store::Store;
 use crate::trace;
 use crate::wal::{Identity, Options, Wal};
+use crate::wire::ClusterId;
 
 use super::ServeError;
 use super::connection::READ_CHUNK;
 use super::held::Held;
 use super::peers::Link;
-use super::replay::{check_value, note_configurations, replay_into};
+use super::replay::{begin_behind, check_value, note_configurations, replay_into};
 use super::server::{CLIENT_LISTENER, PEER_LISTENER, SIGNALS, Server, WAKER, clock};
+use super::snapshots::{Snapshots, size_in_log};
 use super::table::Table;
 use super::tracer::Tracer;
 
@@ -40,15 +43,23 @@ impl Server {
             log::warn!("wal.sync = false: a power cut may lose what was acknowledged");
         }
         // A lost wake-up would leave a sync unnoticed, so a failing waker is fatal.
-        let wake = Box::new(move || waker.wake().expect("the waker's descriptor stays open"));
-        let (wal, recovered) =
-            Wal::open(&config.data_dir, identity, options, wake, &mut report_progress())?;
+        let wake = move || waker.wake().expect("the waker's descriptor stays open");
+        let mut progress = report_progress("reading the log");
+        let (wal, mut recovered) =
+            Wal::open(&config.data_dir, identity, options, Box::new(wake.clone()), &mut progress)?;
 
         check_numbers(&recovered)?;
         for entry in &recovered.tail {
             check_value(entry.slot, &entry.value.0)?;
         }
-        let store = replay(&wal, recovered.first_unchosen, &config)?;
+        let dir = SnapshotDir::open(&config.data_dir)?;
+        dir.remove_parts()?;
+        let loaded = load_snapshot(&dir, &wal, config.cluster)?;
+        let snapshot = loaded.applied();
+        begin_behind(snapshot, &mut recovered);
+        let (store, log_size) = replay(loaded, &wal, recovered.first_unchosen, &config)?;
+        let snapshots =
+            Snapshots::start(&dir, config.cluster, config.snapshot_log_size, log_size, wake)?;
         let configurations = configurations(&wal, recovered.first_unchosen, &config)?;
         let me = config.nodes.iter().find(|n| n.id == config.node).expect("checked by Config");
         let now = clock();
@@ -67,7 +78,9 @@ impl Server {
             doing: "cannot get random numbers from the system",
             error: io::Error::other(error),
         })?;
-        let node = Node::new(node_config, &recovered, seed, now, &mut fx);
+        let mut node = Node::new(node_config, &recovered, seed, now, &mut fx);
+        let state_standing = StateStanding { snapshot, checkpoint: None };
+        node.set_standing_of_state(state_standing);
 
         let listen = |what, address, token| -> Result<TcpListener, ServeError> {
             let result = TcpListener::bind(address).and_then(|mut listener| {
@@ -112,6 +125,8 @@ impl Server {
             wal,
             held: Held::default(),
             store,
+            snapshots,
+            state_standing,
             reads: BTreeMap::new(),
             next_read: 0,
             tracer,
@@ -142,24 +157,55 @@ fn check_numbers(recovered: &Recovered) -> Result<(), ServeError> {
     }
 }
 
-/// Brings the store to where the log says that all is chosen.
-fn replay(wal: &Wal, first_unchosen: Slot, config: &Config) -> Result<Store, ServeError> {
+/// The store of the newest snapshot that can be used; an empty one if there is none and the log has all.
+fn load_snapshot(dir: &SnapshotDir, wal: &Wal, cluster: ClusterId) -> Result<Store, ServeError> {
+    let begun_ns = trace::monotonic_ns();
+    match dir.load_newest(cluster, &mut report_progress("reading the snapshot")) {
+        Ok(Some(Loaded { store, summary })) => {
+            let ms = (trace::monotonic_ns() - begun_ns) / 1_000_000;
+            let (slot, size) = (summary.head.slot, summary.size);
+            log::info!("loaded the snapshot of slot {slot}: {size} bytes in {ms} ms");
+            Ok(store)
+        }
+        Ok(None) => Ok(Store::new()),
+        Err(SnapshotError::NoneUsable { .. }) if wal.held().0 == Slot::FIRST => {
+            log::warn!("the log is replayed from its beginning, for want of a snapshot");
+            Ok(Store::new())
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Brings the store to where the log says that all is chosen. Also returns how many bytes the log holds
+/// behind the snapshot.
+fn replay(
+    store: Store,
+    wal: &Wal,
+    first_unchosen: Slot,
+    config: &Config,
+) -> Result<(Store, u64), ServeError> {
     let me = config.nodes.iter().find(|n| n.id == config.node).expect("checked by Config");
     if !me.roles.replica {
-        return Ok(Store::new());
+        return Ok((Store::new(), 0));
+    }
+    let first = store.applied().next();
+    if first < first_unchosen && wal.read(first).is_none() {
+        let (snapshot, log_begin) = (store.applied().0, wal.held().0.0);
+        return Err(ServeError::LogTooShort { snapshot, log_begin });
     }
     let begun_ns = trace::monotonic_ns();
-    let mut told_ns = begun_ns;
-    let store = replay_into(Store::new(), wal, first_unchosen, &mut |done| {
+    let (mut told_ns, mut log_size) = (begun_ns, 0);
+    let store = replay_into(store, wal, first_unchosen, &mut |done| {
+        log_size += size_in_log(done.value.size());
         let now_ns = trace::monotonic_ns();
         if 1_000_000_000 < now_ns - told_ns {
             told_ns = now_ns;
-            log::info!("replaying the log: {} of {} slots", done.slot, first_unchosen.0 - 1);
+            log::info!("replaying the log: slot {} of {}", done.slot, first_unchosen.0 - 1);
         }
     })?;
     let ms = (trace::monotonic_ns() - begun_ns) / 1_000_000;
-    log::info!("replayed {} slots in {ms} ms", first_unchosen.0 - 1);
-    Ok(store)
+    log::info!("replayed {} slots in {ms} ms", first_unchosen.since(first));
+    Ok((store, log_size))
 }
 
 /// What the log says of the configurations.
@@ -173,14 +219,14 @@ fn configurations(
     Ok(configurations)
 }
 
-/// Says now and then how far reading the log has come.
-fn report_progress() -> impl FnMut(u64, u64) {
+/// Says now and then how far reading has come.
+fn report_progress(reading: &'static str) -> impl FnMut(u64, u64) {
     let mut told_ns = trace::monotonic_ns();
     move |done, total| {
         let now_ns = trace::monotonic_ns();
         if 1_000_000_000 < now_ns - told_ns {
             told_ns = now_ns;
-            log::info!("reading the log: {} of {} MiB", done >> 20, total >> 20);
+            log::info!("{reading}: {} of {} MiB", done >> 20, total >> 20);
         }
     }
 }

@@ -73,6 +73,18 @@ impl SnapshotDir {
         list().map_err(|error| SnapshotError::io("list", &self.dir, error))
     }
 
+    /// Bytes of a snapshot.
+    pub fn size(&self, slot: Slot) -> Result<u64, SnapshotError> {
+        let path = self.path(slot);
+        let metadata = fs::metadata(&path);
+        Ok(metadata.map_err(|error| SnapshotError::io("look at", &path, error))?.len())
+    }
+
+    /// An error about the directory as a whole. `doing` comes before its path.
+    pub fn error(&self, doing: &'static str, error: io::Error) -> SnapshotError {
+        SnapshotError::io(doing, &self.dir, error)
+    }
+
     /// Opens a snapshot. It stays readable if it is removed meanwhile.
     pub fn open_file(&self, slot: Slot) -> Result<File, SnapshotError> {
         let path = self.path(slot);

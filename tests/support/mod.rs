@@ -145,6 +145,15 @@ impl Cluster {
         }
     }
 
+    /// A line of the node's log so far that contains `text`.
+    pub fn seen(&self, id: u16, text: &str) -> String {
+        let process = self.nodes[&id].process.as_ref().expect("the node runs");
+        let found = process.seen.iter().find(|line| line.contains(text));
+        found
+            .unwrap_or_else(|| panic!("n{id} has not said {text:?}:\n{}", process.seen.join("\n")))
+            .clone()
+    }
+
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.nodes.values().map(|node| node.client_address).collect()
     }

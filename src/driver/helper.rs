@@ -1,0 +1,40 @@
+//! A thread that does one job after the other beside the loop, and wakes it after each.
+
+use std::io;
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+pub struct Helper<J, R> {
+    jobs: Sender<J>,
+    done: Receiver<R>,
+}
+
+impl<J: Send + 'static, R: Send + 'static> Helper<J, R> {
+    /// `wake` is called whenever a result can be had from `poll`. The thread ends after the job in hand
+    /// once this is dropped. Nobody waits for that: a stop must not take as long as a snapshot.
+    pub fn start(
+        name: &str,
+        wake: impl Fn() + Send + 'static,
+        mut run: impl FnMut(J) -> R + Send + 'static,
+    ) -> io::Result<Helper<J, R>> {
+        let (jobs, jobs_in) = channel::<J>();
+        let (done_out, done) = channel();
+        std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+            while let Ok(job) = jobs_in.recv() {
+                if done_out.send(run(job)).is_err() {
+                    return;
+                }
+                wake();
+            }
+        })?;
+        Ok(Helper { jobs, done })
+    }
+
+    pub fn hand_over(&self, job: J) {
+        self.jobs.send(job).expect("the thread waits for jobs as long as it is asked for results");
+    }
+
+    /// The next result, in the order of the jobs; never waits.
+    pub fn poll(&self) -> Option<R> {
+        self.done.try_recv().ok()
+    }
+}
