@@ -3,7 +3,8 @@
 mod support;
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::{Command as Process, Output};
 
 use loggos::client::Client;
 use loggos::store::{Command, Query, Reply};
@@ -64,4 +65,88 @@ fn nodes_start_from_their_snapshots() {
     fill(&mut client, 60..70);
     check(&mut client, 60..70);
     cluster.assert_agreement();
+}
+
+fn loggos(args: &[&str], path: &Path) -> Output {
+    let mut command = Process::new(env!("CARGO_BIN_EXE_loggos"));
+    command.args(args).arg(path).output().expect("the binary starts")
+}
+
+fn stdout(output: &Output) -> String {
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{:?}: {stderr}", output.status);
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// A backup is taken while a writer is at work. A new cluster is made of it: it must hold all that was
+/// acknowledged before, nothing that was written after, and go on. What is not a backup any more is
+/// refused, and so is a second cluster of the same name.
+#[test]
+fn a_backup_becomes_a_new_cluster() {
+    let mut cluster = Cluster::new(&[ALL; 3], "");
+    cluster.start_all();
+    let mut client = cluster.client();
+    fill(&mut client, 0..20);
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let file = dir.path().join("backup");
+    let nodes = cluster.addresses().iter().map(|it| it.to_string()).collect::<Vec<_>>().join(",");
+    let told = stdout(&loggos(&["backup", "--nodes", &nodes], &file));
+    assert!(told.contains("20 keys, 1 sessions"), "{told}");
+    assert_eq!(stdout(&loggos(&["verify"], &file)), told);
+    assert_eq!(loggos(&["backup", "--nodes", &nodes], &file).status.code(), Some(2));
+    let told = stdout(&loggos(&["snapshot", "--json", "--nodes"], Path::new(&nodes)));
+    assert!(told.contains("\"slot\":"), "{told}");
+    fill(&mut client, 20..21);
+
+    let mut new = Cluster::named("new", &[ALL; 3], "");
+    for node in 1..=3 {
+        let (config, data_dir) = (new.config_path(), new.data_dir(node));
+        let (config, data_dir) = (config.to_str().unwrap(), data_dir.to_str().unwrap());
+        let node = node.to_string();
+        let args = ["restore", "--config", config, "--node", &node, "--data-dir", data_dir];
+        stdout(&loggos(&args, &file));
+        assert_eq!(loggos(&args, &file).status.code(), Some(2), "not into the same twice");
+    }
+    new.start_all();
+    let mut client = new.client();
+    check(&mut client, 0..20);
+    let query = Query::Get { key: &20u32.to_be_bytes() };
+    let answer = client.query(&query, Consistency::Linearizable).expect("it is read");
+    assert_eq!(answer.reply, Reply::Value(None));
+    fill(&mut client, 30..32);
+    check(&mut client, 30..32);
+    new.assert_agreement();
+
+    let config = cluster.config_path();
+    let twin = dir.path().join("twin");
+    let (config, twin) = (config.to_str().unwrap(), twin.to_str().unwrap());
+    let args = ["restore", "--config", config, "--node", "1", "--data-dir", twin];
+    assert_eq!(loggos(&args, &file).status.code(), Some(2), "the same name");
+    let mut bytes = fs::read(&file).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&file, bytes).unwrap();
+    assert_eq!(loggos(&["verify"], &file).status.code(), Some(5));
+}
+
+/// The newest snapshot goes bad on the disk: the node starts from the one before and the log, says so,
+/// and holds the same.
+#[test]
+fn a_node_with_a_damaged_snapshot_starts_from_the_one_before() {
+    let mut cluster = Cluster::new(&[ALL], EVERY_MIB);
+    cluster.start_all();
+    let mut client = cluster.client();
+    fill(&mut client, 0..20);
+    cluster.wait_for(1, "bytes in");
+    fill(&mut client, 20..40);
+    cluster.wait_for(1, "bytes in");
+    cluster.kill(1);
+    let newest = snapshots(&cluster, 1).pop().expect("there is one");
+    let mut bytes = fs::read(&newest).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&newest, bytes).unwrap();
+    cluster.start_node(1);
+    cluster.seen(1, "cannot be used");
+    check(&mut cluster.client(), 0..40);
 }

@@ -51,6 +51,16 @@ For a key whose operations no order explains, the fewest that show it are
 printed: when each began and ended, in ms, the number of its file and client,
 what it did, and what it was told; values are shown by their fingerprint.";
 
+const BACKUP_HELP: &str = "\
+The backup is the state behind one slot: it holds every write that was
+acknowledged anywhere before the command began. The cluster serves meanwhile.
+All of it is checked before the file gets its name.";
+
+const RESTORE_HELP: &str = "\
+The new cluster needs a name of its own. Restore each of its nodes from the same
+file, then start them. Slots go on where the backup ends; ballots begin anew, so
+fencing tokens of the old cluster mean nothing to the new one.";
+
 const BENCH_HELP: &str = "\
 What it writes stays in the store, in keys that begin with bench/.";
 
@@ -88,6 +98,16 @@ pub enum Command {
     Shell(Online<NoArgs>),
     /// What each node knows: leader, ballot, slots, peers
     Status(Online<StatusArgs>),
+    /// Copy the state of a running cluster into a file
+    #[command(after_help = BACKUP_HELP)]
+    Backup(BackupArgs),
+    /// Make the data directory of a node of a new cluster from a backup
+    #[command(after_help = RESTORE_HELP)]
+    Restore(RestoreArgs),
+    /// Check every byte of a backup or of a node's snapshot
+    Verify(VerifyArgs),
+    /// Have a node take a snapshot now
+    Snapshot(SnapshotArgs),
     /// Put load on a cluster and measure throughput, latency and gaps
     #[command(after_help = BENCH_HELP)]
     Bench(BenchArgs),
@@ -284,6 +304,68 @@ pub struct StatusArgs {
     /// Print everything as one line of JSON
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct BackupArgs {
+    /// Where it goes; nothing is overwritten
+    pub file: PathBuf,
+    /// Print what it holds as one line of JSON
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub nodes: NodesArgs,
+    /// How long to wait for the snapshot, and then for each part of it
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration::parse_positive)]
+    #[arg(help_heading = "Cluster")]
+    pub timeout: Duration,
+}
+
+#[derive(Args, Debug)]
+pub struct RestoreArgs {
+    /// The backup
+    pub file: PathBuf,
+    /// Print what it holds as one line of JSON
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub serve: IdentityArgs,
+}
+
+/// Whose data directory it is, as for `serve`.
+#[derive(Args, Debug)]
+pub struct IdentityArgs {
+    /// Configuration of the new cluster, the same for all its nodes
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// Which of its nodes this is
+    #[arg(long, value_name = "ID")]
+    pub node: Option<u16>,
+    /// Where it is to keep its log and state
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub struct VerifyArgs {
+    /// The backup, or DATA_DIR/snapshots/SLOT.snap
+    pub file: PathBuf,
+    /// Print what it holds as one line of JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct SnapshotArgs {
+    /// Print which one it is as one line of JSON
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub nodes: NodesArgs,
+    /// How long to wait for it
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration::parse_positive)]
+    #[arg(help_heading = "Cluster")]
+    pub timeout: Duration,
 }
 
 #[derive(Args, Debug)]

@@ -4,6 +4,7 @@
 //! error that says what to do, and an exit code from the list in `--help`.
 
 mod args;
+mod backup;
 mod bench;
 mod check;
 pub mod consistency;
@@ -134,6 +135,10 @@ fn run(command: Command) -> Result<(), Failure> {
             let nodes = nodes(&online.connect.nodes)?;
             status::run(online.what, &nodes, online.connect.timeout, &mut io::stdout())
         }
+        Command::Backup(args) => backup::backup(&args, &nodes(&args.nodes)?, &mut io::stdout()),
+        Command::Restore(args) => backup::restore(&args, &mut io::stdout()),
+        Command::Verify(args) => backup::verify(&args, &mut io::stdout()),
+        Command::Snapshot(args) => backup::take(&args, &nodes(&args.nodes)?, &mut io::stdout()),
         Command::Bench(args) => bench::run(args),
         Command::Check(args) => check::run(&args),
         Command::Demo(args) => demo::run(&args),

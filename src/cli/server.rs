@@ -6,14 +6,15 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::config::{Config, ConfigError, Overrides};
 use crate::driver::{self, ServeError};
+use crate::limits::WAL_SEGMENT_SIZE_MIN;
 use crate::snapshot::SnapshotError;
-use crate::wal::{self, Verdict, WalError};
+use crate::wal::{self, Identity, Options, Verdict, Wal, WalError};
 
-use super::args::ServeArgs;
+use super::args::{IdentityArgs, ServeArgs};
 use super::{Failure, code};
 
 /// Runs a node until it is told to stop.
@@ -41,6 +42,33 @@ pub fn serve(args: ServeArgs) -> Result<(), Failure> {
 /// The client addresses of all nodes of a cluster.
 pub fn client_addresses(path: &Path) -> Result<Vec<SocketAddr>, Failure> {
     Ok(Config::client_addresses(path)?)
+}
+
+/// Whose data directory a configuration speaks of: the cluster's name, the node, and the directory.
+pub fn identity(args: &IdentityArgs) -> Result<(String, Identity, PathBuf), Failure> {
+    let overrides =
+        Overrides { node: args.node, data_dir: args.data_dir.clone(), ..Overrides::default() };
+    let config = Config::load(&args.config, &overrides)?;
+    let identity = Identity { cluster: config.cluster, node: config.node };
+    Ok((config.cluster_name, identity, config.data_dir))
+}
+
+/// Whether a directory is a node's.
+pub fn is_data_dir(dir: &Path) -> bool {
+    wal::meta::path_in(dir).exists()
+}
+
+/// Begins an empty log.
+pub fn create_log(dir: &Path, identity: Identity) -> Result<(), Failure> {
+    let options = Options { segment_size: WAL_SEGMENT_SIZE_MIN, sync: true };
+    let opened = Wal::open(dir, identity, options, Box::new(|| {}), &mut |_, _| {});
+    opened.map_err(|error| Failure { code: code_of(&error), message: error.to_string() })?;
+    Ok(())
+}
+
+/// What is wrong with a snapshot, behind where it is from.
+pub fn snapshot_failure(error: &SnapshotError, origin: &str) -> Failure {
+    Failure { code: snapshot_code(error), message: format!("{origin}: {error}") }
 }
 
 /// Lists a log on standard output.
@@ -72,6 +100,7 @@ pub fn inspect(dir: &Path) -> Result<(), Failure> {
 /// The exit code of a snapshot that cannot be written or read.
 fn snapshot_code(error: &SnapshotError) -> u8 {
     match error {
+        SnapshotError::Read(error) if error.kind() == io::ErrorKind::UnexpectedEof => code::CHECK,
         SnapshotError::Io { .. } | SnapshotError::Read(_) => code::DISK,
         SnapshotError::Foreign { .. } | SnapshotError::NewerVersion { .. } => code::USAGE,
         SnapshotError::Damaged { .. } | SnapshotError::NoneUsable { .. } => code::CHECK,

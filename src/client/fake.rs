@@ -8,7 +8,9 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
+use crate::limits::SNAPSHOT_CHUNK_SIZE;
 use crate::paxos::{Ballot, CommandId, NodeId, Roles, SessionId, Slot};
+use crate::snapshot::{self, Summary};
 use crate::store::{Command, Failure, Query, Reply};
 use crate::wire::client::{ErrorReply, Request, Response};
 use crate::wire::status::NodeStatus;
@@ -43,6 +45,8 @@ pub struct Store {
     pub sessions: u64,
     pub slot: u64,
     pub leader: NodeId,
+    /// Several chunks, always the same, and what they are.
+    snapshot: (Vec<u8>, Summary),
     plan: Plan,
 }
 
@@ -60,6 +64,7 @@ impl Fake {
             sessions: 0,
             slot: 0,
             leader: NodeId(1),
+            snapshot: snapshot::tests::bytes_of(&snapshot::tests::store(100, 9_000)),
             plan: Box::new(plan),
         }));
         let addresses = (1..=count).map(|id| listen(NodeId(id), store.clone())).collect();
@@ -163,6 +168,16 @@ fn handle(
         Request::Status { id } => {
             let status = Box::new(status(node, &store));
             (Response::Status { id, status }, vec![])
+        }
+        Request::Snapshot { id } => {
+            let snapshot = store.snapshot.1.id();
+            (Response::Snapshot { id, snapshot }, vec![])
+        }
+        Request::SnapshotChunk { id, snapshot, offset } => {
+            assert_eq!(snapshot, store.snapshot.1.id());
+            let rest = &store.snapshot.0[offset as usize..];
+            let chunk = &rest[..rest.len().min(SNAPSHOT_CHUNK_SIZE)];
+            (Response::SnapshotChunk { id }, chunk.to_vec())
         }
     };
     if matches!(fault, Fault::LoseReply | Fault::ForgetAndLoseReply) {

@@ -8,6 +8,7 @@
 pub mod connection;
 mod error;
 mod session;
+mod snapshot;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -173,7 +174,11 @@ impl Client {
         let mut maybe = false;
         let mut failures = 0usize;
         let mut back_off = BACK_OFF_MIN;
-        let mut patience = self.first_patience();
+        // A snapshot takes the time that it takes, and a second node would take as long.
+        let mut patience = match request {
+            Request::Snapshot { .. } => self.timeout,
+            _ => self.first_patience(),
+        };
         loop {
             let address = self.nodes[self.at].address;
             let attempt_ns = deadline_ns.min(monotonic_ns() + patience.as_nanos() as u64);
@@ -310,6 +315,7 @@ pub fn key_of(request: &Request) -> RequestKey {
         Request::Command { id, .. } => RequestKey::Command(id),
         Request::Read { id, .. } => RequestKey::Read { id },
         Request::Status { id } => RequestKey::Status { id },
+        Request::Snapshot { id } | Request::SnapshotChunk { id, .. } => RequestKey::Snapshot { id },
     }
 }
 
@@ -319,6 +325,9 @@ pub fn response_key(response: &Response) -> RequestKey {
         Response::Reply { id, .. } => RequestKey::Command(id),
         Response::Read { id, .. } => RequestKey::Read { id },
         Response::Status { id, .. } => RequestKey::Status { id },
+        Response::Snapshot { id, .. } | Response::SnapshotChunk { id } => {
+            RequestKey::Snapshot { id }
+        }
         Response::Error { key, .. } => key,
     }
 }

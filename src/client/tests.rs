@@ -50,6 +50,56 @@ fn a_retry_is_the_same_command() {
     assert_eq!(client.execute(&INCR).unwrap().reply, Reply::Integer(2));
 }
 
+/// Fetches the fake's snapshot, and compares it.
+fn fetch(fake: &Fake) -> Result<usize, Error> {
+    let file = tempfile::tempfile().unwrap();
+    let mut calls = 0;
+    let fetched =
+        Client::new(&fake.addresses, HASTY * 10).fetch_snapshot(&file, &mut |done, total| {
+            calls += 1;
+            assert!(done <= total);
+        });
+    fetched.map(|(id, _)| {
+        let summary = crate::snapshot::verify(&mut &file).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(summary.id(), id);
+        calls
+    })
+}
+
+/// The connection breaks in the middle, again and again: what has come is not fetched once more.
+#[test]
+fn a_snapshot_survives_broken_connections() {
+    assert_eq!(fetch(&Fake::well(2)), Ok(4));
+    let mut chunks = 0;
+    let fake = Fake::start(2, move |_, request| match request {
+        Request::SnapshotChunk { .. } => {
+            chunks += 1;
+            if chunks % 2 == 0 { Fault::LoseReply } else { Fault::None }
+        }
+        _ => Fault::None,
+    });
+    assert_eq!(fetch(&fake), Ok(4));
+}
+
+/// The node has it no more, because it was away and has taken others: a new one is asked for, and if
+/// that happens again and again it is said.
+#[test]
+fn a_snapshot_that_is_gone_is_taken_anew() {
+    for (times, outcome) in [(2, Ok(5)), (3, Err(()))] {
+        let mut left = times;
+        let fake = Fake::start(1, move |_, request| match request {
+            Request::SnapshotChunk { offset: 262_144, .. } if 0 < left => {
+                left -= 1;
+                error(ErrorKind::BadRequest, true, None)
+            }
+            _ => Fault::None,
+        });
+        let fetched = fetch(&fake);
+        assert_eq!(fetched.as_ref().map(|_| ()).map_err(|_| ()), outcome.map(|_| ()));
+        assert!(fetched.is_ok() || fetched.unwrap_err().is_definite());
+    }
+}
+
 /// A silent node costs its share of the timeout, then the next one answers.
 #[test]
 fn a_silent_node_is_left_for_the_next() {

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use crate::limits;
-use crate::paxos::{Ballot, ChosenSlot, Command, CommandId, Now, ReadWay, SessionId, Slot};
+use crate::paxos::{
+    Ballot, ChosenSlot, Command, CommandId, Now, ReadWay, SessionId, Slot, SnapshotId,
+};
 use crate::store::{Applied, Outcome};
 use crate::wire::client::{Consistency, ErrorKind, ErrorReply, Request, RequestKey, Response};
 use crate::wire::frame::{self, Frame};
@@ -15,10 +17,16 @@ use super::table::ConnectionId;
 
 /// A linearizable read that waits for its turn.
 pub struct PendingRead {
-    client: ConnectionId,
-    id: u64,
-    /// The encoded query, checked.
-    query: Vec<u8>,
+    pub(super) client: ConnectionId,
+    pub(super) id: u64,
+    pub(super) what: What,
+}
+
+pub enum What {
+    /// An encoded query, checked.
+    Query(Vec<u8>),
+    /// A snapshot, with all that is acknowledged by now.
+    Snapshot,
 }
 
 /// A client's request, checked.
@@ -31,6 +39,14 @@ pub enum ClientInput {
     },
     Status {
         id: u64,
+    },
+    Snapshot {
+        id: u64,
+    },
+    SnapshotChunk {
+        id: u64,
+        snapshot: SnapshotId,
+        offset: u64,
     },
     /// Understood well enough to be answered with an error.
     Bad {
@@ -74,6 +90,10 @@ pub fn decode(frame: Frame<'_>) -> Result<ClientInput, String> {
             }
         },
         Request::Status { id } => ClientInput::Status { id },
+        Request::Snapshot { id } => ClientInput::Snapshot { id },
+        Request::SnapshotChunk { id, snapshot, offset } => {
+            ClientInput::SnapshotChunk { id, snapshot, offset }
+        }
     })
 }
 
@@ -106,25 +126,37 @@ impl Server {
                 if !self.may_serve(client, RequestKey::Read { id }) {
                     return Ok(());
                 }
-                let pending = PendingRead { client, id, query };
                 let way = match consistency {
                     Consistency::Stale => {
-                        self.answer_read(pending);
+                        self.answer_read(client, id, query);
                         return Ok(());
                     }
                     Consistency::Linearizable => self.config.reads_way,
                     Consistency::Leader => ReadWay::Leader,
                     Consistency::Quorum => ReadWay::Quorum,
                 };
-                if let Some(connection) = self.table.get_mut(client) {
-                    connection.reads += 1;
+                self.read(now, client, id, What::Query(query), way);
+            }
+            ClientInput::Snapshot { id } => {
+                if self.may_serve(client, RequestKey::Snapshot { id }) {
+                    self.read(now, client, id, What::Snapshot, self.config.reads_way);
                 }
-                self.next_read += 1;
-                self.reads.insert(self.next_read, pending);
-                self.node.on_read(now, self.next_read, way);
+            }
+            ClientInput::SnapshotChunk { id, snapshot, offset } => {
+                self.read_chunk(client, id, snapshot, offset);
             }
         }
         Ok(())
+    }
+
+    /// Has a read confirmed: `serve_read` comes when it may be answered.
+    fn read(&mut self, now: Now, client: ConnectionId, id: u64, what: What, way: ReadWay) {
+        if let Some(connection) = self.table.get_mut(client) {
+            connection.reads += 1;
+        }
+        self.next_read += 1;
+        self.reads.insert(self.next_read, PendingRead { client, id, what });
+        self.node.on_read(now, self.next_read, way);
     }
 
     /// Whether this node can take requests at all; if not, the client is told.
@@ -215,14 +247,23 @@ impl Server {
     }
 
     pub(super) fn serve_read(&mut self, read: u64) {
-        if let Some(pending) = self.take_read(read) {
-            self.answer_read(pending);
+        match self.take_read(read) {
+            Some(PendingRead { client, id, what: What::Query(query) }) => {
+                self.answer_read(client, id, query);
+            }
+            Some(PendingRead { client, id, what: What::Snapshot }) => {
+                self.want_snapshot(client, id);
+            }
+            None => {}
         }
     }
 
     pub(super) fn read_expired(&mut self, read: u64) {
         if let Some(pending) = self.take_read(read) {
-            let key = RequestKey::Read { id: pending.id };
+            let key = match pending.what {
+                What::Query(_) => RequestKey::Read { id: pending.id },
+                What::Snapshot => RequestKey::Snapshot { id: pending.id },
+            };
             let message = "no leader and no quorum confirmed the read in time".to_string();
             self.respond_error(pending.client, key, ErrorKind::Timeout, true, message);
         }
@@ -239,16 +280,16 @@ impl Server {
     /// Answers a read that may be served, from now on at any time: later is as good, if the client does
     /// not take what it has been sent. Requests are small and replies are not, so a limit on what is
     /// read of its requests would come too late.
-    fn answer_read(&mut self, pending: PendingRead) {
-        let Some(connection) = self.table.get_mut(pending.client) else { return };
+    fn answer_read(&mut self, client: ConnectionId, id: u64, query: Vec<u8>) {
+        let Some(connection) = self.table.get_mut(client) else { return };
         if limits::CLIENT_OUT_SIZE_MAX <= connection.unsent() {
-            connection.answerable.push_back(pending);
+            connection.answerable.push_back((id, query));
             return;
         }
-        let query = kv::decode_query(&pending.query).expect("checked when it came");
+        let query = kv::decode_query(&query).expect("checked when it came");
         let reply = kv::encode_reply(&self.store.query(&query));
         let (slot, ballot) = (self.store.applied(), self.node.view().ballot);
-        self.respond(pending.client, &Response::Read { id: pending.id, slot, ballot }, &reply);
+        self.respond(client, &Response::Read { id, slot, ballot }, &reply);
     }
 
     /// Answers the reads that waited for room to answer them in.
@@ -257,18 +298,18 @@ impl Server {
             if limits::CLIENT_OUT_SIZE_MAX <= connection.unsent() {
                 return;
             }
-            let Some(pending) = connection.answerable.pop_front() else { return };
-            self.answer_read(pending);
+            let Some((id, query)) = connection.answerable.pop_front() else { return };
+            self.answer_read(client, id, query);
         }
     }
 
-    fn respond(&mut self, client: ConnectionId, response: &Response, bulk: &[u8]) {
+    pub(super) fn respond(&mut self, client: ConnectionId, response: &Response, bulk: &[u8]) {
         let Some(connection) = self.table.get_mut(client) else { return };
         frame::write(response, &[bulk], connection.output());
         self.touch(client);
     }
 
-    fn respond_error(
+    pub(super) fn respond_error(
         &mut self,
         client: ConnectionId,
         key: RequestKey,

@@ -4,14 +4,14 @@
 //! what the kernel last told, until a call would block.
 
 use std::collections::VecDeque;
+use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
+use std::sync::Arc;
 
 use mio::net::TcpStream;
 
-use crate::paxos::NodeId;
+use crate::paxos::{NodeId, SnapshotId};
 use crate::wire::frame::{self, Frame};
-
-use super::clients::PendingRead;
 
 pub struct Connection {
     pub stream: TcpStream,
@@ -32,8 +32,13 @@ pub struct Connection {
     pub heard_us: u64,
     /// Linearizable reads of this client that wait to be confirmed.
     pub reads: usize,
-    /// Its reads that may be answered once there is room for the answers.
-    pub answerable: VecDeque<PendingRead>,
+    /// Its reads that may be answered once there is room for the answers: id and encoded query.
+    pub answerable: VecDeque<(u64, Vec<u8>)>,
+    /// The snapshot that the client has asked for or of which it has asked for bytes. The file stays
+    /// readable after the node has removed it.
+    pub snapshot: Option<(SnapshotId, Arc<File>)>,
+    /// Chunks of it that are being read.
+    pub chunks: usize,
     input: Vec<u8>,
     /// Bytes at the front of `input` that were handed out already.
     consumed: usize,
@@ -93,6 +98,8 @@ impl Connection {
             heard_us: now_us,
             reads: 0,
             answerable: VecDeque::new(),
+            snapshot: None,
+            chunks: 0,
             input: Vec::new(),
             consumed: 0,
             output: Vec::new(),

@@ -4,6 +4,7 @@
 //! It decides nothing about the protocol. Where it does decide, it is about resources: how much to
 //! read in a turn, when to make a client wait, when to give up a connection.
 
+mod backup;
 mod clients;
 mod connection;
 pub(crate) mod held;

@@ -25,6 +25,7 @@ use crate::wal::{LogPosition, Wal};
 use crate::wire::peer;
 
 use super::ServeError;
+use super::backup::ChunkReader;
 use super::clients::PendingRead;
 use super::connection::{Ended, ReadOutcome, Stage};
 use super::held::Held;
@@ -70,6 +71,7 @@ pub struct Server {
     pub(super) held: Held,
     pub(super) store: Store,
     pub(super) snapshots: Snapshots,
+    pub(super) chunks: ChunkReader,
     /// What heartbeats tell of snapshots and digests.
     pub(super) state_standing: StateStanding,
     /// Linearizable reads, by the token that the node has for each.
@@ -123,6 +125,7 @@ impl Server {
             }
             self.finish_turn(now)?;
             self.look_after_snapshots(now);
+            self.send_chunks();
             if self.stopping_us.is_some_and(|at| at <= now.mono_us || self.is_quiet()) {
                 return self.stop();
             }
@@ -206,6 +209,7 @@ impl Server {
             if stage == Stage::Client {
                 if limits::CLIENT_OUT_SIZE_MAX <= connection.unsent()
                     || limits::CLIENT_READS_MAX <= connection.reads
+                    || limits::SNAPSHOT_CHUNKS_IN_FLIGHT <= connection.chunks
                 {
                     // It does not read its replies, or has many to come; it is looked at again
                     // when some are sent.

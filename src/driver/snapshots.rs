@@ -9,10 +9,11 @@
 //! the size of the snapshot made of that, whichever is more: so snapshots write no more than the log does.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::sync::Arc;
 
 use crate::limits::SNAPSHOT_RETRY_US;
-use crate::paxos::{Now, Slot};
+use crate::paxos::{Now, Slot, SnapshotId};
 use crate::snapshot::{SnapshotDir, SnapshotError, Summary};
 use crate::store::Frozen;
 use crate::trace::monotonic_ns;
@@ -21,6 +22,7 @@ use crate::wire::ClusterId;
 
 use super::helper::Helper;
 use super::server::Server;
+use super::table::ConnectionId;
 
 /// Bytes that a slot takes in the log beside its value: the head of its record, its padding, and the
 /// records that are written along with it, about.
@@ -32,11 +34,12 @@ pub fn size_in_log(value_size: usize) -> u64 {
 }
 
 pub struct Snapshots {
+    dir: SnapshotDir,
     /// By how much the log grows, at least, until the next one is due.
     log_size_min: u64,
     writer: Helper<Job, Done>,
-    /// The durable ones with their sizes, two at most.
-    durable: BTreeMap<Slot, u64>,
+    /// The durable ones, two at most.
+    durable: BTreeMap<Slot, SnapshotId>,
     /// The one that is being written, or about to be, and by how much the log had grown before it.
     writing: Option<(Slot, u64)>,
     /// It waits for the log to be durable up to here.
@@ -45,6 +48,15 @@ pub struct Snapshots {
     log_size: u64,
     /// After a failure: when it is tried again.
     not_before_us: u64,
+    /// Clients that asked for one.
+    pub waiting: Vec<Waiting>,
+}
+
+/// A client that waits for a snapshot of this slot or a later one.
+pub struct Waiting {
+    pub slot: Slot,
+    pub client: ConnectionId,
+    pub id: u64,
 }
 
 struct Job {
@@ -68,8 +80,10 @@ impl Snapshots {
         log_size: u64,
         wake: impl Fn() + Send + 'static,
     ) -> Result<Snapshots, SnapshotError> {
-        let sizes = dir.slots()?.into_iter().map(|slot| Ok((slot, dir.size(slot)?)));
-        let durable = sizes.collect::<Result<BTreeMap<_, _>, SnapshotError>>()?;
+        let mut durable = BTreeMap::new();
+        for slot in dir.slots()? {
+            durable.extend(dir.id(slot)?.map(|snapshot| (slot, snapshot)));
+        }
         let writing = dir.clone();
         let write = move |Job { frozen, configurations }: Job| {
             let (slot, begun_ns) = (frozen.applied(), monotonic_ns());
@@ -81,7 +95,18 @@ impl Snapshots {
         let writer = Helper::start("snapshot-write", wake, write)
             .map_err(|error| dir.error("start a thread for", error))?;
         let (writing, held, not_before_us) = (None, None, 0);
-        Ok(Snapshots { log_size_min, writer, durable, writing, held, log_size, not_before_us })
+        let dir = dir.clone();
+        Ok(Snapshots {
+            dir,
+            log_size_min,
+            writer,
+            durable,
+            writing,
+            held,
+            log_size,
+            not_before_us,
+            waiting: Vec::new(),
+        })
     }
 
     /// A value of this size was applied.
@@ -89,16 +114,26 @@ impl Snapshots {
         self.log_size += size_in_log(value_size);
     }
 
-    /// The last slot in the newest durable snapshot, 0 if there is none.
-    pub fn newest(&self) -> Slot {
-        self.durable.last_key_value().map_or(Slot(0), |(slot, _)| *slot)
+    /// The newest durable one.
+    pub fn newest(&self) -> Option<SnapshotId> {
+        self.durable.last_key_value().map(|(_, newest)| *newest)
+    }
+
+    /// Opens one that is durable; `None` if this is none, or not any more.
+    pub fn open_file(&self, snapshot: SnapshotId) -> Option<Result<File, SnapshotError>> {
+        let durable = self.durable.get(&snapshot.slot) == Some(&snapshot);
+        durable.then(|| self.dir.open_file(snapshot.slot))
     }
 
     fn is_due(&self, now: Now) -> bool {
-        let size = self.durable.last_key_value().map_or(0, |(_, size)| *size);
+        let size = self.newest().map_or(0, |newest| newest.size);
         self.writing.is_none()
             && self.log_size_min.max(size) <= self.log_size
             && self.not_before_us <= now.mono_us
+    }
+
+    fn is_asked_for(&self) -> bool {
+        self.writing.is_none() && !self.waiting.is_empty()
     }
 
     /// Begins the snapshot of a state whose slots lie in the log before `end`.
@@ -119,26 +154,26 @@ impl Snapshots {
         }
     }
 
-    /// Whether one has become durable.
-    fn poll(&mut self, now: Now) -> bool {
-        let Some(Done { slot, result, duration_ns }) = self.writer.poll() else { return false };
+    /// What became of the one that was written, if that has ended: durable, or why not.
+    fn poll(&mut self, now: Now) -> Option<Result<SnapshotId, SnapshotError>> {
+        let Done { slot, result, duration_ns } = self.writer.poll()?;
         let (writing, log_size) = self.writing.take().expect("nobody else hands over jobs");
         assert!(writing == slot, "one is written at a time");
         let ms = duration_ns / 1_000_000;
         match result {
             Ok(summary) => {
                 log::info!("snapshot of slot {slot}: {} bytes in {ms} ms", summary.size);
-                self.durable.insert(slot, summary.size);
+                self.durable.insert(slot, summary.id());
                 while crate::snapshot::files::KEPT < self.durable.len() {
                     self.durable.pop_first();
                 }
-                true
+                Some(Ok(summary.id()))
             }
             Err(error) => {
                 log::warn!("no snapshot of slot {slot}: {error}; the log is kept");
                 self.not_before_us = now.mono_us + SNAPSHOT_RETRY_US;
                 self.log_size += log_size;
-                false
+                Some(Err(error))
             }
         }
     }
@@ -147,12 +182,15 @@ impl Snapshots {
 impl Server {
     /// Begins a snapshot if one is due, and acts on one that has become durable.
     pub(super) fn look_after_snapshots(&mut self, now: Now) {
-        if self.snapshots.poll(now) {
-            let snapshot = self.snapshots.newest();
-            self.state_standing.snapshot = snapshot;
+        let ended = self.snapshots.poll(now);
+        if let Some(Ok(snapshot)) = &ended {
+            self.state_standing.snapshot = snapshot.slot;
             self.node.set_standing_of_state(self.state_standing);
         }
-        if self.snapshots.is_due(now) {
+        if let Some(ended) = ended {
+            self.answer_waiting(&ended);
+        }
+        if self.snapshots.is_due(now) || self.snapshots.is_asked_for() {
             self.snapshots.begin(self.store.freeze(), Arc::from([]), self.wal.end());
         }
         self.snapshots.on_durable(self.wal.durable());

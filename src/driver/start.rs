@@ -19,6 +19,7 @@ use crate::wal::{Identity, Options, Wal};
 use crate::wire::ClusterId;
 
 use super::ServeError;
+use super::backup::chunk_reader;
 use super::connection::READ_CHUNK;
 use super::held::Held;
 use super::peers::Link;
@@ -56,8 +57,10 @@ impl Server {
         dir.remove_parts()?;
         let loaded = load_snapshot(&dir, &wal, config.cluster)?;
         let snapshot = loaded.applied();
+        dir.remove_above(snapshot)?;
         begin_behind(snapshot, &mut recovered);
         let (store, log_size) = replay(loaded, &wal, recovered.first_unchosen, &config)?;
+        let chunks = chunk_reader(wake.clone()).map_err(io_error("cannot start a thread"))?;
         let snapshots =
             Snapshots::start(&dir, config.cluster, config.snapshot_log_size, log_size, wake)?;
         let configurations = configurations(&wal, recovered.first_unchosen, &config)?;
@@ -126,6 +129,7 @@ impl Server {
             held: Held::default(),
             store,
             snapshots,
+            chunks,
             state_standing,
             reads: BTreeMap::new(),
             next_read: 0,

@@ -6,13 +6,15 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::paxos::Slot;
+use crate::paxos::{Slot, SnapshotId};
 use crate::store::Frozen;
 use crate::wire::ClusterId;
 
+use super::format::{self, FOOTER_SIZE};
 use super::{Loaded, SnapshotError, Summary};
 
 /// Snapshots that are kept.
@@ -73,11 +75,25 @@ impl SnapshotDir {
         list().map_err(|error| SnapshotError::io("list", &self.dir, error))
     }
 
-    /// Bytes of a snapshot.
-    pub fn size(&self, slot: Slot) -> Result<u64, SnapshotError> {
-        let path = self.path(slot);
-        let metadata = fs::metadata(&path);
-        Ok(metadata.map_err(|error| SnapshotError::io("look at", &path, error))?.len())
+    /// What the footer of a snapshot says of it; `None` if it has none that is right. Whether the rest is,
+    /// is not known then.
+    pub fn id(&self, slot: Slot) -> Result<Option<SnapshotId>, SnapshotError> {
+        let file = self.open_file(slot)?;
+        let read = || -> io::Result<Option<SnapshotId>> {
+            let size = file.metadata()?.len();
+            let mut bytes = [0; FOOTER_SIZE];
+            let Some(offset) = size.checked_sub(FOOTER_SIZE as u64) else { return Ok(None) };
+            file.read_exact_at(&mut bytes, offset)?;
+            let footer = format::decode_footer(&bytes).filter(|footer| footer.size == size);
+            Ok(footer.map(|footer| SnapshotId { slot, size, checksum: footer.checksum }))
+        };
+        read().map_err(|error| SnapshotError::io("read", &self.path(slot), error))
+    }
+
+    /// Removes the snapshots of later slots: they could not be used.
+    pub fn remove_above(&self, slot: Slot) -> Result<(), SnapshotError> {
+        let above = self.slots()?.into_iter().filter(|above| slot < *above);
+        above.into_iter().try_for_each(|above| self.remove(&self.path(above)))
     }
 
     /// An error about the directory as a whole. `doing` comes before its path.

@@ -17,7 +17,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::paxos::Slot;
+use crate::paxos::{Slot, SnapshotId};
 use crate::wire::ClusterId;
 
 pub use files::SnapshotDir;
@@ -46,6 +46,12 @@ pub struct Summary {
     pub size: u64,
     /// Of the whole file: equal for equal snapshots, and unequal for others.
     pub checksum: u128,
+}
+
+impl Summary {
+    pub fn id(&self) -> SnapshotId {
+        SnapshotId { slot: self.head.slot, size: self.size, checksum: self.checksum }
+    }
 }
 
 /// Why a snapshot cannot be used.
@@ -122,4 +128,4 @@ impl fmt::Display for SnapshotError {
 impl std::error::Error for SnapshotError {}
 
 #[cfg(test)]
-mod tests;
+pub mod tests;

@@ -9,7 +9,7 @@ use crate::wire::kv::encode_command;
 const CLUSTER: ClusterId = ClusterId(0x0102_0304_0506_0708);
 
 /// A session, and `keys` keys with values of `size` bytes.
-fn store(keys: u64, size: usize) -> Store {
+pub fn store(keys: u64, size: usize) -> Store {
     let mut store = Store::new();
     let mut apply = |id, payload: &[u8]| {
         let (acknowledged, payload) = (id, Arc::from(payload));
@@ -27,7 +27,7 @@ fn store(keys: u64, size: usize) -> Store {
     store
 }
 
-fn bytes_of(store: &Store) -> (Vec<u8>, Summary) {
+pub fn bytes_of(store: &Store) -> (Vec<u8>, Summary) {
     let mut bytes = Vec::new();
     let configurations = Arc::from(&b"three nodes"[..]);
     let summary = write(&store.freeze(), CLUSTER, configurations, &mut bytes).unwrap();
@@ -145,11 +145,17 @@ fn a_damaged_newest_snapshot_falls_back_to_the_one_before() {
         bytes[middle] ^= 1;
         fs::write(dir.path(slot), bytes).unwrap();
     };
+    let summary = newest(CLUSTER).unwrap().unwrap().summary;
+    assert_eq!(dir.id(Slot(4)).unwrap(), Some(summary.id()));
     damage(Slot(4));
     assert_eq!(newest(CLUSTER).unwrap().unwrap().store.applied(), Slot(3));
     damage(Slot(3));
     let error = newest(CLUSTER).unwrap_err();
     assert!(matches!(error, SnapshotError::NoneUsable { slot: Slot(4), .. }), "{error}");
+    dir.remove_above(Slot(3)).unwrap();
+    assert_eq!(dir.slots().unwrap(), [Slot(3)]);
+    fs::write(dir.path(Slot(3)), b"short").unwrap();
+    assert_eq!(dir.id(Slot(3)).unwrap(), None);
 }
 
 /// The process ends while it writes one: what is left is no snapshot, and goes at the next start.

@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::paxos::{Ballot, CommandId, NodeId, SessionId, Slot};
+use crate::paxos::{Ballot, CommandId, NodeId, SessionId, Slot, SnapshotId};
 
 use super::status::NodeStatus;
 
@@ -21,6 +21,11 @@ pub enum Request {
     Read { id: u64, consistency: Consistency },
     /// Asks the node what it knows of itself and its cluster.
     Status { id: u64 },
+    /// Asks for a snapshot that holds every write acknowledged anywhere before. It is kept for this
+    /// connection, even if the node has newer ones meanwhile.
+    Snapshot { id: u64 },
+    /// Asks for bytes of a snapshot, from `offset` on: `limits::SNAPSHOT_CHUNK_SIZE`, or what there is.
+    SnapshotChunk { id: u64, snapshot: SnapshotId, offset: u64 },
 }
 
 /// What a read may return.
@@ -41,10 +46,20 @@ pub enum Consistency {
 /// Which request a response answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum RequestKey {
-    Register { nonce: u64 },
+    Register {
+        nonce: u64,
+    },
     Command(CommandId),
-    Read { id: u64 },
-    Status { id: u64 },
+    Read {
+        id: u64,
+    },
+    Status {
+        id: u64,
+    },
+    /// Of both requests for snapshots.
+    Snapshot {
+        id: u64,
+    },
 }
 
 /// The head of a node's frame to a client.
@@ -73,6 +88,15 @@ pub enum Response {
     Status {
         id: u64,
         status: Box<NodeStatus>,
+    },
+    /// The snapshot is durable at this node, and its bytes can be asked for.
+    Snapshot {
+        id: u64,
+        snapshot: SnapshotId,
+    },
+    /// The bulk is the bytes asked for.
+    SnapshotChunk {
+        id: u64,
     },
     Error {
         key: RequestKey,

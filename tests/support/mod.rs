@@ -50,6 +50,10 @@ impl Cluster {
     /// A cluster with one node for each entry of `roles` (words), not started. `extra` is added to
     /// the configuration.
     pub fn new(roles: &[&str], extra: &str) -> Cluster {
+        Cluster::named("test", roles, extra)
+    }
+
+    pub fn named(name: &str, roles: &[&str], extra: &str) -> Cluster {
         let dir = tempfile::tempdir().expect("a temporary directory");
         // All ports are taken at once, so that no two nodes get the same.
         let listeners: Vec<TcpListener> = (0..2 * roles.len())
@@ -57,7 +61,7 @@ impl Cluster {
             .collect();
         let address = |i: usize| listeners[i].local_addr().expect("a bound address");
         let mut config = format!(
-            "cluster = \"test\"\ndata_dir = {:?}\n{extra}\n",
+            "cluster = {name:?}\ndata_dir = {:?}\n{extra}\n",
             dir.path().join("unused").display().to_string()
         );
         let mut nodes = BTreeMap::new();

@@ -20,6 +20,7 @@ use loggos::wire::{ClusterId, Hello, PROTOCOL_VERSION, codec, frame, kv, peer};
 use super::wal::{META, OPTIONS, Picture, in_memory};
 
 const BALLOT: Ballot = Ballot { round: 7, node: NodeId(2) };
+const SNAPSHOT: SnapshotId = SnapshotId { slot: Slot(3), size: 1 << 20, checksum: 8 };
 const ID: CommandId = CommandId { session: SessionId(4096), seq: 3 };
 
 /// The seeds of a target.
@@ -178,6 +179,8 @@ fn clients() -> Vec<Vec<u8>> {
         Request::Command { id: ID, acknowledged: 2 },
         Request::Read { id: 4, consistency: Consistency::Stale },
         Request::Status { id: 5 },
+        Request::Snapshot { id: 6 },
+        Request::SnapshotChunk { id: 7, snapshot: SNAPSHOT, offset: 1 << 18 },
     ];
     let (slot, ballot) = (Slot(9), BALLOT);
     let error = ErrorReply {
@@ -192,6 +195,8 @@ fn clients() -> Vec<Vec<u8>> {
         Response::Read { id: 4, slot, ballot },
         Response::Status { id: 5, status: Box::new(status()) },
         Response::Error { key: RequestKey::Command(ID), error },
+        Response::Snapshot { id: 6, snapshot: SNAPSHOT },
+        Response::SnapshotChunk { id: 7 },
     ];
     let hellos = hellos();
     let encoded = [

@@ -41,7 +41,11 @@ impl Worker {
             }
             Response::Read { id, .. } => self.on_reply(RequestKey::Read { id }, frame.bulk)?,
             Response::Error { key, error } => self.on_error(key, &error, turn.now_ns),
-            Response::Status { .. } => return Err(WireError::Malformed("nobody asked for it")),
+            Response::Status { .. }
+            | Response::Snapshot { .. }
+            | Response::SnapshotChunk { .. } => {
+                return Err(WireError::Malformed("nobody asked for it"));
+            }
         }
         Ok(())
     }
