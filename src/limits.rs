@@ -118,6 +118,8 @@ pub const WAL_SEGMENT_SIZE_MIN: u64 = 8 * 1024 * 1024;
 
 /// Default of `snapshot.log_mib`: growth of the log after which a snapshot is taken, in bytes.
 pub const SNAPSHOT_LOG_SIZE_DEFAULT: u64 = 256 * 1024 * 1024;
+/// Default of `snapshot.keep_slots`: slots kept in the log behind a snapshot, for peers that lag.
+pub const SNAPSHOT_KEEP_SLOTS_DEFAULT: u64 = 16_384;
 /// How long a node waits after a snapshot that could not be written, in microseconds.
 pub const SNAPSHOT_RETRY_US: u64 = 30_000_000;
 /// Bytes of the configurations that a snapshot carries.

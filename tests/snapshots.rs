@@ -12,7 +12,7 @@ use loggos::wire::client::Consistency;
 use support::Cluster;
 
 const ALL: &str = "acceptor leader replica";
-const EVERY_MIB: &str = "snapshot = { log_mib = 1 }\nwal = { segment_mib = 8 }";
+const EVERY_MIB: &str = "snapshot = { log_mib = 1, keep_slots = 0 }\nwal = { segment_mib = 8 }";
 
 /// Sets each of these keys to 64 KiB.
 fn fill(client: &mut Client, keys: std::ops::Range<u32>) {
@@ -149,4 +149,24 @@ fn a_node_with_a_damaged_snapshot_starts_from_the_one_before() {
     cluster.start_node(1);
     cluster.seen(1, "cannot be used");
     check(&mut cluster.client(), 0..40);
+}
+
+/// The same keys are written again and again: the log must not grow for ever, and what is left of it must
+/// still be enough, also when a crash comes at any time.
+#[test]
+fn the_log_is_cut_off_behind_snapshots() {
+    let mut cluster = Cluster::new(&[ALL], EVERY_MIB);
+    cluster.start_all();
+    for _ in 0..2 {
+        let mut client = cluster.client();
+        for _ in 0..25 {
+            fill(&mut client, 0..20);
+        }
+        cluster.wait_for(1, "files of the log");
+        cluster.kill(1);
+        cluster.start_node(1);
+        let segments = fs::read_dir(cluster.data_dir(1).join("wal")).unwrap().count();
+        assert!(segments <= 5, "{segments} files of 8 MiB, after 30 MiB were written twice");
+        check(&mut cluster.client(), 0..20);
+    }
 }

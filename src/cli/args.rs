@@ -106,7 +106,7 @@ pub enum Command {
     Restore(RestoreArgs),
     /// Check every byte of a backup or of a node's snapshot
     Verify(VerifyArgs),
-    /// Have a node take a snapshot now
+    /// Have a node take a snapshot now, and cut its log off behind it
     Snapshot(SnapshotArgs),
     /// Put load on a cluster and measure throughput, latency and gaps
     #[command(after_help = BENCH_HELP)]

@@ -4,7 +4,6 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use serde_json::json;
 
@@ -68,8 +67,9 @@ pub fn verify(args: &VerifyArgs, out: &mut dyn Write) -> Result<(), Failure> {
 
 /// Makes the data directory of one node of a new cluster.
 pub fn restore(args: &RestoreArgs, out: &mut dyn Write) -> Result<(), Failure> {
-    let (cluster, identity, data_dir) = server::identity(&args.serve)?;
-    if server::is_data_dir(&data_dir) {
+    let new = server::restored(&args.serve)?;
+    let (identity, data_dir) = (new.identity, &new.data_dir);
+    if server::is_data_dir(data_dir) {
         let dir = data_dir.display();
         return Err(Failure::usage(format!("{dir} is a node's already: restore into a new one")));
     }
@@ -79,16 +79,18 @@ pub fn restore(args: &RestoreArgs, out: &mut dyn Write) -> Result<(), Failure> {
     let Loaded { store, summary } = loaded.map_err(|error| snapshot_failure(&error, &path))?;
     if summary.head.cluster == identity.cluster {
         return Err(Failure::usage(format!(
-            "{path} is of a cluster named {cluster:?}: give the new one another name, or nodes of \
-             the old one could meet it"
+            "{path} is of a cluster named {:?}: give the new one another name, or nodes of the old \
+             one could meet it",
+            new.cluster_name
         )));
     }
-    fs::create_dir_all(&data_dir).map_err(|error| disk("create", &data_dir, &error))?;
+    fs::create_dir_all(data_dir).map_err(|error| disk("create", data_dir, &error))?;
     // The snapshot first: only the log makes the directory a node's.
-    let summary = SnapshotDir::open(&data_dir)
-        .and_then(|dir| dir.write(&store.freeze(), identity.cluster, Arc::from([])))
+    let configurations = new.configurations(store.applied());
+    let summary = SnapshotDir::open(data_dir)
+        .and_then(|dir| dir.write(&store.freeze(), identity.cluster, configurations))
         .map_err(|error| snapshot_failure(&error, "restoring"))?;
-    server::create_log(&data_dir, identity)?;
+    server::create_log(data_dir, identity)?;
     if !args.json {
         let dir = data_dir.display();
         write_out(out, &format!("{dir} is the data directory of {identity}\n"))?;

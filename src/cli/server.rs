@@ -7,10 +7,12 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::config::{Config, ConfigError, Overrides};
 use crate::driver::{self, ServeError};
-use crate::limits::WAL_SEGMENT_SIZE_MIN;
+use crate::limits::{ALPHA_SLOTS, WAL_SEGMENT_SIZE_MIN};
+use crate::paxos::{Configuration, Configurations, Slot};
 use crate::snapshot::SnapshotError;
 use crate::wal::{self, Identity, Options, Verdict, Wal, WalError};
 
@@ -44,13 +46,34 @@ pub fn client_addresses(path: &Path) -> Result<Vec<SocketAddr>, Failure> {
     Ok(Config::client_addresses(path)?)
 }
 
-/// Whose data directory a configuration speaks of: the cluster's name, the node, and the directory.
-pub fn identity(args: &IdentityArgs) -> Result<(String, Identity, PathBuf), Failure> {
+/// What a configuration says of the node whose data directory is to be made.
+pub struct Restored {
+    pub cluster_name: String,
+    pub identity: Identity,
+    pub data_dir: PathBuf,
+    configuration: Configuration,
+}
+
+pub fn restored(args: &IdentityArgs) -> Result<Restored, Failure> {
     let overrides =
         Overrides { node: args.node, data_dir: args.data_dir.clone(), ..Overrides::default() };
     let config = Config::load(&args.config, &overrides)?;
-    let identity = Identity { cluster: config.cluster, node: config.node };
-    Ok((config.cluster_name, identity, config.data_dir))
+    Ok(Restored {
+        cluster_name: config.cluster_name,
+        identity: Identity { cluster: config.cluster, node: config.node },
+        data_dir: config.data_dir,
+        configuration: config.configuration,
+    })
+}
+
+impl Restored {
+    /// The configurations of the new cluster behind slot `applied`: the one that it begins with.
+    pub fn configurations(&self, applied: Slot) -> Arc<[u8]> {
+        let mut configurations = Configurations::new(self.configuration.clone(), ALPHA_SLOTS);
+        configurations.on_known(applied.next());
+        let epochs = configurations.as_of(applied.next());
+        epochs.expect("all up to there is known").to_bytes().into()
+    }
 }
 
 /// Whether a directory is a node's.

@@ -19,8 +19,9 @@ use std::path::{Path, PathBuf};
 use toml::Table;
 
 use crate::limits::{
-    ALPHA_SLOTS, CLIENTS_MAX_DEFAULT, NODES_MAX, SNAPSHOT_LOG_SIZE_DEFAULT,
-    WAL_SEGMENT_SIZE_DEFAULT, WAL_SEGMENT_SIZE_MIN, WINDOW_SLOTS_DEFAULT,
+    ALPHA_SLOTS, CLIENTS_MAX_DEFAULT, NODES_MAX, SNAPSHOT_KEEP_SLOTS_DEFAULT,
+    SNAPSHOT_LOG_SIZE_DEFAULT, WAL_SEGMENT_SIZE_DEFAULT, WAL_SEGMENT_SIZE_MIN,
+    WINDOW_SLOTS_DEFAULT,
 };
 use crate::paxos::{Configuration, NodeId, ReadWay, Roles};
 use crate::wire::ClusterId;
@@ -36,6 +37,7 @@ const REQUEST_TIMEOUT_MS: RangeInclusive<u64> = 100..=600_000;
 const REQUEST_TIMEOUT_MS_DEFAULT: u64 = 5_000;
 const SEGMENT_MIB: RangeInclusive<u64> = 8..=1_024;
 const SNAPSHOT_LOG_MIB: RangeInclusive<u64> = 1..=1_048_576;
+const SNAPSHOT_KEEP_SLOTS: RangeInclusive<u64> = 0..=1_000_000_000;
 const CLIENTS: RangeInclusive<u64> = 1..=65_536;
 const WINDOW_SLOTS: RangeInclusive<u64> = 1..=ALPHA_SLOTS as u64;
 const MIB: u64 = 1024 * 1024;
@@ -64,7 +66,7 @@ const KEYS: [(&str, &[&str]); 8] = [
     ("quorum", &["phase1", "phase2"]),
     ("reads", &["way"]),
     ("wal", &["segment_mib", "sync"]),
-    ("snapshot", &["log_mib"]),
+    ("snapshot", &["log_mib", "keep_slots"]),
     ("limits", &["clients_max", "window_slots"]),
 ];
 
@@ -95,6 +97,8 @@ pub struct Config {
     pub wal_sync: bool,
     /// Bytes by which the log grows until a snapshot is taken.
     pub snapshot_log_size: u64,
+    /// Slots that are kept in the log behind the newest snapshot, at least.
+    pub snapshot_keep_slots: u64,
     pub clients_max: usize,
     pub trace: Option<PathBuf>,
     pub log_level: log::LevelFilter,
@@ -167,6 +171,8 @@ impl Config {
         let mut snapshot = root.section("snapshot")?;
         let log_mib_default = SNAPSHOT_LOG_SIZE_DEFAULT / MIB;
         let snapshot_log_mib = snapshot.integer("log_mib", &SNAPSHOT_LOG_MIB, log_mib_default)?;
+        let snapshot_keep_slots =
+            snapshot.integer("keep_slots", &SNAPSHOT_KEEP_SLOTS, SNAPSHOT_KEEP_SLOTS_DEFAULT)?;
         let mut limits = root.section("limits")?;
         let clients_max = limits.integer("clients_max", &CLIENTS, CLIENTS_MAX_DEFAULT as u64)?;
         let window_slots =
@@ -186,6 +192,7 @@ impl Config {
             wal_segment_size: segment_mib * MIB,
             wal_sync,
             snapshot_log_size: snapshot_log_mib * MIB,
+            snapshot_keep_slots,
             clients_max: clients_max as usize,
             trace,
             log_level,

@@ -63,7 +63,7 @@ fn a_minimal_file_gets_the_defaults() {
     assert_eq!((config.window_slots, config.clients_max), (256, 4_096));
     assert_eq!(config.reads_way, ReadWay::Leader);
     assert_eq!((config.wal_segment_size, config.wal_sync), (64 * MIB, true));
-    assert_eq!(config.snapshot_log_size, 256 * MIB);
+    assert_eq!((config.snapshot_log_size, config.snapshot_keep_slots), (256 * MIB, 16_384));
     assert_eq!((config.trace, config.log_level), (None, log::LevelFilter::Info));
 }
 
@@ -84,7 +84,7 @@ fn the_file_is_followed() {
         quorum = { phase1 = 1 }
         reads = { way = "quorum" }
         wal = { segment_mib = 8, sync = false }
-        snapshot = { log_mib = 1 }
+        snapshot = { log_mib = 1, keep_slots = 0 }
         limits = { clients_max = 1, window_slots = 256 }
         "#,
     )
@@ -98,7 +98,7 @@ fn the_file_is_followed() {
     assert_eq!(config.reads_way, ReadWay::Quorum);
     assert_eq!((config.election_timeout_us, config.request_timeout_us), (10_000, 100_000));
     assert_eq!((config.wal_segment_size, config.wal_sync), (8 * MIB, false));
-    assert_eq!(config.snapshot_log_size, MIB);
+    assert_eq!((config.snapshot_log_size, config.snapshot_keep_slots), (MIB, 0));
     assert_eq!((config.clients_max, config.window_slots), (1, 256));
 }
 

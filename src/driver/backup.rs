@@ -114,7 +114,7 @@ impl Server {
                 return Some(file);
             }
             Some(Err(error)) => {
-                self.refuse_snapshot(client, id, ErrorKind::Busy, error.to_string())
+                self.refuse_snapshot(client, id, ErrorKind::Busy, error.to_string());
             }
             None => {
                 let message = "that snapshot is not here any more; ask for a new one".to_string();

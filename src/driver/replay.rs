@@ -4,9 +4,7 @@ use std::sync::Arc;
 
 use crate::limits;
 use crate::mutants::{self, Mutant};
-use crate::paxos::{
-    Ballot, Batch, Configuration, Configurations, LearnReply, Recovered, Slot, Value,
-};
+use crate::paxos::{Ballot, Batch, Configuration, Configurations, LearnReply, Slot, Value};
 use crate::store::{Applied, Store};
 use crate::wal::{Disk, Wal};
 
@@ -59,13 +57,6 @@ pub fn note_configurations<D: Disk>(
     }
     configurations.on_known(first_unchosen);
     Ok(())
-}
-
-/// Moves what the log says to behind a snapshot, which is proof that all up to its slot is chosen. The log
-/// may not know: it is told of chosen slots later than the store.
-pub fn begin_behind(applied: Slot, recovered: &mut Recovered) {
-    recovered.first_unchosen = recovered.first_unchosen.max(applied.next());
-    recovered.tail.retain(|entry| applied < entry.slot);
 }
 
 /// The log's checksums are right, or it would not have been opened. A value that nobody here has written

@@ -18,7 +18,7 @@ use sd_notify::NotifyState;
 
 use crate::config::Config;
 use crate::limits;
-use crate::paxos::{Effects, Node, NodeId, Now, Slot, StateStanding};
+use crate::paxos::{Effects, Node, NodeId, Now, Slot};
 use crate::store::Store;
 use crate::trace;
 use crate::wal::{LogPosition, Wal};
@@ -72,8 +72,6 @@ pub struct Server {
     pub(super) store: Store,
     pub(super) snapshots: Snapshots,
     pub(super) chunks: ChunkReader,
-    /// What heartbeats tell of snapshots and digests.
-    pub(super) state_standing: StateStanding,
     /// Linearizable reads, by the token that the node has for each.
     pub(super) reads: BTreeMap<u64, PendingRead>,
     pub(super) next_read: u64,
@@ -124,7 +122,7 @@ impl Server {
                 self.node.on_tick(now, &mut self.fx);
             }
             self.finish_turn(now)?;
-            self.look_after_snapshots(now);
+            self.look_after_snapshots(now)?;
             self.send_chunks();
             if self.stopping_us.is_some_and(|at| at <= now.mono_us || self.is_quiet()) {
                 return self.stop();

@@ -5,8 +5,15 @@
 //! Invariant: a snapshot is durable only when the log is up to its slot. A node that starts from it then
 //! has in its log what it is going to be asked for, as after any other start.
 //!
+//! Invariant: what the log may forget is behind two durable snapshots. Should the newest one turn out to be
+//! damaged, the one before and the log from there are still whole.
+//!
 //! A snapshot is due when the log has grown by `snapshot.log_mib` since the state was last frozen, or by
 //! the size of the snapshot made of that, whichever is more: so snapshots write no more than the log does.
+//! The disk then holds at most, with S for the size of a snapshot, L for that growth, T for what
+//! `snapshot.keep_slots` take, and W for what is logged while a snapshot is being written:
+//!
+//! > 3 S + max(2 L, T) + 2 W + three segments of the log
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -14,12 +21,14 @@ use std::sync::Arc;
 
 use crate::limits::SNAPSHOT_RETRY_US;
 use crate::paxos::{Now, Slot, SnapshotId};
+use crate::snapshot::files::KEPT;
 use crate::snapshot::{SnapshotDir, SnapshotError, Summary};
 use crate::store::Frozen;
 use crate::trace::monotonic_ns;
 use crate::wal::LogPosition;
 use crate::wire::ClusterId;
 
+use super::ServeError;
 use super::helper::Helper;
 use super::server::Server;
 use super::table::ConnectionId;
@@ -33,10 +42,18 @@ pub fn size_in_log(value_size: usize) -> u64 {
     value_size as u64 + SLOT_OVERHEAD_SIZE
 }
 
+/// When a snapshot is due, and what of the log is kept behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// By how much the log grows, at least, until the next one is due, in bytes.
+    pub log_size_min: u64,
+    /// Slots that are kept in the log behind the newest one, at least.
+    pub keep_slots: u64,
+}
+
 pub struct Snapshots {
     dir: SnapshotDir,
-    /// By how much the log grows, at least, until the next one is due.
-    log_size_min: u64,
+    rule: Rule,
     writer: Helper<Job, Done>,
     /// The durable ones, two at most.
     durable: BTreeMap<Slot, SnapshotId>,
@@ -71,12 +88,11 @@ struct Done {
 }
 
 impl Snapshots {
-    /// `log_size_min`: by how much the log grows, at least, until one is due. `log_size`: how much of it
-    /// there is behind the snapshot that the node has started from. In bytes.
+    /// `log_size`: bytes of the log behind the snapshot that the node has started from.
     pub fn start(
         dir: &SnapshotDir,
         cluster: ClusterId,
-        log_size_min: u64,
+        rule: Rule,
         log_size: u64,
         wake: impl Fn() + Send + 'static,
     ) -> Result<Snapshots, SnapshotError> {
@@ -98,7 +114,7 @@ impl Snapshots {
         let dir = dir.clone();
         Ok(Snapshots {
             dir,
-            log_size_min,
+            rule,
             writer,
             durable,
             writing,
@@ -119,6 +135,22 @@ impl Snapshots {
         self.durable.last_key_value().map(|(_, newest)| *newest)
     }
 
+    /// The durable ones, the newest last.
+    fn all(&self) -> Vec<SnapshotId> {
+        self.durable.values().copied().collect()
+    }
+
+    /// Slots below this are not needed in the log any more.
+    fn needed_from(&self) -> Slot {
+        match (self.durable.len(), self.durable.first_key_value(), self.newest()) {
+            (KEPT, Some((oldest, _)), Some(newest)) => {
+                let kept = newest.slot.0.saturating_sub(self.rule.keep_slots);
+                oldest.next().min(Slot(kept).next())
+            }
+            _ => Slot::FIRST,
+        }
+    }
+
     /// Opens one that is durable; `None` if this is none, or not any more.
     pub fn open_file(&self, snapshot: SnapshotId) -> Option<Result<File, SnapshotError>> {
         let durable = self.durable.get(&snapshot.slot) == Some(&snapshot);
@@ -128,7 +160,7 @@ impl Snapshots {
     fn is_due(&self, now: Now) -> bool {
         let size = self.newest().map_or(0, |newest| newest.size);
         self.writing.is_none()
-            && self.log_size_min.max(size) <= self.log_size
+            && self.rule.log_size_min.max(size) <= self.log_size
             && self.not_before_us <= now.mono_us
     }
 
@@ -164,7 +196,7 @@ impl Snapshots {
             Ok(summary) => {
                 log::info!("snapshot of slot {slot}: {} bytes in {ms} ms", summary.size);
                 self.durable.insert(slot, summary.id());
-                while crate::snapshot::files::KEPT < self.durable.len() {
+                while KEPT < self.durable.len() {
                     self.durable.pop_first();
                 }
                 Some(Ok(summary.id()))
@@ -181,18 +213,85 @@ impl Snapshots {
 
 impl Server {
     /// Begins a snapshot if one is due, and acts on one that has become durable.
-    pub(super) fn look_after_snapshots(&mut self, now: Now) {
-        let ended = self.snapshots.poll(now);
-        if let Some(Ok(snapshot)) = &ended {
-            self.state_standing.snapshot = snapshot.slot;
-            self.node.set_standing_of_state(self.state_standing);
-        }
-        if let Some(ended) = ended {
+    pub(super) fn look_after_snapshots(&mut self, now: Now) -> Result<(), ServeError> {
+        if let Some(ended) = self.snapshots.poll(now) {
+            if ended.is_ok() {
+                self.on_snapshots_changed()?;
+            }
             self.answer_waiting(&ended);
         }
         if self.snapshots.is_due(now) || self.snapshots.is_asked_for() {
-            self.snapshots.begin(self.store.freeze(), Arc::from([]), self.wal.end());
+            // A node that has just joined may not have heard yet what governs there.
+            if let Some(epochs) = self.node.configurations().as_of(self.store.applied().next()) {
+                let configurations = Arc::from(epochs.to_bytes());
+                self.snapshots.begin(self.store.freeze(), configurations, self.wal.end());
+            }
         }
         self.snapshots.on_durable(self.wal.durable());
+        Ok(())
+    }
+
+    /// Lets the log forget what is in snapshots, and tells the node what can be had from here.
+    pub(super) fn on_snapshots_changed(&mut self) -> Result<(), ServeError> {
+        let needed_from = self.snapshots.needed_from();
+        let removed = self.wal.truncate_before(needed_from)?;
+        if 0 < removed {
+            log::info!(
+                "removing {removed} files of the log: slots below {needed_from} are not needed"
+            );
+        }
+        let log_begin = self.wal.log_begin(self.node.view().first_unchosen);
+        self.node.on_snapshots(self.snapshots.all(), log_begin);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// With the two snapshots of these slots and this tail.
+    fn needed_from(slots: &[u64], keep_slots: u64) -> u64 {
+        let data_dir = tempfile::tempdir().unwrap();
+        let dir = SnapshotDir::open(data_dir.path()).unwrap();
+        let rule = Rule { log_size_min: 1, keep_slots };
+        let mut snapshots = Snapshots::start(&dir, ClusterId(1), rule, 0, || {}).unwrap();
+        for &slot in slots {
+            let snapshot = SnapshotId { slot: Slot(slot), size: 1, checksum: 1 };
+            snapshots.durable.insert(Slot(slot), snapshot);
+        }
+        snapshots.needed_from().0
+    }
+
+    /// If the newest snapshot is damaged, the log must reach back to the one before.
+    #[test]
+    fn the_log_reaches_back_to_the_snapshot_before_and_over_the_tail() {
+        assert_eq!(needed_from(&[], 0), 1);
+        assert_eq!(needed_from(&[100], 0), 1, "the only one may turn out to be damaged");
+        assert_eq!(needed_from(&[100, 200], 0), 101);
+        assert_eq!(needed_from(&[100, 200], 99), 101);
+        assert_eq!(needed_from(&[100, 200], 150), 51);
+        assert_eq!(needed_from(&[100, 200], 1_000), 1);
+    }
+
+    /// Too small a growth is not due, a failure waits, and what is due is at least the snapshot's size.
+    #[test]
+    fn a_snapshot_is_due_by_growth() {
+        let data_dir = tempfile::tempdir().unwrap();
+        let dir = SnapshotDir::open(data_dir.path()).unwrap();
+        let rule = Rule { log_size_min: 1_000, keep_slots: 0 };
+        let mut snapshots = Snapshots::start(&dir, ClusterId(1), rule, 900, || {}).unwrap();
+        let now = Now { mono_us: 5, wall_us: 5 };
+        assert!(!snapshots.is_due(now));
+        snapshots.on_applied(100);
+        assert!(snapshots.is_due(now));
+        snapshots.not_before_us = 6;
+        assert!(!snapshots.is_due(now));
+        snapshots.not_before_us = 5;
+        let snapshot = SnapshotId { slot: Slot(3), size: 10_000, checksum: 1 };
+        snapshots.durable.insert(Slot(3), snapshot);
+        assert!(!snapshots.is_due(now));
+        snapshots.on_applied(9_000);
+        assert!(snapshots.is_due(now));
     }
 }

@@ -11,7 +11,7 @@ use rand::rngs::SysRng;
 
 use crate::config::Config;
 use crate::limits;
-use crate::paxos::{Configurations, Effects, Node, NodeConfig, Recovered, Slot, StateStanding};
+use crate::paxos::{Configurations, Effects, Epochs, Node, NodeConfig, Recovered, Slot};
 use crate::snapshot::{Loaded, SnapshotDir, SnapshotError};
 use crate::store::Store;
 use crate::trace;
@@ -23,9 +23,9 @@ use super::backup::chunk_reader;
 use super::connection::READ_CHUNK;
 use super::held::Held;
 use super::peers::Link;
-use super::replay::{begin_behind, check_value, note_configurations, replay_into};
+use super::replay::{check_value, note_configurations, replay_into};
 use super::server::{CLIENT_LISTENER, PEER_LISTENER, SIGNALS, Server, WAKER, clock};
-use super::snapshots::{Snapshots, size_in_log};
+use super::snapshots::{Rule, Snapshots, size_in_log};
 use super::table::Table;
 use super::tracer::Tracer;
 
@@ -55,15 +55,17 @@ impl Server {
         }
         let dir = SnapshotDir::open(&config.data_dir)?;
         dir.remove_parts()?;
-        let loaded = load_snapshot(&dir, &wal, config.cluster)?;
-        let snapshot = loaded.applied();
-        dir.remove_above(snapshot)?;
-        begin_behind(snapshot, &mut recovered);
-        let (store, log_size) = replay(loaded, &wal, recovered.first_unchosen, &config)?;
+        let (loaded, epochs) = load_snapshot(&dir, &wal, config.cluster)?;
+        recovered.snapshot = loaded.applied();
+        dir.remove_above(recovered.snapshot)?;
+        // All up to the snapshot's slot is chosen. The log may not know: it is told of that later.
+        let first_unchosen = recovered.first_unchosen.max(recovered.snapshot.next());
+        let (store, log_size) = replay(loaded, &wal, first_unchosen, &config)?;
+        let rule =
+            Rule { log_size_min: config.snapshot_log_size, keep_slots: config.snapshot_keep_slots };
         let chunks = chunk_reader(wake.clone()).map_err(io_error("cannot start a thread"))?;
-        let snapshots =
-            Snapshots::start(&dir, config.cluster, config.snapshot_log_size, log_size, wake)?;
-        let configurations = configurations(&wal, recovered.first_unchosen, &config)?;
+        let snapshots = Snapshots::start(&dir, config.cluster, rule, log_size, wake)?;
+        let configurations = configurations(epochs.as_ref(), &wal, first_unchosen, &config)?;
         let me = config.nodes.iter().find(|n| n.id == config.node).expect("checked by Config");
         let now = clock();
         let node_config = NodeConfig {
@@ -81,9 +83,7 @@ impl Server {
             doing: "cannot get random numbers from the system",
             error: io::Error::other(error),
         })?;
-        let mut node = Node::new(node_config, &recovered, seed, now, &mut fx);
-        let state_standing = StateStanding { snapshot, checkpoint: None };
-        node.set_standing_of_state(state_standing);
+        let node = Node::new(node_config, &recovered, seed, now, &mut fx);
 
         let listen = |what, address, token| -> Result<TcpListener, ServeError> {
             let result = TcpListener::bind(address).and_then(|mut listener| {
@@ -105,7 +105,7 @@ impl Server {
         tracer.started(node.view().first_unchosen);
 
         let links = Link::all(&config, now.mono_us);
-        Ok(Server {
+        let mut server = Server {
             poll,
             peer_listener,
             client_listener,
@@ -121,7 +121,7 @@ impl Server {
             dirty: Vec::new(),
             node,
             fx,
-            appended_end: recovered.tail.last().map_or(recovered.first_unchosen, |t| t.slot.next()),
+            appended_end: recovered.tail.last().map_or(first_unchosen, |t| t.slot.next()),
             syncing: false,
             syncing_end: Slot::FIRST,
             syncing_from: wal.durable(),
@@ -130,7 +130,6 @@ impl Server {
             store,
             snapshots,
             chunks,
-            state_standing,
             reads: BTreeMap::new(),
             next_read: 0,
             tracer,
@@ -141,7 +140,9 @@ impl Server {
             told_leader: None,
             stopping_us: None,
             config,
-        })
+        };
+        server.on_snapshots_changed()?;
+        Ok(server)
     }
 }
 
@@ -161,20 +162,29 @@ fn check_numbers(recovered: &Recovered) -> Result<(), ServeError> {
     }
 }
 
-/// The store of the newest snapshot that can be used; an empty one if there is none and the log has all.
-fn load_snapshot(dir: &SnapshotDir, wal: &Wal, cluster: ClusterId) -> Result<Store, ServeError> {
+/// The newest snapshot that can be used; an empty store if there is none and the log has all.
+fn load_snapshot(
+    dir: &SnapshotDir,
+    wal: &Wal,
+    cluster: ClusterId,
+) -> Result<(Store, Option<Epochs>), ServeError> {
     let begun_ns = trace::monotonic_ns();
     match dir.load_newest(cluster, &mut report_progress("reading the snapshot")) {
         Ok(Some(Loaded { store, summary })) => {
             let ms = (trace::monotonic_ns() - begun_ns) / 1_000_000;
             let (slot, size) = (summary.head.slot, summary.size);
             log::info!("loaded the snapshot of slot {slot}: {size} bytes in {ms} ms");
-            Ok(store)
+            match Epochs::from_bytes(&summary.head.configurations) {
+                Some(epochs) => Ok((store, Some(epochs))),
+                None => Err(ServeError::LogForeign {
+                    what: format!("the snapshot of slot {slot} holds no configurations"),
+                }),
+            }
         }
-        Ok(None) => Ok(Store::new()),
+        Ok(None) => Ok((Store::new(), None)),
         Err(SnapshotError::NoneUsable { .. }) if wal.held().0 == Slot::FIRST => {
             log::warn!("the log is replayed from its beginning, for want of a snapshot");
-            Ok(Store::new())
+            Ok((Store::new(), None))
         }
         Err(error) => Err(error.into()),
     }
@@ -212,13 +222,17 @@ fn replay(
     Ok((store, log_size))
 }
 
-/// What the log says of the configurations.
+/// What the snapshot and the log behind it say of the configurations.
 fn configurations(
+    epochs: Option<&Epochs>,
     wal: &Wal,
     first_unchosen: Slot,
     config: &Config,
 ) -> Result<Configurations, ServeError> {
     let mut configurations = Configurations::new(config.configuration.clone(), limits::ALPHA_SLOTS);
+    if let Some(epochs) = epochs {
+        configurations.merge(epochs);
+    }
     note_configurations(&mut configurations, wal, first_unchosen)?;
     Ok(configurations)
 }

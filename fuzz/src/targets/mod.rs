@@ -35,7 +35,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "batch", size_max: 1024, check: wire::batch },
     Target { name: "store", size_max: 2048, check: store::apply },
     Target { name: "snapshot", size_max: 4096, check: snapshot::read },
-    Target { name: "config", size_max: 4096, check: config::parse },
+    Target { name: "config", size_max: 8192, check: config::parse },
     Target { name: "words", size_max: 256, check: config::words },
     Target { name: "log", size_max: 10_000, check: wal::scan },
     Target { name: "directory", size_max: 10_000, check: wal::open },
