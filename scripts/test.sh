@@ -27,7 +27,7 @@ python_tests() { (cd python && as_builder ../.venv/bin/python -m pytest); }
 step "formatting and lints" scripts/check.sh
 step "Rust tests" as_builder cargo test --all-features --quiet --no-fail-fast
 simulator() {
-    as_builder cargo test --profile sim --features mutants --quiet --test sim --test mutants &&
+    as_builder cargo test --profile sim --features mutants --quiet --test sim --test connectivity --test mutants &&
         scripts/sim.sh --first fresh --seeds 1000000 --seconds "${SIM_SECONDS:-120}"
 }
 step "Simulated clusters" simulator

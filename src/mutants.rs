@@ -56,6 +56,7 @@ mutants! {
     TwoChangesInFlight: "a configuration is changed while another waits to govern",
     ElectUnconnected: "nodes compete and lead without reaching a quorum",
     ElectOverLeader: "a node competes although others still hear a leader",
+    LeadUnfit: "a node competes and leads although its disk stalls",
 }
 
 impl Mutant {

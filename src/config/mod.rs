@@ -84,7 +84,7 @@ pub struct Config {
     pub nodes: Vec<NodeConfig>,
     /// What `nodes` and the sizes of quorums say: the configuration that a new cluster begins with.
     pub configuration: Configuration,
-    /// Length of a heartbeat round, which is the election timeout of Omni-Paxos.
+    /// How long a silent peer is taken to be alive, at least: two heartbeat rounds.
     pub election_timeout_us: u64,
     /// How long a command or read may wait at a replica before its client is told.
     pub request_timeout_us: u64,

@@ -18,7 +18,7 @@ use sd_notify::NotifyState;
 
 use crate::config::Config;
 use crate::limits;
-use crate::paxos::{Effects, Node, NodeId, Now, Slot};
+use crate::paxos::{Effects, Health, Node, NodeId, Now, Slot};
 use crate::store::Store;
 use crate::trace;
 use crate::wal::{LogPosition, Wal};
@@ -83,6 +83,7 @@ pub struct Server {
     pub(super) syncing: bool,
     pub(super) syncing_end: Slot,
     pub(super) syncing_from: LogPosition,
+    pub(super) syncing_since_us: u64,
     pub(super) watchdog_us: Option<u64>,
     pub(super) next_watchdog_us: u64,
     /// The leader that systemd was last told of.
@@ -114,6 +115,7 @@ impl Server {
             if let Some(done) = self.wal.poll_sync()? {
                 let records = done.position.0 - self.syncing_from.0;
                 self.syncing = false;
+                self.note_disk(now);
                 self.tracer.synced(self.syncing_end, done.duration_ns, records);
             }
             self.read_connections(now);
@@ -315,6 +317,7 @@ impl Server {
         self.next_upkeep_us = now.mono_us + UPKEEP_US;
         self.tracer.flush();
         self.look_after_connections(now);
+        self.note_disk(now);
         for listener in self.accept_again.clone() {
             self.accept(now, listener);
         }
@@ -333,6 +336,27 @@ impl Server {
             };
             notify(&[NotifyState::Status(&status)]);
         }
+    }
+
+    /// Tells the node whether a sync takes so long that another should lead.
+    fn note_disk(&mut self, now: Now) {
+        let limit_us = limits::DISK_STALL_US_MIN.max(self.config.election_timeout_us);
+        let took_us = now.mono_us.saturating_sub(self.syncing_since_us);
+        let disk_stalled = self.syncing && limit_us <= took_us;
+        let health = self.node.health();
+        if health.disk_stalled == disk_stalled {
+            return;
+        }
+        if disk_stalled {
+            log::warn!(
+                "the disk stalls: a sync has been under way for {} ms; this node does not lead until it \
+                 ends, if another can",
+                took_us / 1000
+            );
+        } else {
+            log::info!("the disk stalls no more: the sync took {} ms", took_us / 1000);
+        }
+        self.node.set_health(Health { disk_stalled, ..health });
     }
 
     fn on_signal(&mut self, now: Now) {

@@ -125,6 +125,7 @@ impl Server {
             syncing: false,
             syncing_end: Slot::FIRST,
             syncing_from: wal.durable(),
+            syncing_since_us: now.mono_us,
             wal,
             held: Held::default(),
             store,

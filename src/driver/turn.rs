@@ -49,6 +49,7 @@ impl Server {
         let in_flight = self.wal.start_sync()?;
         if in_flight && !self.syncing {
             (self.syncing_from, self.syncing_end) = (before, self.appended_end);
+            self.syncing_since_us = now.mono_us;
         }
         self.syncing = in_flight;
         for event in std::mem::take(&mut self.fx.events) {

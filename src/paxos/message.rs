@@ -166,8 +166,8 @@ pub struct Standing {
     /// The newest configuration that governs all slots which the sender does not know to be chosen, and
     /// will after a restart too: it needs no quorum of an older one any more.
     pub epoch: u64,
-    /// The peers that answered the sender's last heartbeat round, by id, ascending: over these links
-    /// messages pass in both directions.
+    /// The peers that the sender hears (they answered one of its last rounds), by id, ascending: over these
+    /// links messages pass in both directions.
     pub hears: Vec<NodeId>,
     pub health: Health,
     pub state: StateStanding,

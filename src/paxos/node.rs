@@ -46,7 +46,7 @@ pub struct NodeConfig {
     pub roles: Roles,
     /// Those of all slots below `Recovered::first_unchosen` among them, or what a node that joins goes by.
     pub configurations: Configurations,
-    /// Length of a heartbeat round.
+    /// How long a silent peer is taken to be alive, at least.
     pub election_timeout_us: u64,
     /// How long a client's request may wait.
     pub request_timeout_us: u64,
@@ -76,8 +76,7 @@ pub struct Node {
     /// What can be sent to a peer that is behind where our log begins; the newest is the last.
     snapshots: Vec<SnapshotId>,
     election: Election,
-    /// What the caller last said of its disk and state, for the heartbeats.
-    health: Health,
+    /// What the caller last said of its state, for the heartbeats.
     state: StateStanding,
     /// Over whom commands and reads went to the leader in the last round.
     route: NodeId,
@@ -98,12 +97,12 @@ pub struct View {
     pub promised: Ballot,
 }
 
-/// Ticks in a heartbeat round: the grain of retries and of what followers learn while nothing happens.
-const TICKS_PER_ROUND: u64 = 4;
+/// Ticks in an election timeout: the grain of retries and of what followers learn while nothing happens.
+const TICKS_PER_TIMEOUT: u64 = 4;
 
-/// Heartbeat rounds without a way to a leader after which clients are told. An election takes less
+/// Election timeouts without a way to a leader after which clients are told. An election takes less
 /// wherever one is possible.
-const LEADERLESS_ROUNDS_MAX: u64 = 4;
+const LEADERLESS_TIMEOUTS_MAX: u64 = 4;
 
 impl Node {
     /// A node as it stands after recovery. `seed`, another in each life of the process, sets when its
@@ -121,13 +120,13 @@ impl Node {
         assert!(config.window_slots <= configurations.alpha());
         configurations.on_known(recovered.first_unchosen);
         configurations.advance(recovered.first_unchosen);
-        let round_us = config.election_timeout_us;
-        let jitter_us = round_us / 2 + seed % (round_us / 2).max(1);
+        let timeout_us = config.election_timeout_us;
+        let jitter_us = timeout_us / 2 + seed % (timeout_us / 2).max(1);
         let log = Log::new(recovered, fx);
         let (ballot, promised) = (recovered.own_ballot, recovered.promised);
         let election =
-            Election::new(me, roles.leader, ballot, promised, round_us, now.mono_us, jitter_us);
-        let tick_us = (round_us / TICKS_PER_ROUND).max(1);
+            Election::new(me, roles.leader, ballot, promised, timeout_us, now.mono_us, jitter_us);
+        let tick_us = (timeout_us / TICKS_PER_TIMEOUT).max(1);
         let learns = roles.learns();
         let mut node = Node {
             me,
@@ -142,17 +141,16 @@ impl Node {
             leader: (roles.leader || roles.replica).then(|| Leader::new(config.window_slots)),
             replica: roles.replica.then(|| {
                 // A healthy cluster has a quorum read done long before.
-                let patience_us = (round_us / 2).max(1);
+                let patience_us = (timeout_us / 2).max(1);
                 Replica::new(config.request_timeout_us, patience_us, seed)
             }),
             tick_us,
             next_tick_us: now.mono_us + tick_us,
             leader_seen_us: now.mono_us,
             log,
-            learner: Learner::new(2 * TICKS_PER_ROUND as u32, config.snapshot_chunk_size),
+            learner: Learner::new(2 * TICKS_PER_TIMEOUT as u32, config.snapshot_chunk_size),
             snapshots: Vec::new(),
             election,
-            health: Health::default(),
             state: StateStanding::default(),
             route: me,
         };
@@ -188,15 +186,15 @@ impl Node {
         }
     }
 
-    /// What a peer said in the last heartbeat round, if it answered.
+    /// What a peer said of itself last, if it is heard.
     pub fn heard(&self, peer: NodeId) -> Option<&Standing> {
-        self.election.heard().get(&peer)
+        self.election.heard(peer)
     }
 
     /// What this node tells its peers of itself.
     pub fn standing(&self) -> Standing {
         let (first_unchosen, epoch) = (self.log.first_unchosen(), self.epoch_recorded);
-        self.election.standing(first_unchosen, epoch, self.health, self.state)
+        self.election.standing(first_unchosen, epoch, self.state)
     }
 
     /// The caller's snapshots and digests, which heartbeats tell the peers of.
@@ -205,12 +203,13 @@ impl Node {
     }
 
     pub fn health(&self) -> Health {
-        self.health
+        self.election.health()
     }
 
-    /// The condition of this node has changed, or not: heartbeats tell the peers of it.
+    /// How this node is now. If it is not fit to lead, and leads, it hands over at the end of the round, as
+    /// long as somebody fit could lead.
     pub fn set_health(&mut self, health: Health) {
-        self.health = health;
+        self.election.set_health(health);
     }
 
     /// When `on_tick` is due, on the clock of `Now::mono_us`.
@@ -351,15 +350,25 @@ impl Node {
         self.election.resign();
     }
 
-    /// Who takes over best: of those who may lead and answer, the one that knows most needs least before it
-    /// can serve.
+    /// Who takes over best: of those who may lead and answer, one that is fit and reaches a quorum, and of
+    /// these the one that knows most, because it needs least before it can serve.
     fn successor(&self) -> Option<NodeId> {
-        let heard = self.election.heard();
-        let (_, latest) = self.configurations.latest();
-        let members = latest.membership().members().iter();
-        let candidates = members
-            .filter(|it| it.node != self.me && it.roles.leader && heard.contains_key(&it.node));
-        candidates.map(|it| it.node).max_by_key(|node| self.learner.peer_knows(*node))
+        let (election, (_, latest)) = (&self.election, self.configurations.latest());
+        let may_lead = |node| latest.roles(node).is_some_and(|roles| roles.leader);
+        let heard = election.all_heard().map(|(node, _)| node).filter(|node| may_lead(*node));
+        heard.max_by_key(|node| {
+            let could_lead = election.could_lead(*node, &self.configurations);
+            (could_lead, self.learner.peer_knows(*node))
+        })
+    }
+
+    /// Leaves the lead to somebody who is fit, if this node is not.
+    fn yield_lead(&mut self, fx: &mut Effects) {
+        let fit = self.election.health().is_fit() || mutants::is_on(Mutant::LeadUnfit);
+        let could_lead = |node: &NodeId| self.election.could_lead(*node, &self.configurations);
+        if !fit && self.successor().as_ref().is_some_and(could_lead) {
+            self.hand_over(fx);
+        }
     }
 
     /// Time has passed.
@@ -369,6 +378,7 @@ impl Node {
                 RoundOutcome::Nothing => {}
                 RoundOutcome::Compete(ballot) => self.compete(ballot, fx),
             }
+            self.yield_lead(fx);
         }
         if self.next_tick_us <= now.mono_us {
             self.next_tick_us = now.mono_us + self.tick_us;
@@ -390,7 +400,7 @@ impl Node {
 
     /// How long clients wait at most, while there has been no way to a leader for long.
     fn patience_without_leader(&mut self, now: Now) -> Option<u64> {
-        let limit_us = LEADERLESS_ROUNDS_MAX * TICKS_PER_ROUND * self.tick_us;
+        let limit_us = LEADERLESS_TIMEOUTS_MAX * TICKS_PER_TIMEOUT * self.tick_us;
         if self.election.is_happy() || self.relay().is_some() {
             self.leader_seen_us = now.mono_us;
         }
@@ -544,7 +554,8 @@ impl Node {
                 self.on_quorum_read_reply(from, round, extent, fx);
             }
             Message::TakeOver { ballot } => {
-                if self.roles().leader && ballot == self.election.leader() {
+                let fit = self.election.health().is_fit() || mutants::is_on(Mutant::LeadUnfit);
+                if self.roles().leader && fit && ballot == self.election.leader() {
                     self.compete(self.election.next_ballot(), fx);
                 }
             }
@@ -737,8 +748,8 @@ impl Node {
     /// The leader itself, or the node over which we reach it.
     fn route(&self) -> NodeId {
         let leader = self.election.leader().node;
-        let heard = self.election.heard();
-        if heard.is_empty() || heard.contains_key(&leader) {
+        let nobody = self.election.all_heard().next().is_none();
+        if nobody || self.election.heard(leader).is_some() {
             return leader;
         }
         self.relay().unwrap_or(leader)
@@ -750,8 +761,8 @@ impl Node {
         if leader.node == self.me {
             return None;
         }
-        let relay = self.election.heard().iter().find(|(_, s)| s.happy && s.leader == leader);
-        relay.map(|(&node, _)| node)
+        let relay = self.election.all_heard().find(|(_, s)| s.happy && s.leader == leader);
+        relay.map(|(node, _)| node)
     }
 
     fn on_relay(

@@ -35,23 +35,24 @@ pub struct Report {
     pub happenings: u64,
     pub virtual_us: u64,
     pub real: Duration,
-    /// Election timeouts until all was well again, and until a node that reaches a quorum was served.
-    pub recoveries: Vec<f64>,
-    pub hubs: Vec<f64>,
+    /// Election timeouts until all was well again, and until a node that reaches a quorum was served; each
+    /// with its seed.
+    pub recoveries: Vec<(f64, u64)>,
+    pub hubs: Vec<(f64, u64)>,
     /// Seeds and what they failed with, by seed.
     pub failed: Vec<(u64, String)>,
 }
 
 impl Report {
-    fn add(&mut self, outcome: &Outcome) {
+    fn add(&mut self, seed: u64, outcome: &Outcome) {
         self.coverage.add(&outcome.coverage);
         self.acked += outcome.acked;
         self.chosen += outcome.chosen;
         self.operations += outcome.operations;
         self.happenings += outcome.happenings;
         self.virtual_us += outcome.virtual_us;
-        self.recoveries.push(outcome.recovery);
-        self.hubs.extend(outcome.hub);
+        self.recoveries.push((outcome.recovery, seed));
+        self.hubs.extend(outcome.hub.map(|hub| (hub, seed)));
     }
 }
 
@@ -85,7 +86,7 @@ impl Batch {
             for (seed, result) in hear {
                 report.seeds += 1;
                 match result {
-                    Ok(outcome) => report.add(&outcome),
+                    Ok(outcome) => report.add(seed, &outcome),
                     Err(what) => report.failed.push((seed, what)),
                 }
                 if self.failures_max <= report.failed.len() {
@@ -96,8 +97,9 @@ impl Batch {
             }
         });
         report.failed.sort();
-        report.recoveries.sort_by(f64::total_cmp);
-        report.hubs.sort_by(f64::total_cmp);
+        let by_time = |a: &(f64, u64), b: &(f64, u64)| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1));
+        report.recoveries.sort_by(by_time);
+        report.hubs.sort_by(by_time);
         report.real = begun.elapsed();
         report
     }

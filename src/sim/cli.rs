@@ -388,7 +388,7 @@ fn summarize(report: &Report) {
         let cells: Vec<String> = pair.iter().map(cell).collect();
         println!("{}", cells.join("   "));
     }
-    println!("\nelection timeouts                 median     95%     99%   99.9%    most");
+    println!("\nelection timeouts                 median     95%     99%   99.9%    most  in seed");
     distribution("all well again after the faults", &report.recoveries);
     distribution("only a hub reaches a quorum", &report.hubs);
     for (seed, what) in &report.failed {
@@ -399,17 +399,18 @@ fn summarize(report: &Report) {
     }
 }
 
-fn distribution(name: &str, sorted: &[f64]) {
+fn distribution(name: &str, sorted: &[(f64, u64)]) {
     if sorted.is_empty() {
         return;
     }
-    let at = |part: f64| sorted[((sorted.len() - 1) as f64 * part) as usize];
+    let at = |part: f64| sorted[((sorted.len() - 1) as f64 * part) as usize].0;
     println!(
-        "  {name:<32}{:>6.1} {:>7.1} {:>7.1} {:>7.1} {:>7.1}",
+        "  {name:<32}{:>6.1} {:>7.1} {:>7.1} {:>7.1} {:>7.1}  {}",
         at(0.5),
         at(0.95),
         at(0.99),
         at(0.999),
-        at(1.0)
+        at(1.0),
+        sorted[sorted.len() - 1].1
     );
 }

@@ -120,6 +120,11 @@ pub(super) enum Happening {
         node: NodeId,
         at_us: u64,
     },
+    /// The sync in flight takes long: it stalls if it is still this one.
+    Stalled {
+        node: NodeId,
+        sync: u64,
+    },
     /// The sync in flight ends.
     Synced {
         node: NodeId,
@@ -237,6 +242,11 @@ impl Cluster {
         leaders.next().is_none().then_some(leader)
     }
 
+    /// How many leaders have finished phase 1 so far.
+    pub fn elections(&self) -> u64 {
+        self.coverage.elections
+    }
+
     /// A number of `from..=to`.
     pub fn draw(&mut self, (from, to): (u64, u64)) -> u64 {
         if from == to { from } else { self.dice.random_range(from..=to) }
@@ -318,6 +328,7 @@ impl Cluster {
             Happening::Dial { link } => self.on_dial(link),
             Happening::GiveUp { link, epoch, side } => self.on_give_up(link, epoch, side),
             Happening::Tick { node, at_us } => self.on_tick(node, at_us),
+            Happening::Stalled { node, sync } => self.on_stalled(node, sync),
             Happening::Synced { node, sync } => self.on_synced(node, sync),
             Happening::Alarm(token) => return Some(token),
         }

@@ -36,6 +36,8 @@ pub struct Coverage {
     pub definite_errors: u64,
     pub clock_jumps: u64,
     pub failed_syncs: u64,
+    /// Syncs that were still in flight after an election timeout.
+    pub stalls: u64,
     /// Processes that ended, or did not start, because their disk was full.
     pub full_disks: u64,
     /// Places of logs that were damaged on the disk, and logs that were refused for it.
@@ -123,6 +125,7 @@ impl Coverage {
             ("definite errors", &mut self.definite_errors),
             ("clock jumps", &mut self.clock_jumps),
             ("failed syncs", &mut self.failed_syncs),
+            ("stalled syncs", &mut self.stalls),
             ("full disks", &mut self.full_disks),
             ("damages", &mut self.damages),
             ("refused logs", &mut self.refused_logs),

@@ -16,6 +16,7 @@ pub enum Undo {
     Heal(NodeId, NodeId),
     HealAll,
     Delay(NodeId, NodeId),
+    Loss(NodeId, NodeId),
     Disk(NodeId),
 }
 
@@ -140,6 +141,10 @@ pub fn strike(cluster: &mut Cluster, planned: &Planned) -> Vec<Undo> {
             cluster.delay(a, b, (timeout_us / 20, timeout_us / 2));
             vec![Undo::Delay(a, b)]
         }
+        Fault::LossyLink => {
+            cluster.lose(a, b, dice.random_range(1..=30));
+            vec![Undo::Loss(a, b)]
+        }
     }
 }
 
@@ -157,6 +162,7 @@ pub fn undo(cluster: &mut Cluster, undo: Undo) {
             let delay_us = cluster.settings.delay_us;
             cluster.delay(a, b, delay_us);
         }
+        Undo::Loss(a, b) => cluster.lose(a, b, 0),
         Undo::Disk(node) => cluster.mend_disk(node),
     }
 }
@@ -169,6 +175,7 @@ pub fn undo_all(cluster: &mut Cluster) {
         cluster.resume(a);
         for &b in &nodes[i + 1..] {
             undo(cluster, Undo::Delay(a, b));
+            undo(cluster, Undo::Loss(a, b));
         }
     }
     cluster.heal_all();

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use crate::driver::held::Held;
 use crate::driver::replay::learned_values;
 use crate::paxos::{
-    ChosenSlot, Command, CommandId, Effects, Event, Expired, LearnReply, Member, Message, Node,
-    NodeId, Now, ReadWay, SessionId, Slot, Value,
+    ChosenSlot, Command, CommandId, Effects, Event, Expired, Health, LearnReply, Member, Message,
+    Node, NodeId, Now, ReadWay, SessionId, Slot, Value,
 };
 use crate::store::{Applied, Outcome, Store};
 use crate::wire::peer;
@@ -293,9 +293,32 @@ impl Cluster {
         }
         host.sync += 1;
         let (sync, disk) = (host.sync, host.disk);
+        let stalls_us = self.settings.election_timeout_us;
+        self.schedule(stalls_us, Happening::Stalled { node: id, sync });
         if !disk.stalled {
             let in_us = self.draw(disk.sync_us);
             self.schedule(in_us, Happening::Synced { node: id, sync });
+        }
+    }
+
+    /// A sync that is still in flight after an election timeout has stalled, as the driver judges it.
+    pub(super) fn on_stalled(&mut self, id: NodeId, sync: u64) {
+        let stalls_us = self.settings.election_timeout_us;
+        let host = self.host(id);
+        if host.sync != sync || !host.syncing {
+            return;
+        }
+        if host.is_paused() {
+            return self.schedule(stalls_us, Happening::Stalled { node: id, sync });
+        }
+        self.note(|| format!("{id} finds its disk stalled"));
+        self.coverage.stalls += 1;
+        self.set_stalled(id, true);
+    }
+
+    fn set_stalled(&mut self, id: NodeId, disk_stalled: bool) {
+        if let Some(node) = &mut self.host(id).node {
+            node.set_health(Health { disk_stalled, ..node.health() });
         }
     }
 
@@ -327,6 +350,7 @@ impl Cluster {
                 for record in newly_durable {
                     self.checker.on_durable(id, &record);
                 }
+                self.set_stalled(id, false);
             }
             Err(error) => self.on_disk_error(id, &error),
         }

@@ -21,6 +21,8 @@ pub struct Link {
     pub pipe: [VecDeque<(u64, Parcel)>; 2],
     /// Delay of this link, in microseconds, from and to.
     pub delay_us: (u64, u64),
+    /// Of a hundred packets so many are lost: TCP sends them again, and holds back what comes behind.
+    pub loss_percent: u32,
 }
 
 pub enum Parcel {
@@ -40,6 +42,7 @@ impl Link {
             cut: [false; 2],
             pipe: [VecDeque::new(), VecDeque::new()],
             delay_us,
+            loss_percent: 0,
         }
     }
 

@@ -11,6 +11,10 @@ use super::cluster::{Cluster, Happening};
 use super::host::Input;
 use super::link::{Link, Parcel};
 
+/// When a lost packet is sent again if nothing is sent behind it, in hundredths of an election timeout: Linux
+/// waits for 200 ms at least, which is two of the default timeouts.
+const RETRANSMISSION_PERCENT: u64 = 200;
+
 pub struct Network {
     links: Vec<Link>,
     nodes_len: usize,
@@ -117,6 +121,12 @@ impl Cluster {
         self.network.links[link].delay_us = delay_us;
     }
 
+    /// Of a hundred packets between the two so many are lost from now on.
+    pub fn lose(&mut self, a: NodeId, b: NodeId, percent: u32) {
+        let link = self.network.index(a, b);
+        self.network.links[link].loss_percent = percent;
+    }
+
     /// Whether packets pass in both directions.
     pub fn is_linked(&self, a: NodeId, b: NodeId) -> bool {
         a == b || !self.network.links[self.network.index(a, b)].is_cut()
@@ -148,10 +158,32 @@ impl Cluster {
     fn push(&mut self, link: usize, side: usize, parcel: Parcel) {
         let delay_us = self.network.links[link].delay_us;
         let in_us = self.draw(delay_us).max(1);
+        let lossy = 0 < self.network.links[link].loss_percent;
+        let late_us = if lossy { self.retransmissions_us(link) } else { 0 };
         let pipe = &mut self.network.links[link].pipe[side];
-        let at_us = (self.now_us + in_us).max(pipe.back().map_or(0, |(at_us, _)| *at_us));
+        if lossy && late_us == 0 {
+            // What is acknowledged behind a lost packet tells the sender to repeat that at once.
+            let again_us = self.now_us + 3 * in_us;
+            let held_back = pipe.iter_mut().rev().take_while(|(at_us, _)| again_us < *at_us);
+            held_back.for_each(|(at_us, _)| *at_us = again_us);
+        }
+        let soonest_us = self.now_us + in_us + late_us;
+        let at_us = soonest_us.max(pipe.back().map_or(0, |(at_us, _)| *at_us));
         pipe.push_back((at_us, parcel));
         self.schedule(at_us - self.now_us, Happening::Arrival { link, from: side });
+    }
+
+    /// How much later a packet arrives because it was lost, as often as it is: the kernel waits twice as
+    /// long each time.
+    fn retransmissions_us(&mut self, link: usize) -> u64 {
+        let percent = self.network.links[link].loss_percent;
+        let mut wait_us = self.settings.election_timeout_us * RETRANSMISSION_PERCENT / 100;
+        let mut late_us = 0;
+        while self.dice.random_range(0..100) < percent {
+            late_us += wait_us;
+            wait_us *= 2;
+        }
+        late_us
     }
 
     pub(super) fn on_arrival(&mut self, link: usize, from: usize) {

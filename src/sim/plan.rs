@@ -90,6 +90,8 @@ pub enum Fault {
     Split,
     Reset,
     SlowLink,
+    /// Packets are lost; TCP sends them again, and what lies behind them waits.
+    LossyLink,
     /// Old messages arrive again.
     Replay,
     // Disks.
@@ -103,7 +105,7 @@ pub enum Fault {
     StaleSegment,
 }
 
-pub const FAULTS: [Fault; 22] = [
+pub const FAULTS: [Fault; 23] = [
     Fault::Crash,
     Fault::PowerLoss,
     Fault::CrashAll,
@@ -119,6 +121,7 @@ pub const FAULTS: [Fault; 22] = [
     Fault::Split,
     Fault::Reset,
     Fault::SlowLink,
+    Fault::LossyLink,
     Fault::Replay,
     Fault::SlowDisk,
     Fault::StalledDisk,

@@ -5,7 +5,7 @@ use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 
 use crate::check::{self, Verdict};
-use crate::paxos::{NodeId, Slot};
+use crate::paxos::{NodeId, Roles, Slot};
 use crate::store;
 
 use super::clients::Clients;
@@ -19,7 +19,11 @@ use super::plan::Plan;
 /// replica and all nodes be level.
 const RECOVERY_TIMEOUTS_MAX: f64 = 20.0;
 /// Election timeouts within which a node that reaches a quorum, whatever else is cut, must be served.
-const HUB_TIMEOUTS_MAX: f64 = 12.0;
+const HUB_TIMEOUTS_MAX: f64 = 5.0;
+
+/// Election timeouts within which a leader whose disk stalls is replaced, and commands are served: one until
+/// that is noticed, and what messages and syncs of the slowest take.
+const STALLED_TIMEOUTS_MAX: f64 = 10.0;
 
 /// Election timeouts after all is well in which leaders may still change, and then, in which none may.
 const SETTLING_TIMEOUTS: u64 = 4;
@@ -99,6 +103,7 @@ impl Run {
         let hub = if self.plan.hub { self.serve_hub() } else { None };
         let recovery = self.recover();
         self.stay_calm();
+        self.leave_stalled_disk();
         self.check_history();
         let mut coverage = self.cluster.coverage.clone();
         coverage.duplicates += self.cluster.checker.oracle.duplicates;
@@ -285,6 +290,50 @@ impl Run {
         let other = others[self.dice.random_range(0..others.len())];
         self.cluster.cut_both(leader, other);
         assert_eq!(self.pass_time(CALM_TIMEOUTS), 0, "new leaders, and one link is cut");
+    }
+
+    /// A leader whose disk stalls leaves the lead to another, if one can do without it, and gets it back
+    /// neither while the disk stalls nor because it does no more.
+    fn leave_stalled_disk(&mut self) {
+        self.cluster.heal_all();
+        self.pass_time(SETTLING_TIMEOUTS);
+        let Some(leader) = self.cluster.leader() else { panic!("nobody leads, and no fault") };
+        let others: Vec<Roles> = self
+            .cluster
+            .nodes()
+            .into_iter()
+            .filter(|id| *id != leader && self.cluster.is_running(*id))
+            .map(|id| self.cluster.roles(id))
+            .collect();
+        let acceptors = others.iter().filter(|roles| roles.acceptor).count();
+        // Without the role of an acceptor a leader writes its ballots only, and none now.
+        if !self.cluster.roles(leader).acceptor
+            || !others.iter().any(|roles| roles.leader)
+            || acceptors < self.cluster.configuration.membership().connected()
+        {
+            return;
+        }
+        self.cluster.stall_disk(leader);
+        let timeout_us = self.cluster.settings.election_timeout_us;
+        let deadline_us = self.cluster.now_us + (STALLED_TIMEOUTS_MAX * timeout_us as f64) as u64;
+        let replicas = self.cluster.replicas();
+        let at = *replicas.iter().find(|id| self.cluster.is_running(**id)).expect("somebody runs");
+        self.write_own(at, 3);
+        let mut written = false;
+        while !written || self.cluster.leader().is_none_or(|now| now == leader) {
+            self.step_until(deadline_us, "by another than the leader whose disk stalls");
+            for reply in std::mem::take(&mut self.cluster.replies) {
+                match reply {
+                    Reply::Registered { client: OWN, .. } => written = true,
+                    Reply::Expired { client: OWN, .. } => self.write_own(at, 3),
+                    other => self.clients.on_reply(&mut self.cluster, &mut self.dice, other),
+                }
+            }
+        }
+        self.pass_time(SETTLING_TIMEOUTS);
+        assert_eq!(self.pass_time(CALM_TIMEOUTS), 0, "new leaders, and one disk stalls");
+        self.cluster.mend_disk(leader);
+        assert_eq!(self.pass_time(CALM_TIMEOUTS), 0, "new leaders, and a disk that works again");
     }
 
     /// Lets election timeouts pass, and returns how many leaders were elected meanwhile.

@@ -76,9 +76,8 @@ impl Node {
 
     /// Whether the cluster as it is now can live with the configuration.
     fn may_become(&self, next: &Configuration, change: &Change) -> Result<(), String> {
-        let heard = self.election.heard();
         if let Change::Promote { node } | Change::Replace { new: node, .. } = *change {
-            let Some(standing) = heard.get(&node) else {
+            let Some(standing) = self.election.heard(node) else {
                 return Err(format!(
                     "{node} does not answer: start it, and see that it is reached"
                 ));
@@ -91,7 +90,7 @@ impl Node {
             }
         }
         let membership = next.membership();
-        let answers = |node: &NodeId| *node == self.me || heard.contains_key(node);
+        let answers = |node: &NodeId| *node == self.me || self.election.heard(*node).is_some();
         let alive = membership.acceptors().filter(answers).count();
         let (all, needed) = (membership.acceptors().count(), membership.connected());
         let was = self.configurations.latest().1.membership();
@@ -118,8 +117,13 @@ impl Node {
             Some(node) if !latest.roles(node).is_some_and(|roles| roles.leader) => {
                 return Err(Refusal::No(format!("{node} is no member that may lead")));
             }
-            Some(node) if !self.election.heard().contains_key(&node) => {
+            Some(node) if self.election.heard(node).is_none() => {
                 return Err(Refusal::No(format!("{node} does not answer")));
+            }
+            Some(node) if !self.election.could_lead(node, &self.configurations) => {
+                return Err(Refusal::No(format!(
+                    "{node} could not lead: it reaches no quorum, or its disk is not well"
+                )));
             }
             Some(node) => node,
             None => self
@@ -135,11 +139,10 @@ impl Node {
         let (from, latest) = self.configurations.latest();
         let first = self.leader.as_ref().and_then(|leader| leader.first_unchosen());
         let membership = latest.membership();
-        let heard = self.election.heard();
         let knows = |node: &NodeId| {
             let epoch = match *node == self.me {
                 true => self.epoch_recorded,
-                false => heard.get(node).map_or(0, |standing| standing.epoch),
+                false => self.election.heard(*node).map_or(0, |standing| standing.epoch),
             };
             latest.epoch() <= epoch
         };
