@@ -37,7 +37,7 @@ def quorums(clusters: pd.DataFrame) -> Figure:
         middle.set_ylabel("99th percentile (ms)")
         right.set_ylabel("closed loop (thousand operations/s)")
         handles, labels = left.get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=2)
+        figure.legend(handles, labels, loc="outside lower center", ncols=2, handlelength=4.5)
     return figure
 
 
