@@ -130,6 +130,27 @@ class Quorums(Experiment):
         return replace(self, choices=fewer, repeats=1, duration_s=2)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Snapshot(Experiment):
+    """A large state under load, while snapshots are taken and while none is; then how large the
+    disk becomes over many writes, and how long a restart takes."""
+
+    rate: int
+    warmup_s: float
+    # Each round is a calm stretch and one in which all nodes take snapshots.
+    rounds: int
+    stretch_s: float
+    # Writes while the disk is watched, in loads of so many seconds.
+    writes: int
+    watched_s: float
+    # The longest that the load may last; it is told to end before.
+    duration_s: float
+
+    def quick(self):
+        """A smaller state, and fewer writes."""
+        return replace(self, keys=100_000, rounds=2, stretch_s=4, writes=1_000_000, watched_s=10)
+
+
 FAILOVER = Timeline(
     name="failover",
     title="Three nodes under load: leader killed, link cut, follower paused",
@@ -265,6 +286,40 @@ QUORUMS = Quorums(
     warmup_s=1,
 )
 
+SNAPSHOT = Snapshot(
+    name="snapshot",
+    title="Snapshots of a million keys under load; the disk over ten million writes",
+    nodes=3,
+    client_hosts=1,
+    delay_ms=0,
+    jitter_ms=0,
+    loss_percent=0,
+    congestion_control="cubic",
+    election_timeout_ms=200,
+    request_timeout_ms=5000,
+    segment_mib=64,
+    sync=True,
+    node_traces=False,
+    histories=True,
+    clients=64,
+    in_flight=16,
+    op_timeout_ms=2000,
+    keys=1_000_000,
+    value_size=256,
+    # Any share of reads has all keys written before the load.
+    reads=0.1,
+    workload="put",
+    check=False,
+    seed=1,
+    rate=2000,
+    warmup_s=3,
+    rounds=3,
+    stretch_s=20,
+    writes=10_000_000,
+    watched_s=60,
+    duration_s=3600,
+)
+
 SMOKE = replace(
     FAILOVER,
     name="smoke",
@@ -289,5 +344,5 @@ SAMPLE = replace(
 
 EXPERIMENTS = {
     experiment.name: experiment
-    for experiment in (FAILOVER, PARTITION, QUORUMS, STEADY, SMOKE, SAMPLE)
+    for experiment in (FAILOVER, PARTITION, QUORUMS, SNAPSHOT, STEADY, SMOKE, SAMPLE)
 }

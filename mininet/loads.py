@@ -96,6 +96,15 @@ def one_load(lab, system, name, rate, seed, schedule):
     return list(benches)
 
 
+def wait_ended(system, benches):
+    """Waits until load generators that were told to end have ended, their checks included."""
+    deadline = time.monotonic() + BENCH_GRACE_S
+    while not ended(system, benches):
+        if deadline < time.monotonic():
+            raise RuntimeError(f"the load generators did not end within {BENCH_GRACE_S} s")
+        time.sleep(0.05)
+
+
 def ended(system, benches):
     """Whether all load generators have ended; raises if one ended badly."""
     codes = {label: process.poll() for label, process in benches.items()}

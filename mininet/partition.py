@@ -16,8 +16,6 @@ from well import agreed_leader
 
 WELL_S = 30
 POLL_S = 0.03
-# What clients may take to come to an end once they are told to.
-CLIENTS_END_S = 60
 
 
 def play(lab):
@@ -35,21 +33,13 @@ def play(lab):
         finally:
             links.heal()
         cutter.wait_well()
-        end_clients(system, clients)
+        for process in clients.values():
+            # As by Ctrl-C: they then check what they did.
+            process.send_signal(signal.SIGINT)
+        loads.wait_ended(system, clients)
         loads.end(lab, system)
         # The next cluster's hosts have the same names.
         lab.take_down()
-
-
-def end_clients(system, clients):
-    """Has the load generators end as by Ctrl-C, and waits for their checks."""
-    for process in clients.values():
-        process.send_signal(signal.SIGINT)
-    deadline = time.monotonic() + CLIENTS_END_S
-    while not loads.ended(system, clients):
-        if deadline < time.monotonic():
-            raise RuntimeError(f"the load generators did not end within {CLIENTS_END_S} s")
-        time.sleep(0.05)
 
 
 @dataclass

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import sandbox
-from experiments import EXPERIMENTS, Partition, Quorums, Rates, Timeline
+from experiments import EXPERIMENTS, Partition, Quorums, Rates, Snapshot, Timeline
 from faults import words
 from scenarios import all_scenarios
 
@@ -151,6 +151,12 @@ def show(experiment):
         case Quorums():
             for nodes, phase1, phase2 in experiment.choices:
                 print(f"  {nodes} nodes, q1={phase1} q2={phase2}")
+        case Snapshot():
+            print(f"  {experiment.keys:,} keys of {experiment.value_size} bytes")
+            print(
+                f"  {experiment.rounds} x {experiment.stretch_s:g} s calm, as long with snapshots"
+            )
+            print(f"  {experiment.writes:,} writes; restarts")
         case Partition():
             for nodes in experiment.sizes:
                 print(f"  {nodes} nodes:")

@@ -17,7 +17,8 @@ import loads
 import partition
 import quorums
 import sandbox
-from experiments import Partition, Quorums, Rates, Timeline
+import snapshot
+from experiments import Partition, Quorums, Rates, Snapshot, Timeline
 from judge import CheckFailed
 from lab import CHECK_FAILED, Lab, write_json
 from sandbox import Interrupted
@@ -28,6 +29,7 @@ PLAYS = {
     Rates: loads.play_rates,
     Partition: partition.play,
     Quorums: quorums.play,
+    Snapshot: snapshot.play,
 }
 
 

@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -239,9 +240,10 @@ class Loggos:
 
     # Load
 
-    def bench(self, rate, seed, name, trace):
-        """Starts a load generator on each client host; returns their processes by label."""
-        experiment, started = self.experiment, {}
+    def bench(self, rate, seed, name, trace, load=None):
+        """Starts a load generator on each client host; returns their processes by label. `load` is
+        an experiment that says what it does, if that is another one than the cluster's."""
+        experiment, started = load or self.experiment, {}
         for number, host in self.star.clients.items():
             label = f"{name}-{host.name}"
             arguments = [
@@ -252,7 +254,7 @@ class Loggos:
             ]  # fmt: skip
             if rate:
                 arguments += ["--rate", str(rate / len(self.star.clients)), "--arrivals", "poisson"]
-            started[label] = self._bench(host, label, arguments, trace)
+            started[label] = self._bench(host, label, arguments, trace, experiment)
         return started
 
     def attach(self, node):
@@ -268,10 +270,9 @@ class Loggos:
             "--rate", str(self.experiment.rate),
             "--arrivals", "uniform",
         ]  # fmt: skip
-        return label, self._bench(self.star.clients[1], label, arguments, trace=True)
+        return label, self._bench(self.star.clients[1], label, arguments, True, self.experiment)
 
-    def _bench(self, host, label, arguments, trace):
-        experiment = self.experiment
+    def _bench(self, host, label, arguments, trace, experiment):
         command = [
             str(self._home(host) / "loggos"), "bench", *arguments,
             "--clients", str(experiment.clients),
@@ -302,7 +303,36 @@ class Loggos:
         path = self.run_dir / "logs" / f"{label}.log"
         return f"{path} ends:\n{self._tail(path)}"
 
+    def log_lines(self, node):
+        """What a node has said in its present life and those before it."""
+        return self._log(node).read_text(errors="replace").splitlines()
+
+    # The disk
+
+    def snapshot(self, node):
+        """Has a node take a snapshot; returns the process, which prints one line of JSON."""
+        host = self.star.clients[1]
+        address = f"{node_address(node)}:{CLIENT_PORT}"
+        command = [str(self._home(host) / "loggos"), "snapshot", "--nodes", address, "--json"]
+        with open(self.run_dir / "logs" / f"snapshot-n{node}.log", "ab") as log:
+            return self._popen(host, command, stdout=subprocess.PIPE, stderr=log)
+
+    def disk_bytes(self, node):
+        """What a node's data directory takes on the disk, in bytes."""
+        total = 0
+        for path in (self._home(self.star.nodes[node]) / "data").rglob("*"):
+            # What is listed may be gone a moment later.
+            with suppress(FileNotFoundError):
+                total += path.stat().st_blocks * 512
+        return total
+
     # End
+
+    def kill(self, node):
+        """SIGKILL, and waits until it is gone."""
+        self.expect_exit(node)
+        os.kill(self.pid(node), signal.SIGKILL)
+        self.processes[node].wait()
 
     def stop(self):
         """Ends the nodes cleanly (SIGTERM); raises if one does not."""
