@@ -125,6 +125,12 @@ pub const SNAPSHOT_LOG_SIZE_DEFAULT: u64 = 256 * 1024 * 1024;
 pub const SNAPSHOT_KEEP_SLOTS_DEFAULT: u64 = 16_384;
 /// How long a node waits after a snapshot that could not be written, in microseconds.
 pub const SNAPSHOT_RETRY_US: u64 = 30_000_000;
+/// A replica notes the digest of its state at each slot that is a multiple of this.
+pub const CHECKPOINT_SLOTS: u64 = 1024;
+/// Such notes that are kept of each replica.
+pub const CHECKPOINTS_MAX: usize = 8;
+/// How long a quarantined replica waits after a snapshot that it could not get, in microseconds.
+pub const QUARANTINE_RETRY_US: u64 = 1_000_000;
 /// Bytes of the configurations that a snapshot carries.
 pub const SNAPSHOT_CONFIGURATIONS_SIZE_MAX: usize = 1024 * 1024;
 

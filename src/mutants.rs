@@ -44,6 +44,7 @@ mutants! {
     DefiniteTooEarly: "a command that a leader may have is told to be certainly not done",
     ForgetSessions: "a restart forgets the sessions",
     ApplyTwice: "a restart applies its last slot twice",
+    CorruptMemory: "a replica's memory changes by itself",
     SessionlessRetry: "a copy of a command is executed again",
     TrustTornTail: "damage in the middle of the log is taken for a torn tail",
     KeepTornTail: "what lies behind a torn tail is not cleared",

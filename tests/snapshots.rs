@@ -170,3 +170,29 @@ fn the_log_is_cut_off_behind_snapshots() {
         check(&mut cluster.client(), 0..20);
     }
 }
+
+/// The memory of one replica changes: an increment made of that is wrong at this replica only. It must hear
+/// so from the two others, serve nobody, get another state, and go on.
+#[cfg(feature = "mutants")]
+#[test]
+fn a_replica_with_a_wrong_state_gets_another() {
+    let mut cluster = Cluster::new(&[ALL; 3], "");
+    cluster.variable = Some(("LOGGOS_MUTANT", "corrupt-memory"));
+    cluster.start_all();
+    let mut client = Client::new(&cluster.addresses()[..1], std::time::Duration::from_secs(60));
+    for n in 1..=1_100 {
+        let incr = Command::Incr { key: b"counter", by: 1 };
+        assert_eq!(client.execute(&incr).expect("it is counted").reply, Reply::Integer(n));
+    }
+    cluster.wait_for(2, "quarantined: the state of this replica is wrong");
+    cluster.wait_for(2, "out of quarantine");
+    cluster.assert_agreement();
+    let mut client = Client::new(&cluster.addresses()[1..2], std::time::Duration::from_secs(60));
+    let query = Query::Get { key: b"counter" };
+    let answer = client.query(&query, Consistency::Stale).expect("it serves again");
+    assert_eq!(answer.reply, Reply::Value(Some(b"1100".to_vec())));
+    // A snapshot of the wrong state must not come back with a restart.
+    cluster.kill(2);
+    cluster.start_node(2);
+    cluster.assert_agreement();
+}

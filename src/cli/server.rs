@@ -12,6 +12,8 @@ use std::sync::Arc;
 use crate::config::{Config, ConfigError, Overrides};
 use crate::driver::{self, ServeError};
 use crate::limits::{ALPHA_SLOTS, WAL_SEGMENT_SIZE_MIN};
+#[cfg(feature = "mutants")]
+use crate::mutants::{self, Mutant};
 use crate::paxos::{Configuration, Configurations, Slot};
 use crate::snapshot::SnapshotError;
 use crate::wal::{self, Identity, Options, Verdict, Wal, WalError};
@@ -28,6 +30,10 @@ pub fn serve(args: ServeArgs) -> Result<(), Failure> {
         log_level: args.log_level,
     };
     let config = Config::load(&args.config, &overrides)?;
+    #[cfg(feature = "mutants")]
+    if let Ok(name) = std::env::var("LOGGOS_MUTANT") {
+        mutants::switch_on(Mutant::by_name(&name));
+    }
     driver::serve(config).map_err(|error| {
         let code = match &error {
             ServeError::Wal(error) => code_of(error),
@@ -126,7 +132,9 @@ fn snapshot_code(error: &SnapshotError) -> u8 {
         SnapshotError::Read(error) if error.kind() == io::ErrorKind::UnexpectedEof => code::CHECK,
         SnapshotError::Io { .. } | SnapshotError::Read(_) => code::DISK,
         SnapshotError::Foreign { .. } | SnapshotError::NewerVersion { .. } => code::USAGE,
-        SnapshotError::Damaged { .. } | SnapshotError::NoneUsable { .. } => code::CHECK,
+        SnapshotError::Damaged { .. }
+        | SnapshotError::StateDamaged
+        | SnapshotError::NoneUsable { .. } => code::CHECK,
     }
 }
 

@@ -79,6 +79,9 @@ impl Server {
         snapshot: SnapshotId,
         offset: u64,
     ) {
+        if !self.may_serve(client, RequestKey::Snapshot { id }) {
+            return;
+        }
         let Some(file) = self.hold_file(client, id, snapshot) else { return };
         // The size is ours by now, not the client's word.
         if snapshot.size <= offset {

@@ -12,8 +12,13 @@ use crate::wire::frame::{self, Frame};
 use crate::wire::status::{NodeStatus, PeerStatus};
 use crate::wire::{codec, kv};
 
+use super::replay::corrupt_on_purpose;
 use super::server::{Server, clock};
 use super::table::ConnectionId;
+
+/// What clients of a quarantined replica are told.
+const WRONG_STATE: &str =
+    "this replica's state is wrong, it is getting another; ask another replica";
 
 /// A linearizable read that waits for its turn.
 pub struct PendingRead {
@@ -27,6 +32,15 @@ pub enum What {
     Query(Vec<u8>),
     /// A snapshot, with all that is acknowledged by now.
     Snapshot,
+}
+
+impl What {
+    fn key(&self, id: u64) -> RequestKey {
+        match self {
+            What::Query(_) => RequestKey::Read { id },
+            What::Snapshot => RequestKey::Snapshot { id },
+        }
+    }
 }
 
 /// A client's request, checked.
@@ -160,7 +174,7 @@ impl Server {
     }
 
     /// Whether this node can take requests at all; if not, the client is told.
-    fn may_serve(&mut self, client: ConnectionId, key: RequestKey) -> bool {
+    pub(super) fn may_serve(&mut self, client: ConnectionId, key: RequestKey) -> bool {
         if self.stopping_us.is_some() {
             let message = "this node is about to stop; ask another".to_string();
             self.respond_error(client, key, ErrorKind::Stopping, true, message);
@@ -169,6 +183,11 @@ impl Server {
         if !self.node.roles().replica {
             let message = format!("{} is no replica; ask one", self.config.node);
             self.respond_error(client, key, ErrorKind::NotAReplica, true, message);
+            return false;
+        }
+        if self.quarantine.is_on() {
+            let message = WRONG_STATE.to_string();
+            self.respond_error(client, key, ErrorKind::Busy, true, message);
             return false;
         }
         true
@@ -182,6 +201,8 @@ impl Server {
                 continue;
             }
             self.store.apply(slot, &value, &mut applied);
+            corrupt_on_purpose(&mut self.store, self.config.node, slot);
+            self.note_checkpoint(slot);
             self.snapshots.on_applied(value.size());
             if self.tracer.is_on() {
                 self.tracer.applied(slot, applied.len(), self.store.digest(), &value);
@@ -189,7 +210,12 @@ impl Server {
             for Applied { id, outcome } in applied.drain(..) {
                 if let Some(client) = self.node.finish(id) {
                     let client = ConnectionId::from_token(client);
-                    self.answer_command(client, id, outcome, slot, ballot);
+                    if self.quarantine.is_on() {
+                        let message = WRONG_STATE.to_string();
+                        self.respond_error(client, key_of(id), ErrorKind::Busy, false, message);
+                    } else {
+                        self.answer_command(client, id, outcome, slot, ballot);
+                    }
                 }
             }
         }
@@ -248,6 +274,10 @@ impl Server {
 
     pub(super) fn serve_read(&mut self, read: u64) {
         match self.take_read(read) {
+            Some(PendingRead { client, id, what }) if self.quarantine.is_on() => {
+                let message = WRONG_STATE.to_string();
+                self.respond_error(client, what.key(id), ErrorKind::Busy, true, message);
+            }
             Some(PendingRead { client, id, what: What::Query(query) }) => {
                 self.answer_read(client, id, query);
             }
@@ -260,10 +290,7 @@ impl Server {
 
     pub(super) fn read_expired(&mut self, read: u64) {
         if let Some(pending) = self.take_read(read) {
-            let key = match pending.what {
-                What::Query(_) => RequestKey::Read { id: pending.id },
-                What::Snapshot => RequestKey::Snapshot { id: pending.id },
-            };
+            let key = pending.what.key(pending.id);
             let message = "no leader and no quorum confirmed the read in time".to_string();
             self.respond_error(pending.client, key, ErrorKind::Timeout, true, message);
         }
@@ -284,6 +311,11 @@ impl Server {
         let Some(connection) = self.table.get_mut(client) else { return };
         if limits::CLIENT_OUT_SIZE_MAX <= connection.unsent() {
             connection.answerable.push_back((id, query));
+            return;
+        }
+        if self.quarantine.is_on() {
+            let (key, message) = (RequestKey::Read { id }, WRONG_STATE.to_string());
+            self.respond_error(client, key, ErrorKind::Busy, true, message);
             return;
         }
         let query = kv::decode_query(&query).expect("checked when it came");

@@ -5,12 +5,14 @@
 //! read in a turn, when to make a client wait, when to give up a connection.
 
 mod backup;
+mod checkpoints;
 mod clients;
 mod connection;
 pub(crate) mod held;
 mod helper;
 mod logger;
 mod peers;
+mod quarantine;
 pub(crate) mod replay;
 mod server;
 mod snapshots;

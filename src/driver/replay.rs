@@ -4,11 +4,14 @@ use std::sync::Arc;
 
 use crate::limits;
 use crate::mutants::{self, Mutant};
-use crate::paxos::{Ballot, Batch, Configuration, Configurations, LearnReply, Slot, Value};
+use crate::paxos::{Ballot, Batch, Configuration, Configurations, LearnReply, NodeId, Slot, Value};
 use crate::store::{Applied, Store};
 use crate::wal::{Disk, Wal};
 
 use super::ServeError;
+
+/// Where `Mutant::CorruptMemory` strikes.
+const CORRUPTED_BEHIND: Slot = Slot(40);
 
 /// A slot that was applied once more, and the store behind it.
 #[cfg_attr(not(feature = "sim"), allow(dead_code))] // A server only counts; the simulator judges.
@@ -65,6 +68,13 @@ pub fn check_value(slot: Slot, value: &[u8]) -> Result<(), ServeError> {
     match Batch::decode(value) {
         Some(_) => Ok(()),
         None => Err(ServeError::LogForeign { what: format!("slot {} holds no batch", slot.0) }),
+    }
+}
+
+/// A bit of a replica's memory changes by itself, once.
+pub fn corrupt_on_purpose(store: &mut Store, node: NodeId, slot: Slot) {
+    if mutants::is_on(Mutant::CorruptMemory) && node == NodeId(2) && slot == CORRUPTED_BEHIND {
+        store.corrupt();
     }
 }
 

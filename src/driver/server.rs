@@ -30,6 +30,7 @@ use super::clients::PendingRead;
 use super::connection::{Ended, ReadOutcome, Stage};
 use super::held::Held;
 use super::peers::Link;
+use super::quarantine::Quarantine;
 use super::snapshots::Snapshots;
 use super::start::io_error;
 use super::table::{ConnectionId, Table};
@@ -72,6 +73,7 @@ pub struct Server {
     pub(super) store: Store,
     pub(super) snapshots: Snapshots,
     pub(super) chunks: ChunkReader,
+    pub(super) quarantine: Quarantine,
     /// Linearizable reads, by the token that the node has for each.
     pub(super) reads: BTreeMap<u64, PendingRead>,
     pub(super) next_read: u64,
@@ -126,6 +128,7 @@ impl Server {
             self.finish_turn(now)?;
             self.look_after_snapshots(now)?;
             self.send_chunks();
+            self.look_after_quarantine(now)?;
             if self.stopping_us.is_some_and(|at| at <= now.mono_us || self.is_quiet()) {
                 return self.stop();
             }
@@ -318,6 +321,7 @@ impl Server {
         self.tracer.flush();
         self.look_after_connections(now);
         self.note_disk(now);
+        self.compare_states(now);
         for listener in self.accept_again.clone() {
             self.accept(now, listener);
         }

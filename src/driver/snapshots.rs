@@ -63,6 +63,8 @@ pub struct Snapshots {
     held: Option<(LogPosition, Job)>,
     /// Bytes that the log has grown by since the state was last frozen, about.
     log_size: u64,
+    /// The state was found to be wrong while it was being written.
+    distrusted: bool,
     /// After a failure: when it is tried again.
     not_before_us: u64,
     /// Clients that asked for one.
@@ -103,7 +105,10 @@ impl Snapshots {
         let writing = dir.clone();
         let write = move |Job { frozen, configurations }: Job| {
             let (slot, begun_ns) = (frozen.applied(), monotonic_ns());
-            let result = writing.write(&frozen, cluster, configurations);
+            let result = match frozen.is_sound() {
+                true => writing.write(&frozen, cluster, configurations),
+                false => Err(SnapshotError::StateDamaged),
+            };
             // Here and not in the loop: what the store has replaced meanwhile is freed with it.
             drop(frozen);
             Done { slot, result, duration_ns: monotonic_ns() - begun_ns }
@@ -121,8 +126,23 @@ impl Snapshots {
             held,
             log_size,
             not_before_us,
+            distrusted: false,
             waiting: Vec::new(),
         })
+    }
+
+    /// The state is wrong: what is being written of it is not kept.
+    pub fn distrust(&mut self) {
+        self.distrusted = self.writing.is_some();
+        if self.held.take().is_some() {
+            (self.writing, self.distrusted) = (None, false);
+        }
+    }
+
+    /// The state is what this snapshot holds, and it is the only one.
+    pub fn replace(&mut self, snapshot: SnapshotId) {
+        self.durable = BTreeMap::from([(snapshot.slot, snapshot)]);
+        self.log_size = 0;
     }
 
     /// A value of this size was applied.
@@ -192,6 +212,11 @@ impl Snapshots {
         let (writing, log_size) = self.writing.take().expect("nobody else hands over jobs");
         assert!(writing == slot, "one is written at a time");
         let ms = duration_ns / 1_000_000;
+        let distrusted = std::mem::take(&mut self.distrusted);
+        let result = match result {
+            Ok(_) if distrusted => self.dir.remove_one(slot).and(Err(SnapshotError::StateDamaged)),
+            result => result,
+        };
         match result {
             Ok(summary) => {
                 log::info!("snapshot of slot {slot}: {} bytes in {ms} ms", summary.size);
@@ -219,6 +244,12 @@ impl Server {
                 self.on_snapshots_changed()?;
             }
             self.answer_waiting(&ended);
+            if let Err(SnapshotError::StateDamaged) = ended {
+                self.begin_quarantine(now, "its digest is not what it should be");
+            }
+        }
+        if self.quarantine.is_on() {
+            return Ok(());
         }
         if self.snapshots.is_due(now) || self.snapshots.is_asked_for() {
             // A node that has just joined may not have heard yet what governs there.
@@ -242,6 +273,7 @@ impl Server {
         }
         let log_begin = self.wal.log_begin(self.node.view().first_unchosen);
         self.node.on_snapshots(self.snapshots.all(), log_begin);
+        self.tell_state();
         Ok(())
     }
 }

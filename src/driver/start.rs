@@ -20,9 +20,11 @@ use crate::wire::ClusterId;
 
 use super::ServeError;
 use super::backup::chunk_reader;
+use super::checkpoints::Checkpoints;
 use super::connection::READ_CHUNK;
 use super::held::Held;
 use super::peers::Link;
+use super::quarantine::Quarantine;
 use super::replay::{check_value, note_configurations, replay_into};
 use super::server::{CLIENT_LISTENER, PEER_LISTENER, SIGNALS, Server, WAKER, clock};
 use super::snapshots::{Rule, Snapshots, size_in_log};
@@ -60,7 +62,10 @@ impl Server {
         dir.remove_above(recovered.snapshot)?;
         // All up to the snapshot's slot is chosen. The log may not know: it is told of that later.
         let first_unchosen = recovered.first_unchosen.max(recovered.snapshot.next());
-        let (store, log_size) = replay(loaded, &wal, first_unchosen, &config)?;
+        let mut checkpoints = Checkpoints::default();
+        let (store, log_size) = replay(loaded, &wal, first_unchosen, &config, &mut checkpoints)?;
+        let quarantine = Quarantine::start(dir.clone(), config.cluster, checkpoints, wake.clone())
+            .map_err(io_error("cannot start a thread"))?;
         let rule =
             Rule { log_size_min: config.snapshot_log_size, keep_slots: config.snapshot_keep_slots };
         let chunks = chunk_reader(wake.clone()).map_err(io_error("cannot start a thread"))?;
@@ -131,6 +136,7 @@ impl Server {
             store,
             snapshots,
             chunks,
+            quarantine,
             reads: BTreeMap::new(),
             next_read: 0,
             tracer,
@@ -198,6 +204,7 @@ fn replay(
     wal: &Wal,
     first_unchosen: Slot,
     config: &Config,
+    checkpoints: &mut Checkpoints,
 ) -> Result<(Store, u64), ServeError> {
     let me = config.nodes.iter().find(|n| n.id == config.node).expect("checked by Config");
     if !me.roles.replica {
@@ -212,6 +219,7 @@ fn replay(
     let (mut told_ns, mut log_size) = (begun_ns, 0);
     let store = replay_into(store, wal, first_unchosen, &mut |done| {
         log_size += size_in_log(done.value.size());
+        checkpoints.on_applied(done.slot, || done.store.digest());
         let now_ns = trace::monotonic_ns();
         if 1_000_000_000 < now_ns - told_ns {
             told_ns = now_ns;

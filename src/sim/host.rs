@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::driver::held::Held;
-use crate::driver::replay::learned_values;
+use crate::driver::replay::{corrupt_on_purpose, learned_values};
 use crate::paxos::{
     ChosenSlot, Command, CommandId, Effects, Event, Expired, Health, LearnReply, Member, Message,
     Node, NodeId, Now, ReadWay, SessionId, Slot, Value,
@@ -200,6 +200,7 @@ impl Cluster {
         }
         let mut applied = Vec::new();
         host.store.apply(*slot, value, &mut applied);
+        corrupt_on_purpose(&mut host.store, id, *slot);
         self.checker.on_applied(id, *slot, value, &applied, host.store.digest());
         for Applied { id: command, outcome } in applied {
             let node = self.host(id).node.as_mut().expect("running");

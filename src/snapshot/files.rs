@@ -90,6 +90,17 @@ impl SnapshotDir {
         read().map_err(|error| SnapshotError::io("read", &self.path(slot), error))
     }
 
+    /// Removes one that is no good.
+    pub fn remove_one(&self, slot: Slot) -> Result<(), SnapshotError> {
+        self.remove(&self.path(slot))
+    }
+
+    /// Removes all other snapshots.
+    pub fn remove_others(&self, slot: Slot) -> Result<(), SnapshotError> {
+        let others = self.slots()?.into_iter().filter(|other| *other != slot);
+        others.into_iter().try_for_each(|other| self.remove(&self.path(other)))
+    }
+
     /// Removes the snapshots of later slots: they could not be used.
     pub fn remove_above(&self, slot: Slot) -> Result<(), SnapshotError> {
         let above = self.slots()?.into_iter().filter(|above| slot < *above);

@@ -69,6 +69,8 @@ pub enum SnapshotError {
         offset: u64,
         why: &'static str,
     },
+    /// The state to be written is not the one whose digest was kept: memory was damaged.
+    StateDamaged,
     NewerVersion {
         found: u32,
     },
@@ -105,6 +107,9 @@ impl fmt::Display for SnapshotError {
             SnapshotError::Read(error) => write!(f, "the snapshot cannot be read: {error}"),
             SnapshotError::Damaged { offset, why } => {
                 write!(f, "the snapshot is damaged at offset {offset}: {why}")
+            }
+            SnapshotError::StateDamaged => {
+                write!(f, "the state in memory is damaged: its digest is not what it should be")
             }
             SnapshotError::NewerVersion { found } => write!(
                 f,

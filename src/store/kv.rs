@@ -162,6 +162,13 @@ impl Kv {
         assert!(before.is_none(), "a key that exists is replaced, or the digest would keep it");
     }
 
+    /// Changes one value behind the digest's back.
+    pub fn corrupt(&mut self) {
+        if let Some((key, value)) = self.entries.get_min().cloned() {
+            self.entries.insert(key, value.iter().rev().copied().chain([b'0']).collect());
+        }
+    }
+
     /// What `digest` must be.
     #[cfg(test)]
     pub fn digest_from_scratch(&self) -> u128 {

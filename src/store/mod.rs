@@ -122,6 +122,11 @@ impl Store {
         }
     }
 
+    /// What no memory may do: see `mutants`.
+    pub(crate) fn corrupt(&mut self) {
+        self.kv.corrupt();
+    }
+
     /// Answers a query from the applied state.
     pub fn query(&self, query: &Query<'_>) -> Reply {
         self.kv.query(query)

@@ -81,6 +81,20 @@ impl Frozen {
         self.digest
     }
 
+    /// Whether the digest of all that is there, made anew, is the one that was kept along the way.
+    pub fn is_sound(&self) -> bool {
+        let mut digest = Digest::default();
+        digest.add(digest::time(self.time_us));
+        for (&id, session) in self.sessions.iter() {
+            digest.add(digest::session(id, session.acknowledged, session.last_used_us));
+            for (&seq, reply) in &session.replies {
+                digest.add(digest::reply(id, seq, reply));
+            }
+        }
+        self.entries.iter().for_each(|(key, value)| digest.add(digest::entry(key, value)));
+        digest.sum() == self.digest
+    }
+
     pub fn keys(&self) -> usize {
         self.entries.len()
     }

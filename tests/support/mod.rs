@@ -21,6 +21,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 pub struct Cluster {
     dir: tempfile::TempDir,
+    /// Of all nodes that are started from now on: a variable of their environment.
+    pub variable: Option<(&'static str, &'static str)>,
     pub nodes: BTreeMap<u16, TestNode>,
 }
 
@@ -78,7 +80,7 @@ impl Cluster {
             nodes.insert(id, TestNode { id, peer_address, client_address, process: None });
         }
         std::fs::write(dir.path().join("loggos.toml"), config).expect("the configuration");
-        Cluster { dir, nodes }
+        Cluster { dir, variable: None, nodes }
     }
 
     pub fn start_all(&mut self) {
@@ -94,7 +96,7 @@ impl Cluster {
         let data_dir = self.data_dir(id);
         let node = self.nodes.get_mut(&id).expect("a node of the cluster");
         assert!(node.process.is_none(), "n{id} runs already");
-        node.process = Some(Process::start(&config, id, &data_dir));
+        node.process = Some(Process::start(&config, id, &data_dir, self.variable));
         self.wait_for(id, "serving as");
     }
 
@@ -226,8 +228,14 @@ impl Drop for Cluster {
 }
 
 impl Process {
-    fn start(config: &Path, id: u16, data_dir: &Path) -> Process {
+    fn start(
+        config: &Path,
+        id: u16,
+        data_dir: &Path,
+        variable: Option<(&'static str, &'static str)>,
+    ) -> Process {
         let mut child = Command::new(env!("CARGO_BIN_EXE_loggos"))
+            .envs(variable)
             .args(["serve", "--node", &id.to_string(), "--config"])
             .arg(config)
             .arg("--data-dir")
