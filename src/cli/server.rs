@@ -130,7 +130,7 @@ pub fn inspect(dir: &Path) -> Result<(), Failure> {
 fn snapshot_code(error: &SnapshotError) -> u8 {
     match error {
         SnapshotError::Read(error) if error.kind() == io::ErrorKind::UnexpectedEof => code::CHECK,
-        SnapshotError::Io { .. } | SnapshotError::Read(_) => code::DISK,
+        SnapshotError::Io { .. } | SnapshotError::Read(_) | SnapshotError::Write(_) => code::DISK,
         SnapshotError::Foreign { .. } | SnapshotError::NewerVersion { .. } => code::USAGE,
         SnapshotError::Damaged { .. }
         | SnapshotError::StateDamaged

@@ -105,10 +105,7 @@ impl Snapshots {
         let writing = dir.clone();
         let write = move |Job { frozen, configurations }: Job| {
             let (slot, begun_ns) = (frozen.applied(), monotonic_ns());
-            let result = match frozen.is_sound() {
-                true => writing.write(&frozen, cluster, configurations),
-                false => Err(SnapshotError::StateDamaged),
-            };
+            let result = writing.write(&frozen, cluster, configurations);
             // Here and not in the loop: what the store has replaced meanwhile is freed with it.
             drop(frozen);
             Done { slot, result, duration_ns: monotonic_ns() - begun_ns }

@@ -9,9 +9,11 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::paxos::{Slot, SnapshotId};
 use crate::store::Frozen;
+use crate::trace::monotonic_ns;
 use crate::wire::ClusterId;
 
 use super::format::{self, FOOTER_SIZE};
@@ -20,7 +22,9 @@ use super::{Loaded, SnapshotError, Summary};
 /// Snapshots that are kept.
 pub const KEPT: usize = 2;
 /// Bytes that are written before they are synced.
-const SYNC_STEP_SIZE: u64 = 4 * 1024 * 1024;
+const SYNC_STEP_SIZE: u64 = 1024 * 1024;
+/// How much longer than a step the rest after it is.
+const RESTS: u64 = 2;
 
 /// The snapshots of one data directory. It may be used by several threads, but only one of them writes.
 #[derive(Clone, Debug)]
@@ -127,13 +131,15 @@ impl SnapshotDir {
     ) -> Result<Summary, SnapshotError> {
         let slot = frozen.applied();
         let path = self.part_path(slot);
-        let written = File::create(&path).and_then(|file| {
-            let mut out = Stepwise { file, unsynced: 0 };
-            let summary = super::write(frozen, cluster, configurations, &mut out)?;
-            Ok((summary, out.file))
-        });
-        let (summary, file) = written.map_err(|error| SnapshotError::io("write", &path, error))?;
-        self.complete(slot, &file)?;
+        let file =
+            File::create(&path).map_err(|error| SnapshotError::io("create", &path, error))?;
+        let mut out = Stepwise { file, unsynced: 0, step_begun_ns: monotonic_ns() };
+        let summary = super::write(frozen, cluster, configurations, &mut out);
+        let summary = summary.map_err(|error| match error {
+            SnapshotError::Write(error) => SnapshotError::io("write", &path, error),
+            other => other,
+        })?;
+        self.complete(slot, &out.file)?;
         Ok(summary)
     }
 
@@ -176,10 +182,12 @@ impl SnapshotDir {
 }
 
 /// A file that makes what is written durable in steps, so that a sync of the log that comes in between
-/// finds no long queue at the disk.
+/// finds no long queue at the disk. After each it rests for twice as long as that took: so a snapshot has
+/// a third of a core and of the disk at most, and the loop finds both free most of the time.
 struct Stepwise {
     file: File,
     unsynced: u64,
+    step_begun_ns: u64,
 }
 
 impl Write for Stepwise {
@@ -189,6 +197,10 @@ impl Write for Stepwise {
         if SYNC_STEP_SIZE <= self.unsynced {
             self.file.sync_data()?;
             self.unsynced = 0;
+            let rest_ns = RESTS * (monotonic_ns() - self.step_begun_ns);
+            // sleep: nobody waits for this thread, and many for what it would take from them.
+            std::thread::sleep(Duration::from_nanos(rest_ns));
+            self.step_begun_ns = monotonic_ns();
         }
         Ok(size)
     }

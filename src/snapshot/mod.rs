@@ -64,6 +64,7 @@ pub enum SnapshotError {
     },
     /// Reading failed, or ended too early.
     Read(io::Error),
+    Write(io::Error),
     /// The bytes are not those of a snapshot, or not any more.
     Damaged {
         offset: u64,
@@ -105,6 +106,7 @@ impl fmt::Display for SnapshotError {
                 write!(f, "the snapshot is cut off")
             }
             SnapshotError::Read(error) => write!(f, "the snapshot cannot be read: {error}"),
+            SnapshotError::Write(error) => write!(f, "the snapshot cannot be written: {error}"),
             SnapshotError::Damaged { offset, why } => {
                 write!(f, "the snapshot is damaged at offset {offset}: {why}")
             }

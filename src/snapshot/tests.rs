@@ -77,6 +77,15 @@ fn what_is_written_is_read() {
     }
 }
 
+/// A value that changes in memory is in no digest until it is written again: writing a snapshot finds it.
+#[test]
+fn a_damaged_state_is_not_written() {
+    let mut store = store(3, 40);
+    store.corrupt();
+    let written = write(&store.freeze(), CLUSTER, Arc::from([]), &mut Vec::new());
+    assert!(matches!(written, Err(SnapshotError::StateDamaged)), "{written:?}");
+}
+
 /// A disk that flips one bit, anywhere, or loses the end of the file.
 #[test]
 fn no_flipped_bit_and_no_cut_goes_unnoticed() {

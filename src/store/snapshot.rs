@@ -81,20 +81,6 @@ impl Frozen {
         self.digest
     }
 
-    /// Whether the digest of all that is there, made anew, is the one that was kept along the way.
-    pub fn is_sound(&self) -> bool {
-        let mut digest = Digest::default();
-        digest.add(digest::time(self.time_us));
-        for (&id, session) in self.sessions.iter() {
-            digest.add(digest::session(id, session.acknowledged, session.last_used_us));
-            for (&seq, reply) in &session.replies {
-                digest.add(digest::reply(id, seq, reply));
-            }
-        }
-        self.entries.iter().for_each(|(key, value)| digest.add(digest::entry(key, value)));
-        digest.sum() == self.digest
-    }
-
     pub fn keys(&self) -> usize {
         self.entries.len()
     }
@@ -103,8 +89,10 @@ impl Frozen {
         self.sessions.len()
     }
 
-    /// Hands the state to `emit` chunk by chunk, until that fails. At least one chunk, none empty.
-    pub fn encode<E>(&self, mut emit: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
+    /// Hands the state to `emit` chunk by chunk, until that fails. At least one chunk, none empty. Returns
+    /// the digest of what was there, made anew: if it is not `digest()`, memory was damaged.
+    pub fn encode<E>(&self, mut emit: impl FnMut(&[u8]) -> Result<(), E>) -> Result<u128, E> {
+        let mut digest = Digest::default();
         let mut chunk = Vec::with_capacity(CHUNK_SIZE_SOFT_MAX + 4096);
         let mut close = |chunk: &mut Vec<u8>, size_min: usize| {
             if size_min <= chunk.len() {
@@ -115,17 +103,20 @@ impl Frozen {
         };
         chunk.push(TIME);
         put_u64(&mut chunk, self.time_us);
+        digest.add(digest::time(self.time_us));
         for (id, session) in self.sessions.iter() {
             chunk.push(SESSION);
             put_u64(&mut chunk, id.0);
             put_u64(&mut chunk, session.acknowledged);
             put_u64(&mut chunk, session.last_used_us);
+            digest.add(digest::session(*id, session.acknowledged, session.last_used_us));
             close(&mut chunk, CHUNK_SIZE_SOFT_MAX)?;
             for (seq, reply) in &session.replies {
                 chunk.push(REPLY);
                 put_u64(&mut chunk, *seq);
                 put_size(&mut chunk, reply);
                 chunk.extend_from_slice(reply);
+                digest.add(digest::reply(*id, *seq, reply));
                 close(&mut chunk, CHUNK_SIZE_SOFT_MAX)?;
             }
         }
@@ -135,9 +126,11 @@ impl Frozen {
             put_size(&mut chunk, value);
             chunk.extend_from_slice(key);
             chunk.extend_from_slice(value);
+            digest.add(digest::entry(key, value));
             close(&mut chunk, CHUNK_SIZE_SOFT_MAX)?;
         }
-        close(&mut chunk, 1)
+        close(&mut chunk, 1)?;
+        Ok(digest.sum())
     }
 }
 
@@ -407,7 +400,7 @@ mod tests {
             chunks.push(chunk.to_vec());
             Ok::<_, ()>(())
         });
-        assert_eq!(emitted, Ok(()));
+        assert_eq!(emitted, Ok(frozen.digest()));
         chunks
     }
 
