@@ -39,6 +39,7 @@ mutants! {
     ReadUnconfirmed: "a read is served without asking whether we still lead",
     ReadBeforeAdopted: "a read is served before the adopted values are chosen",
     VotesToldInSecret: "a leader's read does not see what others found to be chosen before it",
+    VotesToldUnderLease: "an acceptor that granted a lease tells others of its votes",
     QuorumReadFromMinority: "a quorum read asks one acceptor",
     QuorumReadDoesNotWait: "a quorum read is served before what it must see is chosen and applied",
     DefiniteTooEarly: "a command that a leader may have is told to be certainly not done",

@@ -18,7 +18,9 @@ fn faults(mutant: Mutant) -> Option<Vec<Fault>> {
         Mutant::KeepTornTail | Mutant::RecoverWithoutSync => {
             Some(vec![Fault::PowerLoss, Fault::PowerLossAll, Fault::Crash, Fault::SlowDisk])
         }
-        Mutant::VotesToldInSecret => Some(vec![Fault::SlowDisk, Fault::SlowLink]),
+        Mutant::VotesToldInSecret | Mutant::VotesToldUnderLease => {
+            Some(vec![Fault::SlowDisk, Fault::SlowLink])
+        }
         _ => None,
     }
 }

@@ -86,10 +86,10 @@ impl Play {
     /// The commands:
     ///
     /// - `cluster 3`, `cluster A A A L L R R` (roles of each node), with `phase2=2`, `window=4`,
-    ///   `lead=2` (who ends its first round first), `timeout=2000ms` (of requests)
+    ///   `lead=2` (who ends its first round first), `timeout=2000ms` (of requests), `lease=100ms`
     /// - `run 250ms`: lets time pass
     /// - `write n1 x` or `write n1,n2 x`: one client sends command `x` to these replicas
-    /// - `read n1`, `read n1 by-quorum`
+    /// - `read n1`, `read n1 by-quorum`, `read n1 by-lease`
     /// - `cut 1-2 1>3`, `heal 1-2`, `heal all`, `links 1-2 2-3` (all others are cut)
     /// - `crash n1`, `restart n1`, `pause n1`, `resume n1`, `hand-over n1`
     /// - `serves n1 x within 4`: a client at `n1` has `x` acknowledged within so many election
@@ -119,7 +119,8 @@ impl Play {
                 let way = match by {
                     [] => ReadWay::Leader,
                     ["by-quorum"] => ReadWay::Quorum,
-                    _ => return Err("read n1 by-quorum".into()),
+                    ["by-lease"] => ReadWay::Lease,
+                    _ => return Err("read n1 by-quorum or by-lease".into()),
                 };
                 self.reads += 1;
                 cluster.read(id(node)?, self.reads, way);
@@ -192,6 +193,7 @@ impl Play {
             dial_us: (1000, 1000),
             learn_values_max: 100,
             segment_size: 64 * 1024,
+            lease_us: 0,
             drift_ppm_max: 0,
             random_start: false,
             first_leader: 1,
@@ -204,6 +206,7 @@ impl Play {
                 (Some(("window", n)), _) => {
                     settings.window_slots = n.parse().map_err(|_| "a window")?;
                 }
+                (Some(("lease", time)), _) => settings.lease_us = millis(time)?,
                 (Some(("lead", node)), _) => settings.first_leader = id(node)?.0,
                 (Some(("timeout", time)), _) => settings.request_timeout_us = millis(time)?,
                 (None, "A") => settings.roles.push(only(true, false, false)),

@@ -40,10 +40,11 @@ pub struct Options {
     #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
     pub reads: f64,
     /// What reads may return, and how that is made sure: as the node is
-    /// configured, by its leader, by a quorum; or whatever a replica has
+    /// configured, by the leader, by its lease, by a quorum; or whatever a
+    /// replica has
     /// [default: linearizable]
     #[arg(long, value_enum, default_value_t, hide_default_value = true)]
-    #[arg(value_name = "linearizable|leader|quorum|stale", hide_possible_values = true)]
+    #[arg(value_name = "linearizable|leader|lease|quorum|stale", hide_possible_values = true)]
     #[arg(verbatim_doc_comment)]
     pub consistency: ReadConsistency,
     /// Zipf exponent of the choice of keys (0: uniform)

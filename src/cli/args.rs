@@ -192,12 +192,13 @@ pub struct FormatArgs {
 
 #[derive(Args, Clone, Copy, Debug)]
 pub struct ConsistencyArgs {
-    /// linearizable: as the node is configured, by `leader` or by `quorum`;
-    /// stale: what the node has applied so far, may be out of date
+    /// linearizable: as the node is configured, or by `leader`, `lease` (by the
+    /// leader alone, where it holds one) or `quorum`; stale: what the node has
+    /// applied so far, may be out of date
     /// [default: linearizable]
     #[arg(long, value_enum, default_value_t, hide_possible_values = true)]
     #[arg(hide_default_value = true)]
-    #[arg(value_name = "linearizable|leader|quorum|stale", verbatim_doc_comment)]
+    #[arg(value_name = "linearizable|leader|lease|quorum|stale", verbatim_doc_comment)]
     pub consistency: ReadConsistency,
 }
 

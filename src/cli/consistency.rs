@@ -9,6 +9,7 @@ pub enum ReadConsistency {
     #[default]
     Linearizable,
     Leader,
+    Lease,
     Quorum,
     Stale,
 }
@@ -18,6 +19,7 @@ impl From<ReadConsistency> for Consistency {
         match given {
             ReadConsistency::Linearizable => Consistency::Linearizable,
             ReadConsistency::Leader => Consistency::Leader,
+            ReadConsistency::Lease => Consistency::Lease,
             ReadConsistency::Quorum => Consistency::Quorum,
             ReadConsistency::Stale => Consistency::Stale,
         }

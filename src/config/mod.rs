@@ -23,7 +23,7 @@ use crate::limits::{
     SNAPSHOT_LOG_SIZE_DEFAULT, WAL_SEGMENT_SIZE_DEFAULT, WAL_SEGMENT_SIZE_MIN,
     WINDOW_SLOTS_DEFAULT,
 };
-use crate::paxos::{Configuration, NodeId, ReadWay, Roles};
+use crate::paxos::{Configuration, LeaseConfig, NodeId, ReadWay, Roles};
 use crate::wire::ClusterId;
 
 use section::{Section, override_path, syntax_error};
@@ -35,6 +35,9 @@ const ELECTION_TIMEOUT_MS: RangeInclusive<u64> = 10..=60_000;
 const ELECTION_TIMEOUT_MS_DEFAULT: u64 = 100;
 const REQUEST_TIMEOUT_MS: RangeInclusive<u64> = 100..=600_000;
 const REQUEST_TIMEOUT_MS_DEFAULT: u64 = 5_000;
+const LEASE_MS: RangeInclusive<u64> = 0..=10_000;
+const CLOCK_ERROR_PERMILLE: RangeInclusive<u64> = 1..=500;
+const CLOCK_ERROR_PERMILLE_DEFAULT: u64 = 10;
 const SEGMENT_MIB: RangeInclusive<u64> = 8..=1_024;
 const SNAPSHOT_LOG_MIB: RangeInclusive<u64> = 1..=1_048_576;
 const SNAPSHOT_KEEP_SLOTS: RangeInclusive<u64> = 0..=1_000_000_000;
@@ -64,7 +67,7 @@ const KEYS: [(&str, &[&str]); 8] = [
     ("nodes", &["id", "peer_address", "client_address", "roles"]),
     ("timing", &["election_timeout_ms", "request_timeout_ms"]),
     ("quorum", &["phase1", "phase2"]),
-    ("reads", &["way"]),
+    ("reads", &["way", "lease_ms", "clock_error_permille"]),
     ("wal", &["segment_mib", "sync"]),
     ("snapshot", &["log_mib", "keep_slots"]),
     ("limits", &["clients_max", "window_slots"]),
@@ -90,6 +93,7 @@ pub struct Config {
     pub request_timeout_us: u64,
     /// How linearizable reads are served where the client does not say.
     pub reads_way: ReadWay,
+    pub lease: LeaseConfig,
     /// Slots that a leader may have proposed and not yet chosen.
     pub window_slots: usize,
     pub wal_segment_size: u64,
@@ -163,7 +167,7 @@ impl Config {
 
         let (election_timeout_ms, request_timeout_ms) = root.section("timing")?.timeouts_ms()?;
         let configuration = root.section("quorum")?.configuration(&nodes)?;
-        let reads_way = root.section("reads")?.reads_way()?;
+        let (reads_way, lease) = root.section("reads")?.reads(election_timeout_ms)?;
         let mut wal = root.section("wal")?;
         let segment_mib =
             wal.integer("segment_mib", &SEGMENT_MIB, WAL_SEGMENT_SIZE_DEFAULT / MIB)?;
@@ -188,6 +192,7 @@ impl Config {
             election_timeout_us: election_timeout_ms * 1_000,
             request_timeout_us: request_timeout_ms * 1_000,
             reads_way,
+            lease,
             window_slots: window_slots as usize,
             wal_segment_size: segment_mib * MIB,
             wal_sync,

@@ -10,11 +10,12 @@ use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
 use crate::limits::NODES_MAX;
-use crate::paxos::{Addresses, Configuration, Member, NodeId, ReadWay, Roles};
+use crate::paxos::{Addresses, Configuration, LeaseConfig, Member, NodeId, ReadWay, Roles};
 
 use super::{
-    CLUSTER_NAME_SIZE_MAX, ConfigError, ELECTION_TIMEOUT_MS, ELECTION_TIMEOUT_MS_DEFAULT, KEYS,
-    NODE_IDS, NodeConfig, QUORUM_SIZES, REQUEST_TIMEOUT_MS, REQUEST_TIMEOUT_MS_DEFAULT,
+    CLOCK_ERROR_PERMILLE, CLOCK_ERROR_PERMILLE_DEFAULT, CLUSTER_NAME_SIZE_MAX, ConfigError,
+    ELECTION_TIMEOUT_MS, ELECTION_TIMEOUT_MS_DEFAULT, KEYS, LEASE_MS, NODE_IDS, NodeConfig,
+    QUORUM_SIZES, REQUEST_TIMEOUT_MS, REQUEST_TIMEOUT_MS_DEFAULT,
 };
 
 /// A table of the file that is being read: each key is taken out of it once.
@@ -203,15 +204,33 @@ impl<'a> Section<'a> {
         Ok((election, request))
     }
 
-    pub fn reads_way(mut self) -> Result<ReadWay, ConfigError> {
-        match self.string("way")?.as_deref() {
-            None | Some("leader") => Ok(ReadWay::Leader),
-            Some("quorum") => Ok(ReadWay::Quorum),
+    /// How reads are served, and the leases.
+    pub fn reads(mut self, election_ms: u64) -> Result<(ReadWay, LeaseConfig), ConfigError> {
+        let lease_ms = self.integer("lease_ms", &LEASE_MS, 0)?;
+        if 0 < lease_ms && lease_ms < election_ms / 2 {
+            let what = format!(
+                "must be 0, or at least half of timing.election_timeout_ms ({election_ms}): it is renewed each \
+                 quarter of that"
+            );
+            return Err(self.bad("lease_ms", lease_ms, what));
+        }
+        let (errors, default) = (&CLOCK_ERROR_PERMILLE, CLOCK_ERROR_PERMILLE_DEFAULT);
+        let clock_error_permille = self.integer("clock_error_permille", errors, default)?;
+        let lease = LeaseConfig { lease_us: lease_ms * 1_000, clock_error_permille };
+        let way = match self.string("way")?.as_deref() {
+            None | Some("leader") => ReadWay::Leader,
+            Some("lease") if lease.is_on() => ReadWay::Lease,
+            Some("lease") => {
+                let shown = Value::String("lease".to_string());
+                return Err(self.bad("way", shown, "needs a lease: set reads.lease_ms"));
+            }
+            Some("quorum") => ReadWay::Quorum,
             Some(other) => {
                 let shown = Value::String(other.to_string());
-                Err(self.bad("way", shown, "must be \"leader\" or \"quorum\""))
+                return Err(self.bad("way", shown, "must be \"leader\", \"lease\" or \"quorum\""));
             }
-        }
+        };
+        Ok((way, lease))
     }
 
     pub fn configuration(mut self, nodes: &[NodeConfig]) -> Result<Configuration, ConfigError> {

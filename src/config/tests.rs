@@ -62,6 +62,7 @@ fn a_minimal_file_gets_the_defaults() {
     assert_eq!((config.election_timeout_us, config.request_timeout_us), (100_000, 5_000_000));
     assert_eq!((config.window_slots, config.clients_max), (256, 4_096));
     assert_eq!(config.reads_way, ReadWay::Leader);
+    assert_eq!((config.lease.lease_us, config.lease.clock_error_permille), (0, 10));
     assert_eq!((config.wal_segment_size, config.wal_sync), (64 * MIB, true));
     assert_eq!((config.snapshot_log_size, config.snapshot_keep_slots), (256 * MIB, 16_384));
     assert_eq!((config.trace, config.log_level), (None, log::LevelFilter::Info));
@@ -82,7 +83,7 @@ fn the_file_is_followed() {
         ]
         timing = { election_timeout_ms = 10, request_timeout_ms = 100 }
         quorum = { phase1 = 1 }
-        reads = { way = "quorum" }
+        reads = { way = "lease", lease_ms = 5, clock_error_permille = 3 }
         wal = { segment_mib = 8, sync = false }
         snapshot = { log_mib = 1, keep_slots = 0 }
         limits = { clients_max = 1, window_slots = 256 }
@@ -95,7 +96,8 @@ fn the_file_is_followed() {
     assert_eq!(config.trace.as_deref(), Some(Path::new("t")));
     let membership = config.configuration.membership();
     assert_eq!((membership.phase1(), membership.phase2()), (1, 2));
-    assert_eq!(config.reads_way, ReadWay::Quorum);
+    assert_eq!(config.reads_way, ReadWay::Lease);
+    assert_eq!((config.lease.lease_us, config.lease.clock_error_permille), (5_000, 3));
     assert_eq!((config.election_timeout_us, config.request_timeout_us), (10_000, 100_000));
     assert_eq!((config.wal_segment_size, config.wal_sync), (8 * MIB, false));
     assert_eq!((config.snapshot_log_size, config.snapshot_keep_slots), (MIB, 0));
@@ -162,7 +164,15 @@ fn errors_name_the_key_the_value_and_what_is_allowed() {
             "[timing]\nelection_timeout_ms = 4000",
             "timing.request_timeout_ms = 5000: must be at least twice timing.election_timeout_ms (4000): set it to 8000 or more",
         ),
-        ("[reads]\nway = \"any\"", "reads.way = \"any\": must be \"leader\" or \"quorum\""),
+        ("[reads]\nway = \"lease\"", "reads.way = \"lease\": needs a lease: set reads.lease_ms"),
+        (
+            "[reads]\nlease_ms = 49",
+            "reads.lease_ms = 49: must be 0, or at least half of timing.election_timeout_ms (100): it is renewed each quarter of that",
+        ),
+        (
+            "[reads]\nway = \"any\"",
+            "reads.way = \"any\": must be \"leader\", \"lease\" or \"quorum\"",
+        ),
         ("[wal]\nsegment_mib = 7", "wal.segment_mib = 7: must be 8 to 1024"),
         ("[wal]\nsync = \"no\"", "wal.sync = \"no\": must be true or false"),
         ("[snapshot]\nlog_mib = 0", "snapshot.log_mib = 0: must be 1 to 1048576"),

@@ -147,6 +147,7 @@ impl Server {
                     }
                     Consistency::Linearizable => self.config.reads_way,
                     Consistency::Leader => ReadWay::Leader,
+                    Consistency::Lease => ReadWay::Lease,
                     Consistency::Quorum => ReadWay::Quorum,
                 };
                 self.read(now, client, id, What::Query(query), way);

@@ -80,6 +80,7 @@ impl Server {
             election_timeout_us: config.election_timeout_us,
             request_timeout_us: config.request_timeout_us,
             window_slots: config.window_slots,
+            lease: config.lease,
             snapshot_chunk_size: limits::SNAPSHOT_CHUNK_SIZE,
         };
         let mut fx = Effects::new(config.node);

@@ -8,13 +8,17 @@ use super::ServeError;
 use super::connection::Stage;
 use super::peers::Link;
 use super::replay::learned_values;
-use super::server::{Server, reason};
+use super::server::{Server, clock, reason};
 use super::table::ConnectionId;
 
 impl Server {
     /// Carries out what this turn asked for, again as long as what it made durable leads to more.
-    pub(super) fn finish_turn(&mut self, now: Now) -> Result<(), ServeError> {
+    pub(super) fn finish_turn(&mut self, mut now: Now) -> Result<(), ServeError> {
         loop {
+            if self.config.lease.is_on() {
+                // Leases need a time that is later than what the turn brought (`paxos::lease`).
+                now = clock();
+            }
             self.node.end_turn(now, &mut self.fx);
             self.carry_out(now)?;
             let told = self.release(now);

@@ -14,6 +14,7 @@ use crate::mutants::{self, Mutant};
 use super::configurations::Epochs;
 use super::effects::Effects;
 use super::ids::{Ballot, NodeId, Slot, Value};
+use super::lease::Grants;
 use super::log::Log;
 use super::message::{Extent, Message, P1b, P2b};
 use super::record::{Record, Recovered};
@@ -27,19 +28,27 @@ pub struct Acceptor {
     run_end: Slot,
     /// Others than the leader were told that we voted in `run_ballot` for slots below.
     told_end: Slot,
+    grants: Grants,
 }
 
 impl Acceptor {
-    pub fn new(recovered: &Recovered, log: &Log) -> Acceptor {
+    /// `lease_us`: the longest lease that it grants, in this life and in the one before.
+    pub fn new(recovered: &Recovered, log: &Log, lease_us: u64, now_us: u64) -> Acceptor {
         let promised = recovered.promised;
         let run_end = log.run_end(promised);
         // Whatever we had accepted may have been told.
         let told_end = log.accepted_end(promised);
-        Acceptor { promised, run_ballot: promised, run_end, told_end }
+        let grants = Grants::new(lease_us, promised, now_us);
+        Acceptor { promised, run_ballot: promised, run_end, told_end, grants }
     }
 
     pub fn promised(&self) -> Ballot {
         self.promised
+    }
+
+    /// Whether `ballot` cannot be promised yet: another node's leader holds our grant of a lease.
+    pub fn is_bound_against(&self, ballot: Ballot, now_us: u64) -> bool {
+        self.promised < ballot && self.grants.forbids(ballot, now_us)
     }
 
     /// Phase 1a: a scout asks for a promise and for what we accepted.
@@ -168,11 +177,38 @@ impl Acceptor {
     ///
     /// So a slot may be known to be chosen, and what is in it be acknowledged, before the leader knows: its
     /// reads must see that too, and it hears of it from us.
-    pub fn on_quorum_read(&mut self, from: NodeId, round: u64, log: &Log, fx: &mut Effects) {
-        let (ballot, accepted_end) = (self.run_ballot, self.run_end);
+    /// While a leader holds our grant of a lease, others are told no votes: it would not hear of that.
+    pub fn on_quorum_read(
+        &mut self,
+        from: NodeId,
+        round: u64,
+        now_us: u64,
+        log: &Log,
+        fx: &mut Effects,
+    ) {
+        let votes = !self.grants.is_bound(now_us) || mutants::is_on(Mutant::VotesToldUnderLease);
+        let ballot = self.run_ballot;
+        let accepted_end = if votes { self.run_end } else { Slot(0) };
         self.told_end = self.told_end.max(accepted_end);
         let extent = Extent { end: log.end(), ballot, accepted_end };
         fx.send_after_sync(from, Message::QuorumReadReply { round, extent });
+    }
+
+    /// A leader asks for a lease.
+    pub fn on_lease_request(&mut self, from: NodeId, ballot: Ballot, asked_us: u64, lease_us: u64) {
+        self.grants.ask(from, ballot, asked_us, lease_us);
+    }
+
+    pub fn on_lease_release(&mut self, ballot: Ballot) {
+        self.grants.release(ballot);
+    }
+
+    /// Grants what was asked for in this turn: `now_us` is later than all that it brought.
+    pub fn end_turn(&mut self, now_us: u64, fx: &mut Effects) {
+        for (leader, ballot, asked_us) in self.grants.grant(self.promised, now_us) {
+            let told_end = self.told_end(ballot);
+            fx.send_after_sync(leader, Message::LeaseGrant { ballot, asked_us, told_end });
+        }
     }
 
     /// Slots below may be known to others to be chosen in `ballot`, by our vote.
@@ -199,6 +235,7 @@ mod tests {
 
     const ME: NodeId = NodeId(1);
     const LEADER: NodeId = NodeId(2);
+    const LEASE_US: u64 = 100;
 
     fn ballot(round: u64) -> Ballot {
         Ballot { round, node: LEADER }
@@ -218,7 +255,7 @@ mod tests {
         fn new() -> Fixture {
             let mut fx = Effects::new(ME);
             let log = Log::new(&Recovered::default(), &mut fx);
-            Fixture { acceptor: Acceptor::new(&Recovered::default(), &log), log, fx }
+            Fixture { acceptor: Acceptor::new(&Recovered::default(), &log, LEASE_US, 0), log, fx }
         }
 
         fn p1a(&mut self, round: u64, first_slot: u64) -> P1b {
@@ -319,7 +356,7 @@ mod tests {
         };
         let mut fx = Effects::new(ME);
         let log = Log::new(&recovered, &mut fx);
-        let acceptor = Acceptor::new(&recovered, &log);
+        let acceptor = Acceptor::new(&recovered, &log, LEASE_US, 0);
         let mut f = Fixture { acceptor, log, fx };
         let p2b = f.p2a(1, 3, 1, &[3]);
         assert_eq!((p2b.accepted_end, p2b.resend), (Slot(4), false));
@@ -354,7 +391,7 @@ mod tests {
         f.p2a(1, 1, 1, &[1, 2, 3]);
         f.p1a(2, 1);
         f.log.learn(Slot(1), vec![(ballot(3), Value::noop()); 5], &mut f.fx);
-        f.acceptor.on_quorum_read(LEADER, 7, &f.log, &mut f.fx);
+        f.acceptor.on_quorum_read(LEADER, 7, 0, &f.log, &mut f.fx);
         let extent = Extent { end: Slot(6), ballot: ballot(1), accepted_end: Slot(4) };
         let reply = Message::QuorumReadReply { round: 7, extent };
         assert_eq!(f.fx.sends_after_sync.pop(), Some((LEADER, reply)));
@@ -375,7 +412,7 @@ mod tests {
         };
         f.p2a(1, 1, 1, &[1, 2, 3]);
         assert_eq!(told_end(&mut f, 1), Slot(0));
-        f.acceptor.on_quorum_read(NodeId(3), 7, &f.log, &mut f.fx);
+        f.acceptor.on_quorum_read(NodeId(3), 7, 0, &f.log, &mut f.fx);
         assert_eq!(told_end(&mut f, 1), Slot(4));
         let slot = |p: super::super::message::PValue| super::super::record::RecoveredSlot {
             slot: p.slot,
@@ -386,10 +423,34 @@ mod tests {
         let tail = f.log.accepted_from(Slot(1)).map(slot).collect();
         let recovered = Recovered { promised: ballot(1), tail, ..Recovered::default() };
         let log = Log::new(&recovered, &mut f.fx);
-        let acceptor = Acceptor::new(&recovered, &log);
+        let acceptor = Acceptor::new(&recovered, &log, LEASE_US, 0);
         let mut again = Fixture { acceptor, log, fx: Effects::new(ME) };
         assert_eq!(told_end(&mut again, 1), Slot(4));
         assert_eq!(told_end(&mut f, 2), Slot(0));
+    }
+
+    /// Votes told under a lease would show others what its leader does not know of. Before it, they are told
+    /// with the grant; and a scout of another node is put off until it has run out.
+    #[test]
+    fn a_grant_binds_and_tells() {
+        let mut f = Fixture::new();
+        f.p2a(1, 1, 1, &[1, 2]);
+        f.acceptor.on_quorum_read(NodeId(3), 7, 10, &f.log, &mut f.fx);
+        f.acceptor.on_lease_request(LEADER, ballot(1), 5, LEASE_US);
+        f.fx.sends_after_sync.clear();
+        f.acceptor.end_turn(20, &mut f.fx);
+        let grant = Message::LeaseGrant { ballot: ballot(1), asked_us: 5, told_end: Slot(3) };
+        assert_eq!(f.fx.sends_after_sync.pop(), Some((LEADER, grant)));
+        f.p2a(1, 3, 1, &[3]);
+        let other = Ballot { round: 2, node: NodeId(3) };
+        for (now_us, told, bound) in [(119, Slot(0), true), (120, Slot(4), false)] {
+            f.acceptor.on_quorum_read(NodeId(3), 8, now_us, &f.log, &mut f.fx);
+            let extent = Extent { end: Slot(4), ballot: ballot(1), accepted_end: told };
+            let reply = Message::QuorumReadReply { round: 8, extent };
+            assert_eq!(f.fx.sends_after_sync.pop(), Some((NodeId(3), reply)));
+            assert_eq!(f.acceptor.is_bound_against(other, now_us), bound);
+            assert!(!f.acceptor.is_bound_against(ballot(2), now_us));
+        }
     }
 
     /// An acceptor that was away in phase 1 confirms too, and keeps what it thereby promised:

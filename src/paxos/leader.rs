@@ -21,6 +21,7 @@ use super::configuration::Configuration;
 use super::configurations::Configurations;
 use super::effects::{Effects, Event};
 use super::ids::{Ballot, NodeId, Slot, Value};
+use super::lease::{Lease, LeaseConfig};
 use super::message::{Message, P1b, P2b};
 use super::read_rounds::{ReadRequest, ReadRounds};
 use super::scout::{Scout, ScoutOutcome};
@@ -35,6 +36,7 @@ pub struct Leader {
     /// Bytes of the queued commands.
     queue_size: usize,
     reads: ReadRounds,
+    lease: Lease,
 }
 
 #[derive(Clone, Debug, Hash)]
@@ -69,7 +71,7 @@ pub enum LeaderOutcome {
 }
 
 impl Leader {
-    pub fn new(window_slots: usize) -> Leader {
+    pub fn new(window_slots: usize, lease: LeaseConfig) -> Leader {
         Leader {
             window_slots,
             ballot: Ballot::NONE,
@@ -77,6 +79,7 @@ impl Leader {
             queue: VecDeque::new(),
             queue_size: 0,
             reads: ReadRounds::default(),
+            lease: Lease::new(lease),
         }
     }
 
@@ -112,6 +115,7 @@ impl Leader {
         self.queue.clear();
         self.queue_size = 0;
         self.reads = ReadRounds::default();
+        self.lease.reset();
     }
 
     pub fn on_p1b(
@@ -293,6 +297,9 @@ impl Leader {
     }
 
     pub fn on_read_request(&mut self, request: ReadRequest) {
+        if let Phase::Leading { commander, .. } = &mut self.phase {
+            commander.expect_commit(request.node);
+        }
         self.reads.add(request);
     }
 
@@ -307,25 +314,29 @@ impl Leader {
         if ballot != self.ballot || !self.is_leading() {
             return;
         }
-        // They meet every quorum of either phase that can have to do with a slot from there on.
         let is_quorum = |read_slot: Slot, confirmed: &BTreeSet<NodeId>| {
-            configurations.governing_from(read_slot).all(|(_, _, configuration)| {
-                let membership = configuration.membership();
-                let counted = confirmed.iter().filter(|node| membership.is_acceptor(**node));
-                let unconfirmed = mutants::is_on(Mutant::ReadUnconfirmed);
-                (if unconfirmed { 1 } else { membership.connected() }) <= counted.count()
-            })
+            are_enough(configurations, read_slot, |acceptor| confirmed.contains(&acceptor))
         };
         let confirmed = self.reads.on_confirmed(from, round, told_end, is_quorum);
         if let Some((requests, read_slot)) = confirmed {
-            for ReadRequest { node, id, over } in requests {
-                let reply = Message::ReadIndexReply { id, read_slot };
-                if over == node {
-                    fx.send(node, reply);
-                } else {
-                    let (from, message) = (fx.me, Box::new(reply));
-                    fx.send(over, Message::Relay { from, to: node, message });
-                }
+            answer(requests, read_slot, fx);
+        }
+    }
+
+    pub fn on_lease_grant(&mut self, from: NodeId, ballot: Ballot, asked_us: u64, told_end: Slot) {
+        if ballot == self.ballot && self.is_leading() {
+            self.lease.on_grant(from, asked_us);
+            self.reads.on_told(told_end);
+        }
+    }
+
+    /// Stops using the lease: to be called when this node is about to stop leading.
+    pub fn release_lease(&mut self, configurations: &Configurations, fx: &mut Effects) {
+        if self.is_leading() && self.lease.config().is_on() {
+            self.lease.reset();
+            let ballot = self.ballot;
+            for node in configurations.nodes() {
+                fx.send(node, Message::LeaseRelease { ballot });
             }
         }
     }
@@ -356,13 +367,20 @@ impl Leader {
         }
     }
 
-    pub fn on_tick(&mut self, configurations: &Configurations, fx: &mut Effects) {
+    pub fn on_tick(&mut self, now_us: u64, configurations: &Configurations, fx: &mut Effects) {
         let ballot = self.ballot;
         match &mut self.phase {
             Phase::Idle => {}
             Phase::Scouting(scout) => ask(scout, ballot, configurations, fx),
             Phase::Leading { scout, commander, .. } => {
                 commander.on_tick(fx);
+                let LeaseConfig { lease_us, .. } = self.lease.config();
+                if 0 < lease_us {
+                    for acceptor in configurations.acceptors_from(commander.first_unchosen()) {
+                        let request = Message::LeaseRequest { ballot, asked_us: now_us, lease_us };
+                        fx.send(acceptor, request);
+                    }
+                }
                 ask_uncovered(scout, commander, ballot, configurations, fx);
                 if let Some((round, read_slot)) = self.reads.in_flight() {
                     for acceptor in configurations.acceptors_from(read_slot) {
@@ -407,6 +425,10 @@ impl Leader {
         let first_unchosen = commander.first_unchosen();
         let adopted = *adopted_end <= first_unchosen && first_unchosen < end;
         if adopted || mutants::is_on(Mutant::ReadBeforeAdopted) {
+            let runs = |acceptor| self.lease.runs(acceptor, now.mono_us);
+            if are_enough(configurations, first_unchosen, runs) {
+                answer(self.reads.under_lease(first_unchosen), first_unchosen, fx);
+            }
             if let Some(round) = self.reads.begin(first_unchosen) {
                 let ballot = self.ballot;
                 for acceptor in configurations.acceptors_from(first_unchosen) {
@@ -452,6 +474,33 @@ fn propose(
     slot
 }
 
+/// Whether the acceptors of whom this is true meet every quorum of either phase that can have to do with
+/// slots from `read_slot` up.
+fn are_enough(
+    configurations: &Configurations,
+    read_slot: Slot,
+    counts: impl Fn(NodeId) -> bool,
+) -> bool {
+    configurations.governing_from(read_slot).all(|(_, _, configuration)| {
+        let membership = configuration.membership();
+        let counted = membership.acceptors().filter(|acceptor| counts(*acceptor)).count();
+        let unconfirmed = mutants::is_on(Mutant::ReadUnconfirmed);
+        (if unconfirmed { 1 } else { membership.connected() }) <= counted
+    })
+}
+
+fn answer(requests: Vec<ReadRequest>, read_slot: Slot, fx: &mut Effects) {
+    for ReadRequest { node, id, over, .. } in requests {
+        let reply = Message::ReadIndexReply { id, read_slot };
+        if over == node {
+            fx.send(node, reply);
+        } else {
+            let (from, message) = (fx.me, Box::new(reply));
+            fx.send(over, Message::Relay { from, to: node, message });
+        }
+    }
+}
+
 /// How many of the queued commands the next batch takes.
 fn batch_len(queue: &VecDeque<Queued>) -> usize {
     let mut size = 0;
@@ -474,7 +523,7 @@ mod tests {
     /// stalled) must not gather copies without end.
     #[test]
     fn the_queue_is_bounded() {
-        let mut leader = Leader::new(4);
+        let mut leader = Leader::new(4, LeaseConfig::default());
         let command =
             Command { id: CommandId::default(), acknowledged: 1, payload: Arc::from([0; 8]) };
         for _ in 0..3 {

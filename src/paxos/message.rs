@@ -94,6 +94,8 @@ pub enum Message {
     /// that wait at the sender.
     ReadIndexRequest {
         id: u64,
+        /// Whether the leader's lease is proof enough that it leads.
+        lease: bool,
     },
     /// Reads of request `id` reflect all that was acknowledged once every slot below `read_slot` is
     /// applied.
@@ -112,6 +114,24 @@ pub enum Message {
         ballot: Ballot,
         round: u64,
         told_end: Slot,
+    },
+
+    /// The leader of `ballot` asks for a lease of `lease_us`, at `asked_us` on its clock.
+    LeaseRequest {
+        ballot: Ballot,
+        asked_us: u64,
+        lease_us: u64,
+    },
+    /// Granted, as asked for at `asked_us`. Votes for slots below `told_end` were told before, as in
+    /// `ConfirmAck`.
+    LeaseGrant {
+        ballot: Ballot,
+        asked_us: u64,
+        told_end: Slot,
+    },
+    /// The leader of `ballot` leads no more.
+    LeaseRelease {
+        ballot: Ballot,
     },
 
     /// Asks an acceptor how far it may have accepted anything, for the quorum reads that wait at the

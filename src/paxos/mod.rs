@@ -16,6 +16,7 @@ mod fetch;
 mod ids;
 mod leader;
 mod learner;
+mod lease;
 mod log;
 mod message;
 mod node;
@@ -32,6 +33,7 @@ pub use configuration::{Addresses, Change, Configuration};
 pub use configurations::{Configurations, Epochs};
 pub use effects::{ChosenSlot, Effects, Event, Expired, LearnReply, Receive, SnapshotReply};
 pub use ids::{Ballot, NodeId, Slot, Value};
+pub use lease::LeaseConfig;
 pub use message::{
     Checkpoint, Extent, Health, Message, P1b, P2b, PValue, SnapshotId, Standing, StateStanding,
 };

@@ -21,6 +21,7 @@ use super::election::{Election, RoundOutcome};
 use super::ids::{Ballot, NodeId, Slot};
 use super::leader::{Leader, LeaderOutcome};
 use super::learner::Learner;
+use super::lease::LeaseConfig;
 use super::log::Log;
 use super::message::{Extent, Health, Message, SnapshotId, Standing, StateStanding};
 use super::quorum::Roles;
@@ -52,6 +53,8 @@ pub struct NodeConfig {
     pub request_timeout_us: u64,
     /// Slots proposed and not yet chosen: alpha at most.
     pub window_slots: usize,
+    /// Leader leases, or none.
+    pub lease: LeaseConfig,
     /// Bytes of a snapshot that are asked for in one message.
     pub snapshot_chunk_size: usize,
 }
@@ -137,8 +140,10 @@ impl Node {
             configurations,
             // Who may be promoted has what it takes from the start. Votes are counted by those who know
             // whose they are, and nobody leads whom the election does not let.
-            acceptor: learns.then(|| Acceptor::new(recovered, &log)),
-            leader: (roles.leader || roles.replica).then(|| Leader::new(config.window_slots)),
+            acceptor: learns
+                .then(|| Acceptor::new(recovered, &log, config.lease.lease_us, now.mono_us)),
+            leader: (roles.leader || roles.replica)
+                .then(|| Leader::new(config.window_slots, config.lease)),
             replica: roles.replica.then(|| {
                 // A healthy cluster has a quorum read done long before.
                 let patience_us = (timeout_us / 2).max(1);
@@ -343,6 +348,8 @@ impl Node {
         let Some(leader) = self.leader.as_mut().filter(|leader| leader.is_leading()) else {
             return;
         };
+        // Before all else, or those whom the successor asks are bound for a while.
+        leader.release_lease(&self.configurations, fx);
         if let Some(successor) = successor {
             fx.send(successor, Message::TakeOver { ballot });
         }
@@ -383,7 +390,7 @@ impl Node {
         if self.next_tick_us <= now.mono_us {
             self.next_tick_us = now.mono_us + self.tick_us;
             if let Some(leader) = &mut self.leader {
-                leader.on_tick(&self.configurations, fx);
+                leader.on_tick(now.mono_us, &self.configurations, fx);
             }
             if self.learns {
                 self.learner.on_tick(self.log.first_unchosen(), fx);
@@ -415,6 +422,9 @@ impl Node {
 
     /// Closes a turn: hands commands and reads to the leader, forms batches, serves reads.
     pub fn end_turn(&mut self, now: Now, fx: &mut Effects) {
+        if let Some(acceptor) = &mut self.acceptor {
+            acceptor.end_turn(now.mono_us, fx);
+        }
         self.hand_to_leader(now, fx);
         self.begin_quorum_read(now, fx);
         if let Some(leader) = &mut self.leader {
@@ -435,6 +445,12 @@ impl Node {
         }
     }
 
+    /// Whether our acceptor cannot promise `ballot` yet, because another node's leader holds its grant.
+    fn is_bound_against(&self, ballot: Ballot, now: Now) -> bool {
+        let acceptor = self.acceptor.as_ref();
+        acceptor.is_some_and(|acceptor| acceptor.is_bound_against(ballot, now.mono_us))
+    }
+
     fn handle(&mut self, now: Now, from: NodeId, message: Message, fx: &mut Effects) {
         let chosen_before = fx.chosen.len();
         self.dispatch(now, from, message, fx);
@@ -450,6 +466,8 @@ impl Node {
                 self.note_peer(from, standing.first_unchosen);
                 self.election.on_reply(from, round, standing);
             }
+            // The scout asks again. Until it may be answered, the leader that holds our grant goes on.
+            Message::P1a { ballot, .. } if self.is_bound_against(ballot, now) => {}
             Message::P1a { ballot, first_slot } => {
                 self.observe(ballot, fx);
                 if let Some(acceptor) = &mut self.acceptor {
@@ -521,9 +539,9 @@ impl Node {
                 self.learner.on_chunk(snapshot, offset, bytes, fx);
             }
             Message::Propose { commands } => self.on_propose(now, from, commands),
-            Message::ReadIndexRequest { id } => {
+            Message::ReadIndexRequest { id, lease } => {
                 if let Some(leader) = self.leader.as_mut().filter(|leader| !leader.is_idle()) {
-                    leader.on_read_request(ReadRequest { node: from, id, over: from });
+                    leader.on_read_request(ReadRequest { node: from, id, over: from, lease });
                 }
             }
             Message::ReadIndexReply { id, read_slot } => {
@@ -542,9 +560,24 @@ impl Node {
                     leader.on_confirm_ack(from, ballot, told, &self.configurations, fx);
                 }
             }
+            Message::LeaseRequest { ballot, asked_us, lease_us } => {
+                if let Some(acceptor) = &mut self.acceptor {
+                    acceptor.on_lease_request(from, ballot, asked_us, lease_us);
+                }
+            }
+            Message::LeaseGrant { ballot, asked_us, told_end } => {
+                if let Some(leader) = &mut self.leader {
+                    leader.on_lease_grant(from, ballot, asked_us, told_end);
+                }
+            }
+            Message::LeaseRelease { ballot } => {
+                if let Some(acceptor) = &mut self.acceptor {
+                    acceptor.on_lease_release(ballot);
+                }
+            }
             Message::QuorumRead { round } => {
                 if let Some(acceptor) = &mut self.acceptor {
-                    acceptor.on_quorum_read(from, round, &self.log, fx);
+                    acceptor.on_quorum_read(from, round, now.mono_us, &self.log, fx);
                 }
                 if let Some(leader) = &mut self.leader {
                     leader.on_quorum_read(from);
@@ -610,6 +643,7 @@ impl Node {
 
     fn on_new_leader(&mut self, fx: &mut Effects) {
         if let Some(leader) = &mut self.leader {
+            leader.release_lease(&self.configurations, fx);
             leader.step_down();
         }
         self.after_leader_change(fx);
@@ -705,12 +739,13 @@ impl Node {
         }
         let Some(replica) = &mut self.replica else { return };
         let commands = replica.commands_to_send(ballot, now.mono_us);
-        let read_request = replica.read_request(now.mono_us);
+        let read_requests: Vec<(u64, bool)> =
+            std::iter::from_fn(|| replica.read_request(now.mono_us)).collect();
         for commands in split(commands) {
             self.send_to_leader(Message::Propose { commands }, fx);
         }
-        if let Some(id) = read_request {
-            self.send_to_leader(Message::ReadIndexRequest { id }, fx);
+        for (id, lease) in read_requests {
+            self.send_to_leader(Message::ReadIndexRequest { id, lease }, fx);
         }
         self.run_local(now, fx);
     }
@@ -783,10 +818,10 @@ impl Node {
         }
         match message {
             Message::Propose { commands } => self.on_propose(now, over, commands),
-            Message::ReadIndexRequest { id } => {
+            Message::ReadIndexRequest { id, lease } => {
                 // The answer goes back the way the question came.
                 if let Some(leader) = self.leader.as_mut().filter(|leader| !leader.is_idle()) {
-                    leader.on_read_request(ReadRequest { node: origin, id, over });
+                    leader.on_read_request(ReadRequest { node: origin, id, over, lease });
                 }
             }
             Message::ReadIndexReply { id, read_slot } => {
@@ -847,6 +882,7 @@ mod tests {
             election_timeout_us: 100,
             request_timeout_us: 1000,
             window_slots: 4,
+            lease: LeaseConfig::default(),
             snapshot_chunk_size: 10,
         };
         let mut fx = Effects::new(NodeId(2));

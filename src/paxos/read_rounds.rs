@@ -5,7 +5,7 @@
 //! counting votes that they were told (`quorum_reads`). So the leader notes that slot, and then asks
 //! the acceptors whether they promised a higher ballot, and for which slots they told their votes. Those
 //! that it asks meet each phase-1 quorum: no other leader had chosen anything when they answered; and
-//! each phase-2 quorum: no other votes were told.
+//! each phase-2 quorum: no other votes were told. With a lease that is known without asking (`lease`).
 //!
 //! Asked are the acceptors of all configurations that govern that slot or later ones: in the first slots
 //! that another leader could have chosen behind this one's back, or that votes could have shown.
@@ -24,6 +24,8 @@ pub struct ReadRequest {
     pub id: u64,
     /// The peer over which it came and the answer goes: `node`, or one that relays.
     pub over: NodeId,
+    /// Whether it may be answered under a lease, without a round.
+    pub lease: bool,
 }
 
 #[derive(Clone, Debug, Default, Hash)]
@@ -32,6 +34,9 @@ pub struct ReadRounds {
     /// Number of the round in flight, or of the last one.
     round: u64,
     in_flight: Option<Round>,
+    /// Others than the leader may know slots below to be chosen. No read is answered until it knows too:
+    /// before that, not even which acceptors to ask.
+    told_end: Slot,
 }
 
 #[derive(Clone, Debug, Hash)]
@@ -39,27 +44,42 @@ struct Round {
     requests: Vec<ReadRequest>,
     read_slot: Slot,
     confirmed: BTreeSet<NodeId>,
-    /// Others may know slots below to be chosen.
-    told_end: Slot,
 }
 
 impl ReadRounds {
     pub fn add(&mut self, request: ReadRequest) {
         // A replica asks again, under a new id, only when it gave up the old one.
-        self.waiting.retain(|waiting| waiting.node != request.node);
+        let same = |it: &ReadRequest| (it.node, it.lease) == (request.node, request.lease);
+        self.waiting.retain(|waiting| !same(waiting));
         self.waiting.push(request);
     }
 
     /// Begins a round for all that wait, unless one is in flight. Returns its number.
     pub fn begin(&mut self, read_slot: Slot) -> Option<u64> {
-        if self.in_flight.is_some() || self.waiting.is_empty() {
+        if self.in_flight.is_some() || self.waiting.is_empty() || read_slot < self.told_end {
             return None;
         }
         self.round += 1;
         let requests = std::mem::take(&mut self.waiting);
-        self.in_flight =
-            Some(Round { requests, read_slot, confirmed: BTreeSet::new(), told_end: Slot(0) });
+        self.in_flight = Some(Round { requests, read_slot, confirmed: BTreeSet::new() });
         Some(self.round)
+    }
+
+    /// Votes for slots below `told_end` were told to others.
+    pub fn on_told(&mut self, told_end: Slot) {
+        self.told_end = self.told_end.max(told_end);
+    }
+
+    /// The leader holds a lease, and knows all slots below `read_slot` to be chosen: the requests that may
+    /// be answered with that.
+    pub fn under_lease(&mut self, read_slot: Slot) -> Vec<ReadRequest> {
+        if read_slot < self.told_end {
+            return Vec::new();
+        }
+        let waiting = std::mem::take(&mut self.waiting);
+        let (served, left) = waiting.into_iter().partition(|waiting| waiting.lease);
+        self.waiting = left;
+        served
     }
 
     /// The round in flight and its slot, to ask acceptors again.
@@ -81,12 +101,16 @@ impl ReadRounds {
         }
         let in_flight = self.in_flight.as_mut()?;
         in_flight.confirmed.insert(from);
-        in_flight.told_end = in_flight.told_end.max(told_end);
+        self.told_end = self.told_end.max(told_end);
         if !is_quorum(in_flight.read_slot, &in_flight.confirmed) {
             return None;
         }
         let round = self.in_flight.take().expect("just seen");
-        Some((round.requests, round.read_slot.max(round.told_end)))
+        if round.read_slot < self.told_end {
+            self.waiting.splice(0..0, round.requests);
+            return None;
+        }
+        Some((round.requests, round.read_slot))
     }
 }
 
@@ -99,7 +123,8 @@ mod tests {
     #[test]
     fn late_reads_wait_for_the_next_round() {
         let mut rounds = ReadRounds::default();
-        let request = |node, id| ReadRequest { node: NodeId(node), id, over: NodeId(node) };
+        let request =
+            |node, id| ReadRequest { node: NodeId(node), id, over: NodeId(node), lease: false };
         rounds.add(request(1, 7));
         assert_eq!(rounds.begin(Slot(5)), Some(1));
         rounds.add(request(2, 8));
@@ -112,8 +137,26 @@ mod tests {
         // An answer to the old round does not count for the new one.
         assert_eq!(rounds.begin(Slot(6)), Some(2));
         assert_eq!(rounds.on_confirmed(NodeId(2), 1, Slot(0), |_, _| true), None);
-        // And others may know of more to be chosen than the leader knew.
-        let served = rounds.on_confirmed(NodeId(2), 2, Slot(8), |_, _| true);
+        // Others may know of more to be chosen than the leader knew: it waits until it knows.
+        assert_eq!(rounds.on_confirmed(NodeId(2), 2, Slot(8), |_, _| true), None);
+        assert_eq!(rounds.begin(Slot(7)), None);
+        assert_eq!(rounds.begin(Slot(8)), Some(3));
+        let served = rounds.on_confirmed(NodeId(2), 3, Slot(8), |_, _| true);
         assert_eq!(served, Some((vec![request(2, 8)], Slot(8))));
+    }
+
+    /// A lease answers those that asked for it, and only while nobody knows more than the leader.
+    #[test]
+    fn a_lease_serves_those_that_allow_it() {
+        let mut rounds = ReadRounds::default();
+        let request = |id, lease| ReadRequest { node: NodeId(1), id, over: NodeId(1), lease };
+        rounds.add(request(1, false));
+        rounds.add(request(2, true));
+        rounds.on_told(Slot(5));
+        assert_eq!(rounds.under_lease(Slot(4)), []);
+        assert_eq!(rounds.under_lease(Slot(5)), [request(2, true)]);
+        assert_eq!(rounds.begin(Slot(5)), Some(1));
+        let served = rounds.on_confirmed(NodeId(1), 1, Slot(0), |_, _| true);
+        assert_eq!(served, Some((vec![request(1, false)], Slot(5))));
     }
 }

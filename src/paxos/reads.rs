@@ -20,6 +20,8 @@ pub enum ReadWay {
     /// The leader says, after a round that confirmed its lead (`read_rounds`).
     #[default]
     Leader,
+    /// The leader says, at once while it holds a lease (`lease`), or after such a round.
+    Lease,
     /// A phase-1 quorum of acceptors says (`quorum_reads`).
     Quorum,
 }
@@ -29,13 +31,14 @@ pub struct Reads {
     /// All that wait, by token.
     waiting: BTreeMap<u64, Waiting>,
     leader: Queue,
+    lease: Queue,
     quorum: Queue,
     /// Answered by their way: served once all slots below are applied. One that was served meanwhile
     /// may still be listed.
     answered: BTreeMap<Slot, Vec<u64>>,
     /// The same, by a quorum: as long as no newer configuration shows.
     answered_by_quorum: BTreeMap<Slot, Vec<u64>>,
-    /// Id of the request to the leader in flight, or of the last one. It begins at random: an answer
+    /// Id of the last request to the leader. It begins at random: an answer
     /// that is still on its way, over a relay, to an earlier life of this process must not fit.
     leader_request: u64,
 }
@@ -55,6 +58,8 @@ struct Queue {
     /// Covered by the request in flight.
     asked: Vec<u64>,
     asked_us: u64,
+    /// Id of that request, if it goes to the leader.
+    request: u64,
 }
 
 impl Queue {
@@ -80,6 +85,7 @@ impl Reads {
         Reads {
             waiting: BTreeMap::new(),
             leader: Queue::default(),
+            lease: Queue::default(),
             quorum: Queue::default(),
             answered: BTreeMap::new(),
             answered_by_quorum: BTreeMap::new(),
@@ -92,29 +98,40 @@ impl Reads {
     }
 
     pub fn on_read(&mut self, read: u64, way: ReadWay, now_us: u64) {
-        let asks_leader = way == ReadWay::Leader;
+        let asks_leader = way != ReadWay::Quorum;
         self.waiting.insert(read, Waiting { arrived_us: now_us, asks_leader });
-        if asks_leader { self.leader.new.push(read) } else { self.quorum.new.push(read) }
+        match way {
+            ReadWay::Leader => self.leader.new.push(read),
+            ReadWay::Lease => self.lease.new.push(read),
+            ReadWay::Quorum => self.quorum.new.push(read),
+        }
     }
 
     /// The leader changed, or a connection to it is new.
     pub fn ask_leader_again(&mut self) {
         self.leader.ask_again();
+        self.lease.ask_again();
     }
 
-    /// The id of a request to send to the leader now, if reads wait for it and none is in flight.
-    pub fn leader_request(&mut self, now_us: u64) -> Option<u64> {
-        if !self.leader.ask(now_us) {
-            return None;
+    /// The id of a request to send to the leader now, if reads wait for it and none is in flight; and whether
+    /// a lease may answer it.
+    pub fn leader_request(&mut self, now_us: u64) -> Option<(u64, bool)> {
+        for (queue, lease) in [(&mut self.leader, false), (&mut self.lease, true)] {
+            if queue.ask(now_us) {
+                self.leader_request = self.leader_request.wrapping_add(1);
+                queue.request = self.leader_request;
+                return Some((queue.request, lease));
+            }
         }
-        self.leader_request = self.leader_request.wrapping_add(1);
-        Some(self.leader_request)
+        None
     }
 
     /// The leader answered request `id`.
     pub fn on_leader_answer(&mut self, id: u64, read_slot: Slot) {
-        if id == self.leader_request {
-            self.answered.entry(read_slot).or_default().append(&mut self.leader.asked);
+        for queue in [&mut self.leader, &mut self.lease] {
+            if id == queue.request {
+                self.answered.entry(read_slot).or_default().append(&mut queue.asked);
+            }
         }
     }
 
@@ -167,8 +184,10 @@ impl Reads {
         fx: &mut Effects,
     ) {
         let old = |at_us: u64, limit_us: u64| limit_us <= now_us.saturating_sub(at_us);
-        if old(self.leader.asked_us, retry_us) {
-            self.leader.ask_again();
+        for queue in [&mut self.leader, &mut self.lease] {
+            if old(queue.asked_us, retry_us) {
+                queue.ask_again();
+            }
         }
         if old(self.quorum.asked_us, patience_us) {
             self.quorum.ask_again();
@@ -186,7 +205,7 @@ impl Reads {
         });
         // Those served or expired meanwhile need no answer.
         let waiting = &self.waiting;
-        for queue in [&mut self.leader, &mut self.quorum] {
+        for queue in [&mut self.leader, &mut self.lease, &mut self.quorum] {
             queue.new.retain(|read| waiting.contains_key(read));
             queue.asked.retain(|read| waiting.contains_key(read));
         }
@@ -219,7 +238,7 @@ mod tests {
     fn reads_wait_for_their_slot() {
         let mut reads = Reads::new(0);
         reads.on_read(1, ReadWay::Leader, 0);
-        let first = reads.leader_request(0).unwrap();
+        let first = reads.leader_request(0).unwrap().0;
         reads.on_read(2, ReadWay::Leader, 0);
         assert_eq!(reads.leader_request(0), None);
         reads.on_leader_answer(first + 1, Slot(1));
@@ -235,7 +254,7 @@ mod tests {
     fn an_answer_to_an_earlier_life_serves_nothing() {
         let mut reads = Reads::new(77);
         reads.on_read(1, ReadWay::Leader, 0);
-        let earlier = reads.leader_request(0).unwrap();
+        let earlier = reads.leader_request(0).unwrap().0;
         let mut reads = Reads::new(123_456);
         reads.on_read(2, ReadWay::Leader, 0);
         reads.leader_request(0).unwrap();
@@ -255,7 +274,7 @@ mod tests {
         reads.on_tick(49, 1000, 250, 50, &mut fx());
         assert_eq!(reads.leader_request(49), None);
         reads.on_tick(50, 1000, 250, 50, &mut fx());
-        let id = reads.leader_request(50).unwrap();
+        let id = reads.leader_request(50).unwrap().0;
         reads.on_leader_answer(id, Slot(8));
         assert_eq!(served(&mut reads, 8), [1]);
         assert!(served(&mut reads, 9).is_empty());

@@ -140,8 +140,9 @@ impl Replica {
         commands
     }
 
-    /// The id of a read request to send to the leader now, if reads wait and none is in flight.
-    pub fn read_request(&mut self, now_us: u64) -> Option<u64> {
+    /// The id of a read request to send to the leader now, if reads wait and none is in flight; and whether
+    /// a lease may answer it.
+    pub fn read_request(&mut self, now_us: u64) -> Option<(u64, bool)> {
         self.reads.leader_request(now_us)
     }
 

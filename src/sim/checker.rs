@@ -177,6 +177,7 @@ impl Checker {
                 }
             }
             Message::ConfirmAck { ballot, .. } => self.on_promise(from, log, *ballot),
+            Message::LeaseGrant { ballot, .. } => self.on_promise(from, log, *ballot),
             Message::QuorumReadReply { extent, .. } => {
                 self.on_promise(from, log, extent.ballot);
                 self.check_accepted(from, log, extent.ballot, extent.accepted_end);

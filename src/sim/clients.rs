@@ -159,9 +159,13 @@ impl Clients {
 
     /// How a read is to be served.
     pub fn draw_way(&self, dice: &mut StdRng) -> ReadWay {
-        match self.load.quorum_reads_percent {
-            0 => ReadWay::Leader,
-            percent if dice.random_range(0..100) < percent => ReadWay::Quorum,
+        let Load { quorum_reads_percent: quorum, lease_reads_percent: lease, .. } = self.load;
+        if quorum + lease == 0 {
+            return ReadWay::Leader;
+        }
+        match dice.random_range(0..100) {
+            at if at < quorum => ReadWay::Quorum,
+            at if at < quorum + lease => ReadWay::Lease,
             _ => ReadWay::Leader,
         }
     }

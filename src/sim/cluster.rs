@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::limits;
 use crate::paxos::{
-    Command, CommandId, Configuration, Message, NodeId, ReadWay, Roles, SessionId, Slot,
+    Command, CommandId, Configuration, LeaseConfig, Message, NodeId, ReadWay, Roles, SessionId,
+    Slot,
 };
 
 use super::checker::Checker;
@@ -44,6 +45,9 @@ pub struct Settings {
     pub learn_values_max: usize,
     /// Bytes of a segment of the log.
     pub segment_size: u64,
+    /// Length of leases; 0 for none. They allow for clocks that drift as far as they may.
+    #[serde(default)]
+    pub lease_us: u64,
     /// How much too fast or slow a clock may run, in parts per million.
     pub drift_ppm_max: i64,
     /// Clocks start anywhere, and each node's first heartbeat round ends when it will. Otherwise
@@ -56,6 +60,13 @@ pub struct Settings {
 
 fn alpha_slots_default() -> usize {
     limits::ALPHA_SLOTS
+}
+
+impl Settings {
+    pub fn lease(&self) -> LeaseConfig {
+        let clock_error_permille = (self.drift_ppm_max as u64).div_ceil(1000);
+        LeaseConfig { lease_us: self.lease_us, clock_error_permille }
+    }
 }
 
 /// What a client hears.

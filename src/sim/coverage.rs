@@ -21,7 +21,8 @@ pub struct Coverage {
     pub refusals: u64,
     pub restarts: u64,
     pub reads: u64,
-    /// Answers of acceptors to rounds of quorum reads.
+    /// Leases granted by acceptors, and their answers to rounds of quorum reads.
+    pub lease_grants: u64,
     pub quorum_read_replies: u64,
     pub relays: u64,
     pub take_overs: u64,
@@ -61,6 +62,7 @@ impl Coverage {
     pub fn on_input(&mut self, input: &Input) {
         match input {
             Input::Message(_, Message::Chosen { .. }) => self.catch_ups += 1,
+            Input::Message(_, Message::LeaseGrant { .. }) => self.lease_grants += 1,
             Input::Message(_, Message::QuorumReadReply { .. }) => self.quorum_read_replies += 1,
             Input::Message(_, Message::Relay { .. }) => self.relays += 1,
             Input::Message(_, Message::TakeOver { .. }) => self.take_overs += 1,
@@ -115,6 +117,7 @@ impl Coverage {
             ("refusals", &mut self.refusals),
             ("restarts", &mut self.restarts),
             ("reads", &mut self.reads),
+            ("lease grants", &mut self.lease_grants),
             ("quorum read replies", &mut self.quorum_read_replies),
             ("relays", &mut self.relays),
             ("take-overs", &mut self.take_overs),

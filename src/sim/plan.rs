@@ -44,6 +44,9 @@ pub struct Load {
     /// Of the reads, those that are served by a quorum of acceptors and not by the leader.
     #[serde(default)]
     pub quorum_reads_percent: u32,
+    /// And those that are served under the leader's lease, where it holds one.
+    #[serde(default)]
+    pub lease_reads_percent: u32,
     /// Between the operations of a burst, and between bursts; the latter is drawn from 0 to twice this.
     pub think_us: u64,
     pub pause_us: u64,
@@ -168,7 +171,14 @@ impl Plan {
         let faults = draw_faults(dice, timeout_us, heavy, &storms, fixed);
         let seed = dice.next_u64();
         let hub = dice.random_bool(0.5);
-        load.quorum_reads_percent = pick(dice, &[0, 50, 50, 100]);
+        load.quorum_reads_percent = pick(dice, &[0, 30, 30, 100]);
+        if dice.random_bool(0.5) {
+            settings.lease_us = pick(dice, &[timeout_us / 2, timeout_us, 2 * timeout_us]);
+            load.lease_reads_percent =
+                pick(dice, &[30, 60, 100]) * (100 - load.quorum_reads_percent) / 100;
+            // Clocks so wrong as none is, to see that the lease allows for it.
+            settings.drift_ppm_max = pick(dice, &[settings.drift_ppm_max, 100_000]);
+        }
         let steps_max = fixed.steps_max.unwrap_or(u64::MAX);
         Plan { seed, settings, load, faults, storms, duration_us, steps_max, hub }
     }
@@ -265,6 +275,7 @@ fn draw_settings(dice: &mut StdRng, timeout_us: u64, heavy: bool, fixed: &Fixed)
         dial_us: (timeout_us / 200, timeout_us / 3),
         learn_values_max: pick(dice, &[3, 20, 100]),
         segment_size: if heavy { 8 << 20 } else { 256 << 10 },
+        lease_us: 0,
         drift_ppm_max: pick(dice, &[0, 100, 20_000]),
         random_start: true,
         first_leader: 0,
@@ -299,6 +310,7 @@ fn draw_load(dice: &mut StdRng, timeout_us: u64, heavy: bool) -> Load {
         keys: pick(dice, &[1, 3, 10]),
         reads_percent: dice.random_range(0..60),
         quorum_reads_percent: 0,
+        lease_reads_percent: 0,
         think_us: think_us * lanes,
         pause_us: timeout_us * dice.random_range(1..10),
         burst: pick(dice, &[3, 30, 300]),

@@ -96,6 +96,7 @@ impl Search<'_> {
             |plan: &mut Plan| plan.load.value_size = 0,
             |plan: &mut Plan| plan.load.reads_percent = 0,
             |plan: &mut Plan| plan.load.quorum_reads_percent = 0,
+            |plan: &mut Plan| plan.load.lease_reads_percent = 0,
             |plan: &mut Plan| plan.load.burst = 1,
         ] {
             let mut plan = self.best.clone();
@@ -126,6 +127,7 @@ impl Search<'_> {
         for change in [
             |plan: &mut Plan| plan.hub = false,
             |plan: &mut Plan| plan.settings.drift_ppm_max = 0,
+            |plan: &mut Plan| plan.settings.lease_us = 0,
             |plan: &mut Plan| plan.settings.delay_us.1 = plan.settings.delay_us.0,
             |plan: &mut Plan| plan.settings.sync_us.1 = plan.settings.sync_us.0,
             |plan: &mut Plan| plan.settings.phase2 = None,

@@ -37,6 +37,8 @@ pub enum Consistency {
     Linearizable,
     /// The same, by asking the leader, which confirms its lead (read-index).
     Leader,
+    /// The same, by asking the leader, which answers at once while it holds a lease.
+    Lease,
     /// The same, by asking a phase-1 quorum of acceptors, without the leader.
     Quorum,
     /// What this replica has applied, at once; may be out of date, says its slot.

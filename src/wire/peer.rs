@@ -85,6 +85,7 @@ enum Head {
     },
     ReadIndexRequest {
         id: u64,
+        lease: bool,
     },
     ReadIndexReply {
         id: u64,
@@ -98,6 +99,19 @@ enum Head {
         ballot: Ballot,
         round: u64,
         told_end: Slot,
+    },
+    LeaseRequest {
+        ballot: Ballot,
+        asked_us: u64,
+        lease_us: u64,
+    },
+    LeaseGrant {
+        ballot: Ballot,
+        asked_us: u64,
+        told_end: Slot,
+    },
+    LeaseRelease {
+        ballot: Ballot,
     },
     QuorumRead {
         round: u64,
@@ -254,7 +268,9 @@ fn head_of<'a>(message: &'a Message, bulk: &mut Vec<&'a [u8]>) -> Head {
             let command = |c: &Command| (c.id, c.acknowledged, size_of(&c.payload));
             Head::Propose { commands: commands.iter().map(command).collect() }
         }
-        Message::ReadIndexRequest { id } => Head::ReadIndexRequest { id: *id },
+        Message::ReadIndexRequest { id, lease } => {
+            Head::ReadIndexRequest { id: *id, lease: *lease }
+        }
         Message::ReadIndexReply { id, read_slot } => {
             Head::ReadIndexReply { id: *id, read_slot: *read_slot }
         }
@@ -262,6 +278,13 @@ fn head_of<'a>(message: &'a Message, bulk: &mut Vec<&'a [u8]>) -> Head {
         Message::ConfirmAck { ballot, round, told_end } => {
             Head::ConfirmAck { ballot: *ballot, round: *round, told_end: *told_end }
         }
+        Message::LeaseRequest { ballot, asked_us, lease_us } => {
+            Head::LeaseRequest { ballot: *ballot, asked_us: *asked_us, lease_us: *lease_us }
+        }
+        Message::LeaseGrant { ballot, asked_us, told_end } => {
+            Head::LeaseGrant { ballot: *ballot, asked_us: *asked_us, told_end: *told_end }
+        }
+        Message::LeaseRelease { ballot } => Head::LeaseRelease { ballot: *ballot },
         Message::QuorumRead { round } => Head::QuorumRead { round: *round },
         Message::QuorumReadReply { round, extent } => Head::QuorumReadReply {
             round: *round,
@@ -380,12 +403,19 @@ fn message_of(head: Head, bulk: &mut Bulk<'_>, depth: usize) -> Result<Message, 
                 })
                 .collect::<Result<_, WireError>>()?,
         },
-        Head::ReadIndexRequest { id } => Message::ReadIndexRequest { id },
+        Head::ReadIndexRequest { id, lease } => Message::ReadIndexRequest { id, lease },
         Head::ReadIndexReply { id, read_slot } => Message::ReadIndexReply { id, read_slot },
         Head::Confirm { ballot, round } => Message::Confirm { ballot, round },
         Head::ConfirmAck { ballot, round, told_end } => {
             Message::ConfirmAck { ballot, round, told_end }
         }
+        Head::LeaseRequest { ballot, asked_us, lease_us } => {
+            Message::LeaseRequest { ballot, asked_us, lease_us }
+        }
+        Head::LeaseGrant { ballot, asked_us, told_end } => {
+            Message::LeaseGrant { ballot, asked_us, told_end }
+        }
+        Head::LeaseRelease { ballot } => Message::LeaseRelease { ballot },
         Head::QuorumRead { round } => Message::QuorumRead { round },
         Head::QuorumReadReply { round, end, ballot, accepted_end } => {
             let extent = Extent { end, ballot, accepted_end };
@@ -486,7 +516,17 @@ fn check_numbers(message: &Message) -> Result<(), WireError> {
         }
         Message::ReadIndexReply { read_slot, .. } => (&[], &[*read_slot]),
         Message::ConfirmAck { ballot, told_end, .. } => (&[*ballot], &[*told_end]),
-        Message::Confirm { ballot, .. } | Message::TakeOver { ballot } => (&[*ballot], &[]),
+        Message::LeaseRequest { asked_us, .. } if MAX <= *asked_us => {
+            return Err(WireError::Malformed("a time is out of all range"));
+        }
+        Message::LeaseGrant { asked_us, .. } if MAX <= *asked_us => {
+            return Err(WireError::Malformed("a time is out of all range"));
+        }
+        Message::LeaseGrant { ballot, told_end, .. } => (&[*ballot], &[*told_end]),
+        Message::LeaseRequest { ballot, .. }
+        | Message::LeaseRelease { ballot }
+        | Message::Confirm { ballot, .. }
+        | Message::TakeOver { ballot } => (&[*ballot], &[]),
         Message::QuorumReadReply { extent, .. } => {
             (&[extent.ballot], &[extent.end, extent.accepted_end])
         }
@@ -643,10 +683,13 @@ mod tests {
             Message::SnapshotRequest { snapshot: SNAPSHOT, offset: 5, size: 2 },
             Message::SnapshotChunk { snapshot: SNAPSHOT, offset: 5, bytes: Arc::from(*b"ab") },
             Message::Propose { commands: vec![command(1, b""), command(2, b"xy")] },
-            Message::ReadIndexRequest { id: 5 },
+            Message::ReadIndexRequest { id: 5, lease: true },
             Message::ReadIndexReply { id: 5, read_slot: Slot(6) },
             Message::Confirm { ballot: ballot(1), round: 7 },
             Message::ConfirmAck { ballot: ballot(1), round: 7, told_end: Slot(4) },
+            Message::LeaseRequest { ballot: ballot(1), asked_us: 6, lease_us: 7 },
+            Message::LeaseGrant { ballot: ballot(1), asked_us: 6, told_end: Slot(4) },
+            Message::LeaseRelease { ballot: ballot(1) },
             Message::QuorumRead { round: 8 },
             Message::QuorumReadReply {
                 round: 8,

@@ -7,8 +7,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use loggos::paxos::{
-    Ballot, Batch, Command, CommandId, Configurations, Effects, Event, Message, Node, NodeConfig,
-    NodeId, Now, Record, Recovered, RecoveredSlot, SessionId, Slot, Value,
+    Ballot, Batch, Command, CommandId, Configurations, Effects, Event, LeaseConfig, Message, Node,
+    NodeConfig, NodeId, Now, Record, Recovered, RecoveredSlot, SessionId, Slot, Value,
 };
 
 use super::setup::{Bug, Setup, Sync};
@@ -420,6 +420,7 @@ fn start(setup: &Setup, me: NodeId, wal: &Wal, lives: u8) -> (Node, Vec<Value>) 
         election_timeout_us: 4 * TICK_US,
         request_timeout_us: 1 << 40,
         window_slots: setup.window_slots,
+        lease: LeaseConfig::default(),
         snapshot_chunk_size: 1,
     };
     // The last moment at which a first heartbeat round may end: behind all ticks of this life.

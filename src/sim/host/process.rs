@@ -67,6 +67,7 @@ impl Cluster {
             election_timeout_us: self.settings.election_timeout_us,
             request_timeout_us: self.settings.request_timeout_us,
             window_slots: self.settings.window_slots,
+            lease: self.settings.lease(),
             snapshot_chunk_size: crate::limits::SNAPSHOT_CHUNK_SIZE,
         };
         let mut fx = Effects::new(id);
