@@ -16,6 +16,8 @@ from well import agreed_leader
 
 WELL_S = 30
 POLL_S = 0.03
+# How often a course is played until the machine did not stand still meanwhile.
+ATTEMPTS = 5
 
 
 def play(lab):
@@ -64,14 +66,17 @@ class Cutter:
         for number, case in enumerate(plays, 1):
             text = f"{len(self.system.nodes)} nodes, {scenario.name} {case.name}"
             self.lab.progress.count(number, len(plays), text)
-            followers = [node for node in self.system.nodes if node != leader]
-            self.dice.shuffle(followers)
-            line = self._course(case, [leader, *followers])
-            leader = self.wait_well()
-            line |= {"well_ns": self._now_ns()}
-            line = {"scenario": scenario.name, "case": case.name, "repetition": number, **line}
-            with open(self.path, "a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
+            about = {"scenario": scenario.name, "case": case.name, "repetition": number}
+            for _ in range(ATTEMPTS):
+                followers = [node for node in self.system.nodes if node != leader]
+                self.dice.shuffle(followers)
+                line = self._course(case, [leader, *followers])
+                leader = self.wait_well()
+                line |= {"well_ns": self._now_ns()}
+                with open(self.path, "a", encoding="utf-8") as file:
+                    file.write(json.dumps({**about, **line}) + "\n")
+                if not line["disturbed"]:
+                    break
         elapsed_s = self.lab.elapsed_s()
         self.lab.say(f"  {elapsed_s:6.1f} s  {len(plays):3} x {scenario.name}: {scenario.words}")
 
@@ -89,7 +94,15 @@ class Cutter:
         times["heal_ns"] = self._now_ns()
         self.links.heal()
         linked = self._linked(case.phases[-1], names)
-        return {"roles": names, "linked": linked, "once": case.once, **times}
+        # Where this process was not woken in time, the nodes were not either.
+        late_s = time.monotonic() - at
+        return {
+            "roles": names,
+            "linked": linked,
+            "once": case.once,
+            "disturbed": late_s > self.timeout_s / 2,
+            **times,
+        }
 
     def _pass(self, phase, names, at):
         """Sets the links, and lets the phase pass; returns when it ended."""

@@ -13,6 +13,8 @@ from loggos.trace import Kind
 
 # What the project promises: a leader that reaches a quorum serves within so many election timeouts.
 BAR_TIMEOUTS = 4.0
+# For so long after a cut there may be replies to what was under way.
+STRAGGLERS_TIMEOUTS = 2
 SIGNS = (Kind.ADOPTED, Kind.LEADER_CHANGED)
 
 
@@ -23,7 +25,8 @@ def deployments(run: Run) -> list[Path]:
 
 
 def cuts(run: Run) -> pd.DataFrame:
-    """A row for each course of each scenario, of all clusters; the columns of `measured`."""
+    """A row for each course of each scenario, of all clusters; the columns of `measured`. Those in
+    which the machine stood still, and which were played again, are left out."""
     frames = []
     for folder in deployments(run):
         lines = (folder / "cuts.jsonl").read_text().splitlines()
@@ -32,7 +35,7 @@ def cuts(run: Run) -> pd.DataFrame:
         signs = faults.signs(_records(folder.glob("traces/n*.trace"), SIGNS))
         replies = _replies(folder)
         timeout_ns = run.experiment["election_timeout_ms"] * 1_000_000
-        frames.append(measured(courses, signs, replies, nodes, timeout_ns))
+        frames.append(measured(courses[~courses["disturbed"]], signs, replies, nodes, timeout_ns))
     return pd.concat(frames, ignore_index=True)
 
 
@@ -99,13 +102,14 @@ def away(ends: np.ndarray, course: object, timeout_ns: int) -> dict:
     """How long there was no service to whom replies came at `ends`: `timeouts`, and whether it came
     `back` before the links were healed.
 
-    Where links change once, it counts from then to the end of the longest time without a reply:
-    what was under way is still answered for a moment after the cut. Where they change again and
-    again, or nothing was missed, it is the longest time without a reply itself.
+    Where links change once, it counts from then to the end of the longest time without a reply, if
+    that begins soon: what was under way is still answered for a moment after the cut. Where they
+    change again and again, or nothing was missed, it is the longest time without a reply itself.
     """
     gap = stats.longest_gap_of(ends, course.cut_ns, course.heal_ns)
     missed = gap.length_ns > timeout_ns
-    begin_ns = course.cut_ns if missed and course.once else gap.start_ns
+    soon = gap.start_ns < course.cut_ns + STRAGGLERS_TIMEOUTS * timeout_ns
+    begin_ns = course.cut_ns if missed and soon and course.once else gap.start_ns
     # A pause at the end of the time that was watched is no outage.
     return {"timeouts": (gap.end_ns - begin_ns) / timeout_ns, "back": gap.recovered or not missed}
 

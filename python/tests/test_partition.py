@@ -30,6 +30,7 @@ def course(**changes):
         "roles": [1, 2, 3],
         "linked": [1, 2, 3],
         "once": True,
+        "disturbed": False,
         "begin_ns": CUT,
         "cut_ns": CUT,
         "heal_ns": HEAL,
@@ -82,6 +83,12 @@ def test_where_links_change_all_the_time_only_the_gap_counts():
     assert row["away"] == pytest.approx(1.5)
 
 
+def test_a_pause_long_after_the_cut_is_no_election():
+    # The machine's: it is counted, but not from the cut.
+    row = measured({1: [(400, 550)], 2: [(400, 550)], 3: [(400, 550)]})
+    assert row["away"] == pytest.approx(1.5)
+
+
 def test_nodes_without_a_whole_link_need_not_be_served():
     row = measured({1: [(0, 600)], 2: [(0, 200)], 3: [(0, 210)]}, linked=[2, 3])
     assert row["away_all"] == 2.1
@@ -124,7 +131,9 @@ def test_a_run_of_two_clusters(tmp_path, capsys):
             ]
             synthetic.write_trace(traces / f"bench-n{node}.trace", 0, records)
         line = course(case="L→a", roles=list(range(1, nodes + 1)))
-        (traces.parent / "cuts.jsonl").write_text(json.dumps(line) + "\n")
+        lines = [line | {"disturbed": True, "heal_ns": HEAL + 1}, line]
+        text = "".join(json.dumps(one) + "\n" for one in lines)
+        (traces.parent / "cuts.jsonl").write_text(text)
     assert analyse.main([str(path)]) == 0
     out = capsys.readouterr().out
     assert "In 1 of 2 courses it took more than 4 election timeouts" in out
