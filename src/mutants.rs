@@ -56,6 +56,8 @@ mutants! {
     OldQuorumForNewSlots: "votes are counted by the old configuration where a new one governs",
     ScoutOldConfigurationOnly: "phase 1 is content with a quorum of the oldest configuration",
     TwoChangesInFlight: "a configuration is changed while another waits to govern",
+    VoteOnForgotten: "an acceptor answers a scout for slots in which it lost what it accepted",
+    ForgetPromiseInDamage: "a promise that damage hit is forgotten",
     ElectUnconnected: "nodes compete and lead without reaching a quorum",
     ElectOverLeader: "a node competes although others still hear a leader",
     LeadUnfit: "a node competes and leads although its disk stalls",

@@ -335,18 +335,81 @@ fn a_torn_tail_at_every_byte_of_the_last_record() {
 /// What a bad disk does to the bytes of one record.
 type Spoil<'a> = dyn Fn(&mut [u8]) + 'a;
 
-/// A record that was durable is spoilt, at its boundary or inside: a later one proves it, and the
-/// node must not start, since it may have voted on what is lost.
+/// Records as a node writes them: ballots only rise, and what is known to be chosen is not accepted again.
+fn protocol_records(rng: &mut StdRng, count: usize) -> Vec<Record> {
+    let mut records = Vec::new();
+    let (mut round, mut first_unchosen, mut end) = (1, 1, 1);
+    while records.len() < count {
+        let ballot = Ballot { round, node: NodeId(2) };
+        let value = Value(vec![rng.random::<u8>(); rng.random_range(0..2500)].into());
+        let slot = Slot(rng.random_range(first_unchosen..=end));
+        records.push(match rng.random_range(0..10) {
+            0 => {
+                round += 1;
+                Record::Promised(Ballot { round, node: NodeId(2) })
+            }
+            1 => Record::OwnBallot(Ballot { node: IDENTITY.node, ..ballot }),
+            2 => {
+                first_unchosen = rng.random_range(first_unchosen..=end);
+                Record::FirstUnchosen(Slot(first_unchosen))
+            }
+            3..5 => {
+                round += 1;
+                end = end.max(slot.0 + 1);
+                let ballot = Ballot { round, node: NodeId(2) };
+                Record::Accepted { ballot, slot, value }
+            }
+            _ => {
+                end += 1;
+                Record::Accepted { ballot, slot: Slot(end - 1), value }
+            }
+        });
+    }
+    records
+}
+
+/// Holds a log that lost these records against what was written: no promise is forgotten, and of each slot
+/// the last value is known, or the slot is in doubt for a reason.
+fn check_damaged(wal: &Wal, recovered: &Recovered, records: &[Record], lost: &[u64]) {
+    let whole = fold(records);
+    assert_eq!(wal.end().0 as usize, records.len());
+    assert_eq!((recovered.promised, recovered.own_ballot), (whole.promised, whole.own_ballot));
+    assert!(recovered.first_unchosen <= whole.first_unchosen);
+    let told = wal.lost().iter().flat_map(|lost| lost.sequences.clone());
+    assert_eq!(told.collect::<Vec<_>>(), lost);
+    let mut last = BTreeMap::new();
+    for (sequence, record) in (1..).zip(records) {
+        if let Record::Accepted { ballot, slot, value } = record {
+            last.insert(*slot, (sequence, *ballot, value));
+        }
+    }
+    for (slot, (sequence, ballot, value)) in last {
+        if recovered.unsure.contains(slot) {
+            assert!(recovered.first_unchosen <= slot);
+            assert!(lost.iter().any(|it| sequence <= *it), "slot {slot} is in doubt for no reason");
+            continue;
+        }
+        assert!(!lost.contains(&sequence), "slot {slot} is lost, and not in doubt");
+        assert_eq!(wal.read(slot), Some((ballot, &*value.0)));
+        if recovered.first_unchosen <= slot {
+            let entry = recovered.tail.iter().find(|entry| entry.slot == slot);
+            assert_eq!(entry.map(|it| (it.ballot, &it.value)), Some((ballot, value)));
+        }
+    }
+}
+
+/// Records that were durable are spoilt, at their boundaries or inside: a later one proves it. The node
+/// starts, says what is lost, and knows all that it can still know; also when it starts once more.
 #[test]
-fn damage_to_a_durable_record_is_refused_by_name() {
+fn damage_to_durable_records_loses_them_and_no_more() {
     let mut rng = StdRng::seed_from_u64(1);
-    let records = random_records(&mut rng, 30);
+    let records = protocol_records(&mut rng, 60);
     let image = synced_log(&records);
     let places = places(&image);
     assert_eq!(places.len(), records.len());
     assert!(3 <= places.last().unwrap().0, "the records spread over segments");
     let (last, durable) = places.split_last().unwrap();
-    for &(number, offset, size) in durable {
+    for (i, &(number, offset, size)) in durable.iter().enumerate() {
         let inside = rng.random_range(0..size);
         let spoils: [&Spoil; 4] = [
             &|record| record[..24].fill(0),
@@ -355,20 +418,36 @@ fn damage_to_a_durable_record_is_refused_by_name() {
             // The size field: where the next record begins is lost too.
             &|record| record[4..8].fill(0xff),
         ];
-        for (i, spoil) in spoils.iter().enumerate() {
+        for (way, spoil) in spoils.iter().enumerate() {
             let mut damaged = image.clone();
-            let bytes = damaged.get_mut(&segment_name(number)).unwrap();
-            spoil(&mut bytes[offset..offset + size]);
+            let mut spoil_one = |(number, offset, size): (u64, usize, usize)| {
+                let bytes = damaged.get_mut(&segment_name(number)).unwrap();
+                spoil(&mut bytes[offset..offset + size]);
+            };
+            spoil_one((number, offset, size));
+            let mut lost = vec![i as u64 + 1];
+            if way == 3 {
+                // Somewhere else as well.
+                let other = rng.random_range(0..durable.len());
+                if durable[other].2 == size && other != i {
+                    spoil_one(durable[other]);
+                    lost.push(other as u64 + 1);
+                    lost.sort_unstable();
+                }
+            }
             let dir = lay_down(&damaged);
-            let error = open(dir.path()).err().expect("a damaged log is refused");
-            let text = error.to_string();
-            let WalError::Damaged { path, offset: at, .. } = error else { panic!("{text}") };
-            assert_eq!((path, at), (dir.path().join(segment_name(number)), offset as u64), "{i}");
-            assert!(text.contains(&format!("{number:016}.seg")) && !text.contains('\n'), "{text}");
-            let untouched = take_image(dir.path());
-            assert!(untouched == damaged, "nothing is changed, so that it can be looked at");
             let verdict = inspect(dir.path(), &mut Vec::new()).unwrap();
-            assert!(matches!(verdict, Verdict::Damaged { .. }), "{verdict:?}");
+            let (number, offset, _) = durable[lost[0] as usize - 1];
+            let segment = dir.path().join(segment_name(number));
+            assert_eq!(verdict, Verdict::Damaged { segment, offset: offset as u64 });
+            let (wal, first, _) = open(dir.path()).unwrap();
+            assert_eq!((wal.lost()[0].segment, wal.lost()[0].offset), (number, offset));
+            assert!(wal.lost()[0].why.contains("says that it was durable"));
+            check_damaged(&wal, &first, &records, &lost);
+            drop(wal);
+            let (wal, second, _) = open(dir.path()).unwrap();
+            check_damaged(&wal, &second, &records, &lost);
+            assert_eq!(first, second);
         }
     }
     // Behind the last one nothing can prove anything.
@@ -377,6 +456,31 @@ fn damage_to_a_durable_record_is_refused_by_name() {
     let dir = lay_down(&torn);
     let (wal, recovered, _) = open(dir.path()).unwrap();
     assert_eq!(check_prefix(&wal, &recovered, &records), records.len() - 1);
+}
+
+/// The only proof of a damage is a record behind a tail that was torn off, and goes with it: the next start
+/// must know of the damage all the same.
+#[test]
+fn what_proved_a_damage_may_go() {
+    let mut rng = StdRng::seed_from_u64(7);
+    let records = protocol_records(&mut rng, 12);
+    let dir = tempfile::tempdir().unwrap();
+    let (mut wal, _, _) = open(dir.path()).unwrap();
+    append_all(&mut wal, &records[..8]);
+    wal.sync_now().unwrap();
+    append_all(&mut wal, &records[8..]);
+    drop(wal);
+    let mut image = take_image(dir.path());
+    // Durable is all up to 8; of these the sixth is spoilt, and the ninth never reached the disk.
+    let places = places(&image);
+    for (number, offset, size) in [places[5], places[8]] {
+        image.get_mut(&segment_name(number)).unwrap()[offset..offset + size].fill(0);
+    }
+    let dir = lay_down(&image);
+    for _ in 0..3 {
+        let (wal, recovered, _) = open(dir.path()).unwrap();
+        check_damaged(&wal, &recovered, &records[..8], &[6]);
+    }
 }
 
 /// Records behind a missing one prove nothing if they were appended in the same batch.
@@ -398,11 +502,14 @@ fn a_hole_in_an_unsynced_batch_is_a_torn_tail() {
         holed.get_mut(&segment_name(number)).unwrap()[offset..offset + size].fill(0);
         let dir = lay_down(&holed);
         match open(dir.path()) {
-            Ok((wal, recovered, _)) => {
+            Ok((wal, recovered, _)) if 4 <= i => {
                 assert_eq!(check_prefix(&wal, &recovered, &records), i);
-                assert!(4 <= i, "record {i} was durable");
             }
-            Err(error) => assert!(i < 4, "record {i} was not durable: {error}"),
+            Ok((wal, ..)) => {
+                assert_eq!(wal.lost()[0].sequences, i as u64 + 1..i as u64 + 2);
+                assert_eq!(wal.end().0 as usize, records.len());
+            }
+            Err(error) => panic!("record {i}: {error}"),
         }
     }
 }
@@ -472,7 +579,7 @@ fn flipped_bits_never_yield_what_was_not_written() {
     let records = random_records(&mut rng, 20);
     let image = synced_log(&records);
     let names: Vec<&String> = image.keys().filter(|name| *name != "lock").collect();
-    let mut refused = 0;
+    let mut damaged = 0;
     for _ in 0..150 {
         let mut flipped = image.clone();
         let bytes = flipped.get_mut(names[rng.random_range(0..names.len())]).unwrap();
@@ -480,25 +587,43 @@ fn flipped_bits_never_yield_what_was_not_written() {
         bytes[bit / 8] ^= 1 << (bit % 8);
         let dir = lay_down(&flipped);
         inspect(dir.path(), &mut Vec::new()).unwrap();
-        match open(dir.path()) {
-            Ok((wal, recovered, _)) => {
-                assert!(records.len() - 1 <= check_prefix(&wal, &recovered, &records));
-            }
-            Err(_) => refused += 1,
+        let (wal, recovered, _) = open(dir.path()).unwrap();
+        if wal.lost().is_empty() {
+            assert!(records.len() - 1 <= check_prefix(&wal, &recovered, &records));
+        } else {
+            check_written(&wal, &records);
+            damaged += 1;
         }
     }
-    assert!(0 < refused, "some of them must hit records");
+    assert!(0 < damaged, "some of them must hit records");
+}
+
+/// What can be read of a damaged log was written to it.
+fn check_written(wal: &Wal, records: &[Record]) {
+    assert!(wal.end().0 as usize <= records.len());
+    for slot in (1..50).map(Slot) {
+        let Some((ballot, value)) = wal.read(slot) else { continue };
+        let value = Value(value.into());
+        let is_it = |record: &Record| match record.clone() {
+            Record::Accepted { ballot: b, slot: s, value: v }
+            | Record::Chosen { ballot: b, slot: s, value: v } => {
+                (b, s, v) == (ballot, slot, value.clone())
+            }
+            _ => false,
+        };
+        assert!(records.iter().any(is_it), "slot {slot} was never written like that");
+    }
 }
 
 /// Whole ranges turn into rubbish, zeros or bytes from elsewhere; files are cut. Anything but a
 /// panic or an invented record.
 #[test]
-fn rubbish_is_refused_or_cut_off() {
+fn rubbish_is_never_taken_for_records() {
     let mut rng = StdRng::seed_from_u64(4);
     let records = random_records(&mut rng, 20);
     let image = synced_log(&records);
     let names: Vec<&String> = image.keys().filter(|name| *name != "lock").collect();
-    let mut refused = 0;
+    let (mut refused, mut damaged, mut whole) = (0, 0, 0);
     for _ in 0..150 {
         let mut spoilt = image.clone();
         for _ in 0..rng.random_range(1..4) {
@@ -522,49 +647,81 @@ fn rubbish_is_refused_or_cut_off() {
         let dir = lay_down(&spoilt);
         let inspected = inspect(dir.path(), &mut Vec::new());
         match open(dir.path()) {
-            Ok((wal, recovered, _)) => {
+            Ok((wal, recovered, _)) if wal.lost().is_empty() => {
                 check_prefix(&wal, &recovered, &records);
-                assert!(!matches!(inspected, Err(_) | Ok(Verdict::Damaged { .. })));
+                assert!(matches!(inspected, Ok(Verdict::Clean | Verdict::TornTail { .. })));
+                whole += 1;
+            }
+            Ok((wal, ..)) => {
+                check_written(&wal, &records);
+                assert!(matches!(inspected, Ok(Verdict::Damaged { .. })));
+                damaged += 1;
             }
             Err(error) => {
-                assert!(!matches!(inspected, Ok(Verdict::Clean | Verdict::TornTail { .. })));
+                assert!(matches!(inspected, Err(_) | Ok(Verdict::Refused { .. })));
                 assert!(!error.to_string().contains('\n'), "{error}");
                 refused += 1;
             }
         }
     }
-    assert!((30..145).contains(&refused), "both outcomes must come up: {refused}");
+    assert!(5 <= whole.min(damaged).min(refused), "all must come up: {whole} {damaged} {refused}");
 }
 
-/// Each way in which files can be wrong has its own one-line error, which names the file.
+/// Each way in which files can be wrong is told by name. With something behind that can be read the node
+/// starts; without, nobody knows what it promised last, and it is refused in one line.
 #[test]
 fn wrong_files_are_named() {
     let mut rng = StdRng::seed_from_u64(5);
     let image = synced_log(&random_records(&mut rng, 30));
-    let spoil = |name: &str, what: &str, deed: &dyn Fn(&mut Image)| {
+    let (first, second) = (segment_name(1), segment_name(2));
+    let last = places(&image).last().unwrap().0;
+    assert!(3 <= last && image.contains_key(&segment_name(last + 1)), "and a spare one behind");
+    let spoilt = |deed: &dyn Fn(&mut Image)| {
         let mut spoilt = image.clone();
         deed(&mut spoilt);
-        let dir = lay_down(&spoilt);
-        let error = open(dir.path()).err().expect("refused").to_string();
-        let is_line = !error.contains('\n');
-        assert!(error.contains(name) && error.contains(what) && is_line, "{error}");
+        lay_down(&spoilt)
     };
-    let (first, second) = (segment_name(1), segment_name(2));
-    spoil(&second, "is missing", &|image| drop(image.remove(&second)));
-    spoil(&second, "has 9000 bytes", &|image| image.get_mut(&second).unwrap().truncate(9000));
-    spoil(&second, "has 0 bytes", &|image| image.get_mut(&second).unwrap().clear());
-    spoil(&second, "its header", &|image| image.get_mut(&second).unwrap()[50] ^= 1);
-    spoil(&second, "offset 0", &|image| image.get_mut(&second).unwrap()[..HEADER_SIZE].fill(0));
-    spoil(&first, "header is blank", &|image| {
+    let told = |segment: u64, what: &str, deed: &dyn Fn(&mut Image)| {
+        let dir = spoilt(deed);
+        let (wal, ..) = open(dir.path()).unwrap();
+        let lost = &wal.lost()[0];
+        assert!(lost.segment == segment && lost.why.contains(what), "{lost:?}");
+        assert_eq!(wal.end().0, 30);
+    };
+    told(2, "is missing", &|image| drop(image.remove(&second)));
+    told(2, "has 9000 bytes", &|image| image.get_mut(&second).unwrap().truncate(9000));
+    told(2, "has 0 bytes", &|image| image.get_mut(&second).unwrap().clear());
+    told(2, "its header", &|image| image.get_mut(&second).unwrap()[50] ^= 1);
+    told(2, "durable", &|image| image.get_mut(&second).unwrap()[..HEADER_SIZE].fill(0));
+    told(1, "header is blank", &|image| {
         image.get_mut(&first).unwrap()[..HEADER_SIZE].fill(0);
     });
-    spoil(&second, "another place", &|image| {
+    told(2, "another place", &|image| {
         let third = image[&segment_name(3)].clone();
         image.insert(second.clone(), third);
     });
-    spoil("wal", "no log segments", &|image| image.retain(|name, _| !name.ends_with(".seg")));
-    spoil("meta", "is missing", &|image| drop(image.remove("meta")));
-    spoil("meta", "both copies", &|image| image.get_mut("meta").unwrap().fill(7));
+
+    let refused = |name: &str, what: &str, deed: &dyn Fn(&mut Image)| {
+        let dir = spoilt(deed);
+        let error = open(dir.path()).err().expect("refused").to_string();
+        let is_line = !error.contains('\n');
+        assert!(error.contains(name) && error.contains(what) && is_line, "{error}");
+        let inspected = inspect(dir.path(), &mut Vec::new());
+        assert!(matches!(inspected, Err(_) | Ok(Verdict::Refused { .. })), "{inspected:?}");
+    };
+    let last_name = segment_name(last);
+    refused(&last_name, "is missing", &|image| drop(image.remove(&last_name)));
+    refused(&last_name, "should have", &|image| {
+        image.get_mut(&last_name).unwrap().truncate(HEADER_SIZE + 100);
+    });
+    refused(&last_name, "wrong checksum", &|image| {
+        let bytes = image.get_mut(&last_name).unwrap();
+        bytes.fill(0);
+        bytes[50] = 1;
+    });
+    refused("wal", "no log segments", &|image| image.retain(|name, _| !name.ends_with(".seg")));
+    refused("meta", "is missing", &|image| drop(image.remove("meta")));
+    refused("meta", "both copies", &|image| image.get_mut("meta").unwrap().fill(7));
 }
 
 /// A process is killed, not the machine: what it appended is in the page cache and counts, synced

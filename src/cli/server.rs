@@ -113,7 +113,9 @@ pub fn inspect(dir: &Path) -> Result<(), Failure> {
     match verdict {
         Ok(Verdict::Clean | Verdict::TornTail { .. }) => Ok(()),
         // The listing has said what and where.
-        Ok(Verdict::Damaged { .. }) => Err(Failure { code: code::CHECK, message: String::new() }),
+        Ok(Verdict::Damaged { .. } | Verdict::Refused { .. }) => {
+            Err(Failure { code: code::CHECK, message: String::new() })
+        }
         Err(WalError::Io { error, .. }) if error.kind() == io::ErrorKind::BrokenPipe => {
             Err(Failure::output(&error))
         }

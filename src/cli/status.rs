@@ -102,6 +102,9 @@ fn state(status: &NodeStatus) -> String {
     if !status.quorum_connected {
         state.push_str(" no quorum");
     }
+    if 0 < status.unsure_slots {
+        state.push_str(&format!(" repairs {} slots", status.unsure_slots));
+    }
     state
 }
 
@@ -139,6 +142,8 @@ fn json(rows: &[Row]) -> Value {
                 "sessions": status.sessions,
                 "clients": status.clients,
                 "syncs": status.syncs,
+                "lost_records": status.lost_records,
+                "unsure_slots": status.unsure_slots,
                 "peers": status.peers.iter().map(|peer| json!({
                     "node": peer.node.0,
                     "connected": peer.connected,

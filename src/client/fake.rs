@@ -248,6 +248,8 @@ fn status(node: NodeId, store: &Store) -> NodeStatus {
         sessions: store.sessions,
         clients: 1,
         syncs: 0,
+        lost_records: 0,
+        unsure_slots: 0,
         peers: vec![],
     }
 }

@@ -395,6 +395,13 @@ impl Server {
             sessions: self.store.sessions() as u64,
             clients: self.table.clients() as u64,
             syncs: self.wal.syncs(),
+            lost_records: self
+                .wal
+                .lost()
+                .iter()
+                .map(|it| it.sequences.end - it.sequences.start)
+                .sum(),
+            unsure_slots: view.unsure,
             peers: self.links.iter().map(peer).collect(),
         }
     }

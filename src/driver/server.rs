@@ -90,6 +90,8 @@ pub struct Server {
     pub(super) next_watchdog_us: u64,
     /// The leader that systemd was last told of.
     pub(super) told_leader: Option<Option<NodeId>>,
+    /// Whether damage to the log is not yet made good.
+    pub(super) is_repairing: bool,
     /// Asked to stop: by when at the latest.
     pub(super) stopping_us: Option<u64>,
 }
@@ -329,6 +331,10 @@ impl Server {
         {
             self.next_watchdog_us = now.mono_us + interval_us;
             notify(&[NotifyState::Watchdog]);
+        }
+        if self.is_repairing && self.node.view().unsure == 0 {
+            self.is_repairing = false;
+            log::info!("the log is repaired: all that damage took from it is known again");
         }
         let leader = self.node.view().leader;
         if self.told_leader != Some(leader) {

@@ -48,7 +48,7 @@ impl Server {
         // A lost wake-up would leave a sync unnoticed, so a failing waker is fatal.
         let wake = move || waker.wake().expect("the waker's descriptor stays open");
         let mut progress = report_progress("reading the log");
-        let (wal, mut recovered) =
+        let (mut wal, mut recovered) =
             Wal::open(&config.data_dir, identity, options, Box::new(wake.clone()), &mut progress)?;
 
         check_numbers(&recovered)?;
@@ -58,6 +58,10 @@ impl Server {
         let dir = SnapshotDir::open(&config.data_dir)?;
         dir.remove_parts()?;
         let (loaded, epochs) = load_snapshot(&dir, &wal, config.cluster)?;
+        if !wal.lost().is_empty() {
+            recovered = wal.recovered_above(loaded.applied().next());
+            tell_of_damage(&wal, &recovered);
+        }
         recovered.snapshot = loaded.applied();
         dir.remove_above(recovered.snapshot)?;
         // All up to the snapshot's slot is chosen. The log may not know: it is told of that later.
@@ -146,11 +150,37 @@ impl Server {
             watchdog_us: sd_notify::watchdog_enabled().map(|limit| limit.as_micros() as u64 / 3),
             next_watchdog_us: now.mono_us,
             told_leader: None,
+            is_repairing: !recovered.unsure.is_empty(),
             stopping_us: None,
             config,
         };
         server.on_snapshots_changed()?;
         Ok(server)
+    }
+}
+
+/// Says what of the log is lost, and what that means.
+fn tell_of_damage(wal: &Wal, recovered: &Recovered) {
+    for lost in wal.lost() {
+        let (first, end) = (lost.sequences.start, lost.sequences.end);
+        log::error!(
+            "the log is damaged: records {first}..{end} are lost at segment {} offset {}: {}",
+            lost.segment,
+            lost.offset,
+            lost.why
+        );
+    }
+    if recovered.unsure.is_empty() {
+        if !wal.lost().is_empty() {
+            log::info!("nothing that the log lost is missing: it is known, or was learned again");
+        }
+    } else {
+        log::error!(
+            "repairing {} slots from peers, from slot {} on; until then this node does not vote on what \
+             it may have accepted in them",
+            recovered.unsure.len(),
+            recovered.first_unchosen
+        );
     }
 }
 

@@ -8,6 +8,8 @@
 //! Departure from PMMC: a P2a carries a run of slots and the answer is cumulative. Within a ballot
 //! the acceptor takes slots only in order, so "accepted below `accepted_end`" says all.
 
+use std::ops::Range;
+
 use crate::limits;
 use crate::mutants::{self, Mutant};
 
@@ -38,6 +40,8 @@ impl Acceptor {
         let run_end = log.run_end(promised);
         // Whatever we had accepted may have been told.
         let told_end = log.accepted_end(promised);
+        // And so may what damage took.
+        let told_end = told_end.max(log.unsure().end().unwrap_or(told_end));
         let grants = Grants::new(lease_us, promised, now_us);
         Acceptor { promised, run_ballot: promised, run_end, told_end, grants }
     }
@@ -79,12 +83,18 @@ impl Acceptor {
             first_unchosen: log.first_unchosen(),
             epochs: epochs.clone(),
             accepted: Vec::new(),
+            unsure: Vec::new(),
         };
         if self.promised == ballot {
             let mut size = 0;
             p1b.no_more_accepted = true;
             p1b.end = log.end().max(first_slot);
-            for pvalue in log.accepted_from(first_slot) {
+            let far = log.first_unchosen().plus(limits::ACCEPTOR_AHEAD_SLOTS_MAX);
+            for pvalue in log.accepted_from(first_slot, ballot) {
+                if far <= pvalue.slot {
+                    // Only damage far below brings us here. These are told when that is repaired.
+                    break;
+                }
                 if limits::MESSAGE_VALUES_SIZE_SOFT_MAX <= size
                     || limits::MESSAGE_VALUES_MAX <= p1b.accepted.len()
                 {
@@ -95,6 +105,7 @@ impl Acceptor {
                 size += pvalue.value.size();
                 p1b.accepted.push(pvalue);
             }
+            p1b.unsure = unsure_in(log, first_slot..p1b.end);
         }
         fx.send_after_sync(from, Message::P1b(p1b));
     }
@@ -143,6 +154,11 @@ impl Acceptor {
             if self.run_end < slot || Self::too_far_ahead(slot, log) {
                 resend = true;
                 break;
+            }
+            if log.is_chosen(slot) {
+                // We know its value, and this may be one that lost.
+                self.run_end = slot.next();
+                continue;
             }
             assert!(ballot == self.promised || mutants::is_on(Mutant::AcceptBelowPromise));
             log.accept(slot, ballot, value, fx);
@@ -225,6 +241,26 @@ impl Acceptor {
         limits::ACCEPTOR_AHEAD_SLOTS_MAX <= slot.since(log.first_unchosen())
             || limits::ACCEPTOR_AHEAD_SIZE_MAX <= log.tail_size()
     }
+}
+
+/// Runs of slots of which an answer to a scout has to say that it is none: where the log may have lost
+/// something, and what lies too far ahead to be told. If there are too many runs, the last ones become
+/// one: to be unsure of more than need be costs time at most.
+fn unsure_in(log: &Log, slots: Range<Slot>) -> Vec<Range<Slot>> {
+    if mutants::is_on(Mutant::VoteOnForgotten) {
+        return Vec::new();
+    }
+    let far = log.first_unchosen().plus(limits::ACCEPTOR_AHEAD_SLOTS_MAX);
+    let mut runs: Vec<_> = log.unsure().runs_in(slots.start..slots.end.min(far)).collect();
+    if far < slots.end {
+        runs.push(far.max(slots.start)..slots.end);
+    }
+    if limits::MESSAGE_VALUES_MAX < runs.len() {
+        let end = runs[runs.len() - 1].end;
+        runs.truncate(limits::MESSAGE_VALUES_MAX);
+        runs[limits::MESSAGE_VALUES_MAX - 1].end = end;
+    }
+    runs
 }
 
 #[cfg(test)]
@@ -344,7 +380,7 @@ mod tests {
             first_unchosen: Slot(1),
             tail: f
                 .log
-                .accepted_from(Slot(1))
+                .accepted_from(Slot(1), Ballot::NONE)
                 .map(|p| super::super::record::RecoveredSlot {
                     slot: p.slot,
                     ballot: p.ballot,
@@ -420,7 +456,7 @@ mod tests {
             value: p.value,
             chosen: false,
         };
-        let tail = f.log.accepted_from(Slot(1)).map(slot).collect();
+        let tail = f.log.accepted_from(Slot(1), Ballot::NONE).map(slot).collect();
         let recovered = Recovered { promised: ballot(1), tail, ..Recovered::default() };
         let log = Log::new(&recovered, &mut f.fx);
         let acceptor = Acceptor::new(&recovered, &log, LEASE_US, 0);

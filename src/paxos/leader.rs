@@ -47,6 +47,8 @@ enum Phase {
         /// Who promised, and what of earlier ballots is still to be proposed.
         scout: Scout,
         commander: Commander,
+        /// It was told that all slots below are chosen.
+        began: Slot,
         /// Slots below may hold values of earlier ballots: reads wait until they are chosen.
         adopted_end: Slot,
         /// Configurations proposed and not known to be chosen.
@@ -85,6 +87,14 @@ impl Leader {
 
     pub fn is_idle(&self) -> bool {
         matches!(self.phase, Phase::Idle)
+    }
+
+    /// From which slot on we lead.
+    pub fn began(&self) -> Option<Slot> {
+        match self.phase {
+            Phase::Leading { began, .. } => Some(began),
+            _ => None,
+        }
     }
 
     /// Whether phase 1 is done.
@@ -171,7 +181,13 @@ impl Leader {
         };
         let commander = Commander::new(ballot, first_slot, configurations, self.window_slots);
         let adopted_end = scout.taken_end(first_slot);
-        self.phase = Phase::Leading { scout, commander, adopted_end, proposed: Vec::new() };
+        self.phase = Phase::Leading {
+            scout,
+            commander,
+            began: first_slot,
+            adopted_end,
+            proposed: Vec::new(),
+        };
         self.propose_adopted(configurations);
         let Phase::Leading { commander, .. } = &mut self.phase else { unreachable!("just set") };
         commander.on_tick(fx);

@@ -12,6 +12,7 @@ use super::effects::{ChosenSlot, Effects, Event};
 use super::ids::{Ballot, Slot, Value};
 use super::message::PValue;
 use super::record::{Record, Recovered};
+use super::slots::SlotSet;
 
 #[derive(Clone, Debug, Hash)]
 pub struct Log {
@@ -23,6 +24,9 @@ pub struct Log {
     tail: VecDeque<Option<Accepted>>,
     /// Bytes of the values in `tail`.
     tail_size: usize,
+    /// Slots from `first_unchosen` up in which damage to the write-ahead log may have hit what was accepted
+    /// last. What `tail` has of them is older, or what was lost.
+    unsure: SlotSet,
     /// A leader's word: every slot below `commit_end` is chosen, and what `commit_ballot` proposed
     /// for it is what was chosen.
     commit_ballot: Ballot,
@@ -35,6 +39,8 @@ pub struct Log {
 struct Accepted {
     ballot: Ballot,
     value: Value,
+    /// Known to be chosen, while a slot below is not.
+    chosen: bool,
 }
 
 impl Log {
@@ -47,6 +53,7 @@ impl Log {
             first_unchosen: known,
             tail: VecDeque::new(),
             tail_size: 0,
+            unsure: recovered.unsure.clone(),
             commit_ballot: Ballot::NONE,
             commit_end: Slot::FIRST,
             recorded: recovered.first_unchosen,
@@ -60,8 +67,14 @@ impl Log {
             if entry.chosen && entry.slot == log.first_unchosen {
                 log.hand_out(entry.ballot, entry.value.clone(), fx);
             } else if log.first_unchosen <= entry.slot {
-                log.put(entry.slot, entry.ballot, entry.value.clone());
+                log.put(entry.slot, entry.ballot, entry.value.clone(), entry.chosen);
             }
+        }
+        if !log.unsure.is_empty() {
+            // The log may say that more is chosen, and lack the values. From here on it says how far it has
+            // them: what follows may be lost as well one day, and is then held against this.
+            fx.persist(Record::FirstUnchosen(log.first_unchosen));
+            log.recorded = log.first_unchosen;
         }
         log
     }
@@ -103,13 +116,26 @@ impl Log {
     fn begin_anew(&mut self, at: Slot, fx: &mut Effects) {
         self.first_unchosen = at;
         self.begin = at;
+        self.unsure.remove_below(at);
         self.recorded = at;
         fx.persist(Record::Jumped(at));
     }
 
-    /// The slot after the last accepted one.
+    /// The slot after the last one in which anything may have been accepted.
     pub fn end(&self) -> Slot {
-        self.first_unchosen.plus(self.tail.len())
+        let end = self.first_unchosen.plus(self.tail.len());
+        end.max(self.unsure.end().unwrap_or(end))
+    }
+
+    /// Slots in which damage may have hit what was accepted.
+    pub fn unsure(&self) -> &SlotSet {
+        &self.unsure
+    }
+
+    /// Whether a slot above `first_unchosen` is known to be chosen, and its value is here.
+    pub fn is_chosen(&self, slot: Slot) -> bool {
+        let at = slot.since(self.first_unchosen);
+        matches!(self.tail.get(at), Some(Some(entry)) if entry.chosen)
     }
 
     /// Bytes of accepted values that are not known to be chosen.
@@ -136,13 +162,19 @@ impl Log {
         last.map_or(self.first_unchosen, |at| self.first_unchosen.plus(at + 1))
     }
 
-    /// Accepted pvalues from `first` up, in slot order.
-    pub fn accepted_from(&self, first: Slot) -> impl Iterator<Item = PValue> + '_ {
+    /// Accepted pvalues from `first` up, in slot order, for an answer to the scout of `asked`.
+    ///
+    /// Of a value that is known to be chosen the record may tell a lower ballot than that of our own vote
+    /// for it, which was lost. So it is told in the ballot that is asked for. If not: (1) we and another
+    /// node choose it in ballot 9, (2) our vote is lost, and we learn the value, as one of ballot 5, (3) a
+    /// scout hears of it from us, and from a third node of another value of ballot 7, and adopts that.
+    pub fn accepted_from(&self, first: Slot, asked: Ballot) -> impl Iterator<Item = PValue> + '_ {
         let skip = first.since(self.first_unchosen);
-        self.tail.iter().enumerate().skip(skip).filter_map(|(i, entry)| {
+        self.tail.iter().enumerate().skip(skip).filter_map(move |(i, entry)| {
             let entry = entry.as_ref()?;
             let slot = self.first_unchosen.plus(i);
-            Some(PValue { ballot: entry.ballot, slot, value: entry.value.clone() })
+            let ballot = if entry.chosen { asked } else { entry.ballot };
+            Some(PValue { ballot, slot, value: entry.value.clone() })
         })
     }
 
@@ -150,7 +182,9 @@ impl Log {
     pub fn accept(&mut self, slot: Slot, ballot: Ballot, value: Value, fx: &mut Effects) {
         assert!(self.first_unchosen <= slot, "chosen slots are not accepted again");
         fx.persist(Record::Accepted { ballot, slot, value: value.clone() });
-        self.put(slot, ballot, value);
+        self.put(slot, ballot, value, false);
+        // Whatever was lost of it was accepted in no higher ballot.
+        self.unsure.remove(slot);
     }
 
     /// A leader says that all slots below `end` are chosen, and that where `ballot` proposed a value
@@ -177,8 +211,8 @@ impl Log {
             // after a restart a scout would be told of the lower one. A value that lost, in a ballot
             // between the two, could then win.
             let have = matches!(self.tail.front(), Some(Some(entry)) if entry.value == value);
-            if !have {
-                let slot = self.first_unchosen;
+            let slot = self.first_unchosen;
+            if !have || self.unsure.contains(slot) {
                 fx.persist(Record::Chosen { ballot, slot, value: value.clone() });
             }
             self.pop_front();
@@ -206,15 +240,21 @@ impl Log {
     /// A slot accepted in another ballot than the word's is not covered: its value may have lost to
     /// one that we never saw, and must be learned.
     fn advance_from(&mut self, before: Slot, fx: &mut Effects) {
-        while self.first_unchosen < self.commit_end {
+        while self.first_unchosen < self.commit_end || self.is_chosen(self.first_unchosen) {
             match self.tail.front() {
                 Some(Some(entry))
-                    if entry.ballot == self.commit_ballot
+                    if entry.chosen
+                        || entry.ballot == self.commit_ballot
                         || mutants::is_on(Mutant::CommitForeignBallot) => {}
                 _ => break,
             }
-            let entry = self.pop_front().expect("the front was just seen");
-            self.hand_out(entry.ballot, entry.value, fx);
+            let Accepted { ballot, value, .. } = self.pop_front().expect("the front was just seen");
+            let slot = self.first_unchosen;
+            if self.unsure.contains(slot) {
+                // Behind the damage, so that the next start need not doubt it again.
+                fx.persist(Record::Chosen { ballot, slot, value: value.clone() });
+            }
+            self.hand_out(ballot, value, fx);
         }
         if before < self.first_unchosen {
             fx.event(Event::Chosen { before, first_unchosen: self.first_unchosen });
@@ -223,6 +263,7 @@ impl Log {
 
     fn hand_out(&mut self, ballot: Ballot, value: Value, fx: &mut Effects) {
         fx.chosen.push(ChosenSlot { slot: self.first_unchosen, ballot, value });
+        self.unsure.remove(self.first_unchosen);
         self.first_unchosen = self.first_unchosen.next();
     }
 
@@ -232,13 +273,13 @@ impl Log {
         entry
     }
 
-    fn put(&mut self, slot: Slot, ballot: Ballot, value: Value) {
+    fn put(&mut self, slot: Slot, ballot: Ballot, value: Value, chosen: bool) {
         let at = slot.since(self.first_unchosen);
         if self.tail.len() <= at {
             self.tail.resize(at + 1, None);
         }
         self.tail_size += value.size();
-        let old = self.tail[at].replace(Accepted { ballot, value });
+        let old = self.tail[at].replace(Accepted { ballot, value, chosen });
         self.tail_size -= old.map_or(0, |old| old.value.size());
     }
 }
@@ -374,7 +415,7 @@ mod tests {
             promised: ballot(1),
             first_unchosen: Slot(1),
             tail: log
-                .accepted_from(Slot(1))
+                .accepted_from(Slot(1), Ballot::NONE)
                 .map(|p| super::super::record::RecoveredSlot {
                     slot: p.slot,
                     ballot: p.ballot,
@@ -389,6 +430,54 @@ mod tests {
         assert_eq!(slots(&fx), [1]);
         assert_eq!(again.end(), Slot(5));
         assert_eq!(again.run_end(ballot(1)), Slot(3));
-        assert_eq!(again.accepted_from(Slot(3)).map(|p| p.slot.0).collect::<Vec<_>>(), [4]);
+        assert!(again.unsure().is_empty() && fx.records.is_empty());
+        assert_eq!(
+            again.accepted_from(Slot(3), Ballot::NONE).map(|p| p.slot.0).collect::<Vec<_>>(),
+            [4]
+        );
+    }
+
+    /// A damaged log: slot 2 is chosen and its value lost, 3 is there and known to be chosen, 4 was accepted
+    /// and may have been accepted again. What is learned or committed of these is written once more, behind
+    /// the damage, even if the value is here.
+    #[test]
+    fn what_was_lost_is_learned_and_written_again() {
+        let entry = |slot, chosen| super::super::record::RecoveredSlot {
+            slot: Slot(slot),
+            ballot: ballot(2),
+            value: value(slot as u8),
+            chosen,
+        };
+        let recovered = Recovered {
+            promised: ballot(7),
+            first_unchosen: Slot(2),
+            tail: vec![entry(3, true), entry(4, false), entry(5, false)],
+            unsure: [Slot(2)..Slot(3), Slot(4)..Slot(6), Slot(8)..Slot(9)].into_iter().collect(),
+            ..Recovered::default()
+        };
+        let mut fx = Effects::new(NodeId(1));
+        let mut log = Log::new(&recovered, &mut fx);
+        assert_eq!(fx.records, [Record::FirstUnchosen(Slot(2))]);
+        assert_eq!((log.end(), log.unsure().len()), (Slot(9), 4));
+        // The chosen one is told in the ballot that asks.
+        let told: Vec<_> = log.accepted_from(Slot(2), ballot(9)).map(|p| p.ballot.round).collect();
+        assert_eq!(told, [9, 2, 2]);
+
+        log.learn(Slot(2), vec![(ballot(1), value(2))], &mut fx);
+        assert_eq!(slots(&fx), [2, 3]);
+        log.learn(Slot(4), vec![(ballot(1), value(4))], &mut fx);
+        log.commit(ballot(2), Slot(6), &mut fx);
+        assert_eq!(slots(&fx), [2, 3, 4, 5]);
+        let written: Vec<_> = fx
+            .records
+            .iter()
+            .filter_map(|record| match record {
+                Record::Chosen { slot, .. } => Some(slot.0),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(written, [2, 4, 5]);
+        log.accept(Slot(8), ballot(8), value(8), &mut fx);
+        assert!(log.unsure().is_empty());
     }
 }

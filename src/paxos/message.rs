@@ -4,6 +4,7 @@
 //! safety never leans on the connection. Liveness does: between two `on_peer_up`, a connection is
 //! first-in first-out and loses nothing.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -250,14 +251,18 @@ pub struct P1b {
     /// accepted, or lies below `first_unchosen`.
     pub first_slot: Slot,
     pub end: Slot,
-    /// Nothing is accepted from `end` up.
+    /// Nothing was accepted from `end` up.
     pub no_more_accepted: bool,
     /// The acceptor knows all slots below to be chosen.
     pub first_unchosen: Slot,
     /// The configurations that it knows, those of all slots below `first_unchosen` among them: the leader
     /// may begin above what it has learned itself, and must know what governs there.
     pub epochs: Epochs,
+    /// A value that is known to be chosen comes in the ballot asked for: nothing can beat it.
     pub accepted: Vec<PValue>,
+    /// Runs of slots of `first_slot..end`, in order, in which the acceptor may have accepted something
+    /// that it lost: for these the answer is none, whatever `accepted` says of them.
+    pub unsure: Vec<Range<Slot>>,
 }
 
 /// Phase 2b: an acceptor's cumulative answer to P2a.

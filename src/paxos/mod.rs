@@ -27,6 +27,7 @@ mod reads;
 mod record;
 mod replica;
 mod scout;
+mod slots;
 
 pub use batch::{Batch, Command, CommandId, CommandRef, SessionId};
 pub use configuration::{Addresses, Change, Configuration};
@@ -41,3 +42,4 @@ pub use node::{Node, NodeConfig, Now, Refusal, View};
 pub use quorum::{Member, Membership, Roles};
 pub use reads::ReadWay;
 pub use record::{Record, Recovered, RecoveredSlot};
+pub use slots::SlotSet;

@@ -81,6 +81,9 @@ pub struct Node {
     election: Election,
     /// What the caller last said of its state, for the heartbeats.
     state: StateStanding,
+    /// How far the log of whoever is furthest was chosen in the last round, and how many rounds since then
+    /// it has stood still below where we began to lead.
+    furthest: (Slot, u32),
     /// Over whom commands and reads went to the leader in the last round.
     route: NodeId,
     acceptor: Option<Acceptor>,
@@ -98,6 +101,9 @@ pub struct View {
     pub quorum_connected: bool,
     pub first_unchosen: Slot,
     pub promised: Ballot,
+    /// Slots in which this node may have lost what it accepted, by damage to its log. It does not answer
+    /// scouts for them until it has learned what was chosen.
+    pub unsure: u64,
 }
 
 /// Ticks in an election timeout: the grain of retries and of what followers learn while nothing happens.
@@ -106,6 +112,9 @@ const TICKS_PER_TIMEOUT: u64 = 4;
 /// Election timeouts without a way to a leader after which clients are told. An election takes less
 /// wherever one is possible.
 const LEADERLESS_TIMEOUTS_MAX: u64 = 4;
+
+/// Heartbeat rounds after which a gap below where the leader began is taken for one that nobody can fill.
+const GAP_ROUNDS: u32 = 3;
 
 impl Node {
     /// A node as it stands after recovery. `seed`, another in each life of the process, sets when its
@@ -157,6 +166,7 @@ impl Node {
             snapshots: Vec::new(),
             election,
             state: StateStanding::default(),
+            furthest: (Slot(0), 0),
             route: me,
         };
         node.note_chosen(0, fx);
@@ -188,6 +198,7 @@ impl Node {
             quorum_connected: self.election.is_quorum_connected(),
             first_unchosen: self.log.first_unchosen(),
             promised: self.acceptor.as_ref().map_or(Ballot::NONE, Acceptor::promised),
+            unsure: self.log.unsure().len(),
         }
     }
 
@@ -382,6 +393,9 @@ impl Node {
     pub fn on_tick(&mut self, now: Now, fx: &mut Effects) {
         if self.election.deadline_us() <= now.mono_us {
             match self.election_round(now, fx) {
+                RoundOutcome::Nothing if self.began_above_a_gap() => {
+                    self.compete(self.election.next_ballot(), fx);
+                }
                 RoundOutcome::Nothing => {}
                 RoundOutcome::Compete(ballot) => self.compete(ballot, fx),
             }
@@ -620,6 +634,27 @@ impl Node {
             }
         }
         outcome
+    }
+
+    /// Whether this node leads from a slot below which something is missing that nobody whom it hears
+    /// knows to be chosen: the one that said so is gone, or has lost it. Then another ballot, from further
+    /// down, must find out what was chosen there. Once a heartbeat round.
+    fn began_above_a_gap(&mut self) -> bool {
+        let Some(began) = self.leader.as_ref().and_then(Leader::began) else { return false };
+        let mine = self.learns.then(|| self.log.first_unchosen());
+        let heard = self.election.all_heard();
+        let theirs =
+            heard.filter(|(id, _)| self.configurations.roles(*id).is_some_and(Roles::learns));
+        let furthest = mine.into_iter().chain(theirs.map(|(_, it)| it.first_unchosen)).max();
+        let furthest = furthest.unwrap_or(began);
+        let (before, rounds) = self.furthest;
+        let still = if furthest < began && furthest == before { rounds + 1 } else { 0 };
+        self.furthest = (furthest, still);
+        if still < GAP_ROUNDS {
+            return false;
+        }
+        self.furthest = (furthest, 0);
+        true
     }
 
     /// Takes a ballot and goes through phase 1 with it.

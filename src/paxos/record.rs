@@ -5,6 +5,7 @@
 //! order of records is the order in which the facts became true at this node.
 
 use super::ids::{Ballot, Slot, Value};
+use super::slots::SlotSet;
 
 /// One fact for the write-ahead log.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -35,7 +36,8 @@ pub struct Recovered {
     pub promised: Ballot,
     /// The highest of all `OwnBallot`s.
     pub own_ballot: Ballot,
-    /// From the last `FirstUnchosen` or `Jumped`, at least `Slot::FIRST`.
+    /// From the last `FirstUnchosen` or `Jumped`, at least `Slot::FIRST`; lower if the log is damaged and has lost a
+    /// chosen value below.
     pub first_unchosen: Slot,
     /// From the last `Jumped`, 0 if there is none: the log holds the values of the chosen slots from here up.
     pub log_begin: Slot,
@@ -45,6 +47,9 @@ pub struct Recovered {
     /// The last `Accepted` or `Chosen` record of each slot from `first_unchosen` up that has one,
     /// in slot order.
     pub tail: Vec<RecoveredSlot>,
+    /// The log is damaged: in these slots, none below `first_unchosen`, this node may have accepted
+    /// something that is lost, later than what `tail` says of them.
+    pub unsure: SlotSet,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -52,6 +57,7 @@ pub struct RecoveredSlot {
     pub slot: Slot,
     pub ballot: Ballot,
     pub value: Value,
-    /// Whether the record was `Chosen`.
+    /// Whether the value is known to be chosen: the record was `Chosen`, or lies below the last
+    /// `FirstUnchosen` of a damaged log.
     pub chosen: bool,
 }

@@ -8,10 +8,14 @@
 //! one up. An answer counts for all of them: who promised this ballot accepts in none below it any more, in
 //! whichever slot. So the scout lives on while its leader leads, and when a new configuration comes, only
 //! the acceptors that have not answered yet are asked.
+//! An acceptor whose log was damaged answers for all slots but those in which it may have lost what it
+//! accepted (protocol-aware recovery, Alagappan et al., FAST 2018). So a quorum is counted slot by slot. To
+//! take "nothing that I know of" for "nothing" could bury a chosen value under a no-op.
 //!
 //! The scout only counts. It does not send, and it does not decide what to do with what it learned.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use crate::mutants::{self, Mutant};
 
@@ -19,6 +23,7 @@ use super::configuration::Configuration;
 use super::configurations::Configurations;
 use super::ids::{Ballot, NodeId, Slot, Value};
 use super::message::P1b;
+use super::slots::SlotSet;
 
 #[derive(Clone, Debug, Hash)]
 pub struct Scout {
@@ -36,6 +41,8 @@ struct Answer {
     /// The acceptor has told all that it accepted below this slot.
     covered: Slot,
     complete: bool,
+    /// Slots below `covered` for which it could not answer.
+    unsure: SlotSet,
 }
 
 /// What one P1b told the scout. The leader acts on it.
@@ -64,13 +71,22 @@ impl Scout {
         }
     }
 
-    /// From which slot on an acceptor is to be asked: a new connection goes on where the last ended.
+    /// From which slot on an acceptor is to be asked: a new connection goes on where the last ended, and one
+    /// that could not answer for all slots is asked for these again. It may have learned by now what was
+    /// chosen.
     pub fn ask_from(&self, acceptor: NodeId) -> Slot {
-        self.answers.get(&acceptor).map_or(self.first_slot, |answer| answer.covered)
+        let Some(answer) = self.answers.get(&acceptor) else { return self.first_slot };
+        self.first_unsure(answer).filter(|_| answer.complete).unwrap_or(answer.covered)
     }
 
+    /// Whether nothing is left to be asked.
     pub fn has_answered(&self, acceptor: NodeId) -> bool {
-        self.answers.get(&acceptor).is_some_and(|answer| answer.complete)
+        let answer = self.answers.get(&acceptor);
+        answer.is_some_and(|answer| answer.complete && self.first_unsure(answer).is_none())
+    }
+
+    fn first_unsure(&self, answer: &Answer) -> Option<Slot> {
+        answer.unsure.runs_in(self.first_unchosen..Slot(u64::MAX)).next().map(|run| run.start)
     }
 
     /// Its leader, who leads by now, knows all slots below to be chosen.
@@ -98,18 +114,28 @@ impl Scout {
             return ScoutOutcome::Waiting;
         }
         let first_slot = self.first_slot;
-        let answer =
-            self.answers.entry(from).or_insert(Answer { covered: first_slot, complete: false });
-        // A part counts only behind those before it: a gap could hide what was accepted.
-        if answer.complete || answer.covered < p1b.first_slot || p1b.end < answer.covered {
-            return ScoutOutcome::Waiting;
+        let none = Answer { covered: first_slot, complete: false, unsure: SlotSet::default() };
+        let answer = self.answers.entry(from).or_insert(none);
+        if answer.complete {
+            if answer.unsure.is_empty() {
+                return ScoutOutcome::Waiting;
+            }
+            // Asked again: what it was unsure of there it may be sure of now.
+            let end = if p1b.no_more_accepted { Slot(u64::MAX) } else { p1b.end };
+            answer.unsure.remove_in(p1b.first_slot..end);
+        } else {
+            // A part counts only behind those before it: a gap could hide what was accepted.
+            if answer.covered < p1b.first_slot || p1b.end < answer.covered {
+                return ScoutOutcome::Waiting;
+            }
+            // A part that we have: asking on behind each copy of it would double all that follows.
+            if p1b.end == answer.covered && !p1b.no_more_accepted {
+                return ScoutOutcome::Waiting;
+            }
+            answer.covered = p1b.end;
+            answer.complete = p1b.no_more_accepted || mutants::is_on(Mutant::TakePartForWhole);
         }
-        // A part that we have: asking on behind each copy of it would double all that follows.
-        if p1b.end == answer.covered && !p1b.no_more_accepted {
-            return ScoutOutcome::Waiting;
-        }
-        answer.covered = p1b.end;
-        answer.complete = p1b.no_more_accepted || mutants::is_on(Mutant::TakePartForWhole);
+        p1b.unsure.into_iter().for_each(|run| answer.unsure.insert(run));
         let complete = answer.complete;
         self.first_unchosen = self.first_unchosen.max(p1b.first_unchosen);
         for pvalue in p1b.accepted {
@@ -148,16 +174,29 @@ impl Scout {
     pub fn uncovered_from(&self, slot: Slot, configurations: &Configurations) -> Option<Slot> {
         if mutants::is_on(Mutant::ScoutOldConfigurationOnly) {
             let oldest = configurations.governing(slot);
-            return (!self.has_quorum(oldest)).then_some(slot);
+            return (!self.has_quorum(oldest, slot..Slot(u64::MAX))).then_some(slot);
         }
-        let all = configurations.governing_from(slot);
-        all.filter(|(_, _, it)| !self.has_quorum(it)).map(|(from, _, _)| from).next()
+        let mut all = configurations.governing_from(slot);
+        all.find(|(from, end, it)| !self.has_quorum(it, *from..*end)).map(|(from, _, _)| from)
     }
 
-    fn has_quorum(&self, configuration: &Configuration) -> bool {
+    /// Whether for each of these slots a phase-1 quorum has answered.
+    fn has_quorum(&self, configuration: &Configuration, slots: Range<Slot>) -> bool {
         let membership = configuration.membership();
-        let promised = membership.acceptors().filter(|acceptor| self.has_answered(*acceptor));
-        membership.phase1() <= promised.count()
+        let answers = membership.acceptors().filter_map(|acceptor| self.answers.get(&acceptor));
+        let complete: Vec<&Answer> = answers.filter(|answer| answer.complete).collect();
+        // How many more could not answer from each of these slots on, or fewer.
+        let mut changes: BTreeMap<Slot, isize> = BTreeMap::new();
+        for run in complete.iter().flat_map(|answer| answer.unsure.runs_in(slots.clone())) {
+            *changes.entry(run.start).or_default() += 1;
+            *changes.entry(run.end).or_default() -= 1;
+        }
+        let (mut unsure, mut most) = (0, 0);
+        for change in changes.into_values() {
+            unsure += change;
+            most = unsure.max(most);
+        }
+        membership.phase1() + most.unsigned_abs() <= complete.len()
     }
 
     /// The value to be proposed in `slot`: the one of the highest ballot, or a no-op where there is none.
@@ -204,6 +243,7 @@ mod tests {
             first_unchosen: Slot(first_unchosen),
             epochs: configurations(3, None, 4).epochs().clone(),
             accepted,
+            unsure: vec![],
         }
     }
 
@@ -282,6 +322,7 @@ mod tests {
             first_unchosen: Slot(1),
             epochs: configurations(3, None, 4).epochs().clone(),
             accepted,
+            unsure: vec![],
         };
         let late = part(3, 4, false, vec![pvalue(1, 3, 3)]);
         assert_eq!(scout.on_p1b(NodeId(1), late.clone()), ScoutOutcome::Waiting);
@@ -345,5 +386,43 @@ mod tests {
             let outcome = scout.0.on_p1b(NodeId(node), p1b.clone(), &scout.1);
             assert_eq!(outcome, ScoutOutcome::Waiting);
         }
+    }
+
+    /// A slot that was damaged at one acceptor is counted at two others, and slots that were damaged at
+    /// different acceptors do not add up; one that was damaged at two of three waits for the third, or for
+    /// its repair. Whatever the damaged ones know of it counts as a value.
+    #[test]
+    fn a_quorum_is_counted_slot_by_slot() {
+        let unsure = |slots: &[u64], accepted| {
+            let runs = slots.iter().map(|slot| Slot(*slot)..Slot(*slot + 1)).collect();
+            let end = Slot(9);
+            P1b { unsure: runs, end, ..whole(1, accepted) }
+        };
+        let mut scout = Fixture::new(3, 2);
+        let first = unsure(&[2, 4], vec![pvalue(1, 4, 40)]);
+        assert_eq!(scout.on_p1b(NodeId(1), first.clone()), ScoutOutcome::Waiting);
+        let second = unsure(&[6], vec![pvalue(2, 1, 10)]);
+        assert_eq!(scout.on_p1b(NodeId(2), second), ScoutOutcome::Waiting);
+        let outcome = scout.on_p1b(NodeId(3), unsure(&[], vec![]));
+        assert_eq!(scout.adopted(&outcome), (1, vec![vec![10], vec![], vec![], vec![40]]));
+
+        let mut scout = Fixture::new(3, 2);
+        scout.on_p1b(NodeId(1), first);
+        scout.on_p1b(NodeId(2), unsure(&[4], vec![]));
+        assert_eq!(scout.on_p1b(NodeId(3), unsure(&[4], vec![])), ScoutOutcome::Waiting);
+        // Asked again, one of them has learned what was chosen there.
+        assert!([1, 2, 3].iter().all(|id| !scout.0.has_answered(NodeId(*id))));
+        assert_eq!([1, 2].map(|id| scout.0.ask_from(NodeId(id))), [Slot(2), Slot(4)]);
+        let again = |mut p1b: P1b| {
+            p1b.first_slot = Slot(4);
+            p1b
+        };
+        assert_eq!(scout.on_p1b(NodeId(2), again(unsure(&[4], vec![]))), ScoutOutcome::Waiting);
+        let learned = again(P1b { first_unchosen: Slot(5), ..unsure(&[], vec![]) });
+        let mut theirs = configurations(3, None, 4);
+        theirs.on_known(Slot(5));
+        let learned = P1b { epochs: theirs.epochs().clone(), ..learned };
+        let outcome = scout.on_p1b(NodeId(3), learned);
+        assert_eq!(scout.adopted(&outcome), (5, vec![]));
     }
 }

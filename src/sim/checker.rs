@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::paxos::{
-    Ballot, CommandId, Configuration, Message, NodeId, Record, Recovered, Slot, Value,
+    Ballot, CommandId, Configuration, Message, NodeId, P1b, Record, Recovered, Slot, Value,
 };
 use crate::store::Applied;
 
@@ -126,13 +126,14 @@ impl Checker {
             let (_, value) = log.value(slot).unwrap_or_else(|| panic!("{node} lost slot {slot}"));
             self.on_handed_out(node, slot, value);
         }
-        let held: BTreeMap<Slot, Ballot> =
-            recovered.tail.iter().map(|entry| (entry.slot, entry.ballot)).collect();
+        let held: BTreeMap<Slot, (Ballot, bool)> =
+            recovered.tail.iter().map(|entry| (entry.slot, (entry.ballot, entry.chosen))).collect();
         let first = (node, recovered.first_unchosen);
         for (&(_, slot), accepted) in self.accepted.range(first..=(node, Slot(u64::MAX))) {
             let held = held.get(&slot);
             assert!(
-                held.is_some_and(|held| accepted <= held),
+                held.is_some_and(|(held, chosen)| accepted <= held || *chosen)
+                    || recovered.unsure.contains(slot),
                 "{node} accepted slot {slot} in {accepted}, and {held:?} is left of that"
             );
         }
@@ -159,6 +160,7 @@ impl Checker {
                     );
                 }
                 self.check_chosen_below(from, p1b.first_unchosen);
+                self.check_whole(from, p1b);
             }
             Message::P2a { ballot, first_slot, first_unchosen, values } => {
                 assert!(*ballot <= log.durable_own_ballot, "{from} uses {ballot} before its sync");
@@ -188,6 +190,28 @@ impl Checker {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// An acceptor tells of all that it ever accepted and had durable, though damage took it since: what it
+    /// accepted last, or the chosen value, or that it cannot tell.
+    fn check_whole(&self, from: NodeId, p1b: &P1b) {
+        let first = p1b.first_slot.max(p1b.first_unchosen);
+        let end = if p1b.no_more_accepted { Slot(u64::MAX) } else { p1b.end };
+        for (&(_, slot), accepted) in self.accepted.range((from, first)..(from, end.max(first))) {
+            if p1b.ballot <= *accepted {
+                // That was later.
+                continue;
+            }
+            let told = p1b.accepted.iter().find(|pvalue| pvalue.slot == slot);
+            let is_told = told.is_some_and(|pvalue| {
+                let chosen = self.chosen.get(&slot);
+                *accepted <= pvalue.ballot || chosen.is_some_and(|(_, it)| *it == pvalue.value)
+            });
+            assert!(
+                is_told || p1b.unsure.iter().any(|run| run.contains(&slot)),
+                "{from} accepted slot {slot} in {accepted}, and answers a scout with {told:?}"
+            );
         }
     }
 

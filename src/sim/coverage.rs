@@ -41,9 +41,9 @@ pub struct Coverage {
     pub stalls: u64,
     /// Processes that ended, or did not start, because their disk was full.
     pub full_disks: u64,
-    /// Places of logs that were damaged on the disk, and logs that were refused for it.
+    /// Places of logs that were damaged on the disk, and starts of nodes that had lost something by it.
     pub damages: u64,
-    pub refused_logs: u64,
+    pub repairs: u64,
     /// Histories whose check was given up.
     pub undecided: u64,
     /// Where each stream of P2a ends.
@@ -131,7 +131,7 @@ impl Coverage {
             ("stalled syncs", &mut self.stalls),
             ("full disks", &mut self.full_disks),
             ("damages", &mut self.damages),
-            ("refused logs", &mut self.refused_logs),
+            ("repairs", &mut self.repairs),
             ("undecided histories", &mut self.undecided),
         ]
     }

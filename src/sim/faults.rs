@@ -93,9 +93,9 @@ pub fn strike(cluster: &mut Cluster, planned: &Planned) -> Vec<Undo> {
             vec![Undo::Disk(a), Undo::Start(a)]
         }
         Fault::Damage | Fault::StaleSegment => {
-            if cluster.may_lose(a) {
-                let stale = planned.fault == Fault::StaleSegment;
-                cluster.crash(a, stale || dice.random_bool(0.5));
+            let stale = planned.fault == Fault::StaleSegment;
+            cluster.crash(a, stale || dice.random_bool(0.5));
+            for _ in 0..dice.random_range(1..4) {
                 cluster.damage(a, stale, dice);
             }
             vec![Undo::Start(a)]

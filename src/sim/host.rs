@@ -38,8 +38,6 @@ pub struct Host {
     /// The slot after the last one that was handed out.
     pub applied_end: Slot,
     pub(super) clock: Clock,
-    /// Why it cannot start any more: its log is damaged.
-    pub broken: Option<String>,
     lives: u64,
     sessions_open: u64,
     paused: Option<Vec<Input>>,
@@ -74,7 +72,6 @@ impl Host {
             is_replica: member.roles.replica,
             applied_end: Slot::FIRST,
             clock: Clock::default(),
-            broken: None,
             lives: 0,
             sessions_open: settings.sessions_open,
             paused: None,

@@ -1,13 +1,15 @@
 //! A node's log: the real one, on its disk, and beside it a shadow that it is held against.
 
+use std::collections::BTreeSet;
+
 use rand::RngExt;
 use rand::rngs::StdRng;
 
-use crate::paxos::{NodeId, Record, Recovered};
+use crate::paxos::{NodeId, Record, Recovered, Slot};
 use crate::wal::{Identity, Options, Wal, WalError};
 use crate::wire::ClusterId;
 
-use super::disk::{Loss, Mount, Place, SegmentCopy, SimDisk};
+use super::disk::{Damage, Loss, Mount, Place, SegmentCopy, SimDisk};
 use super::shadow::Shadow;
 
 pub struct Log {
@@ -17,8 +19,8 @@ pub struct Log {
     wal: Option<Wal<Mount>>,
     identity: Identity,
     options: Options,
-    /// Recovery must see that something is damaged, and refuse.
-    spoiled: bool,
+    /// The records, by sequence number, that damage has hit.
+    lost: BTreeSet<u64>,
     /// One copy of `meta` is damaged.
     meta_is_spoiled: bool,
     /// The power goes in the next recovery, after so many changes of the disk.
@@ -42,7 +44,7 @@ impl Log {
             wal: None,
             identity: Identity { cluster: ClusterId(7), node },
             options: Options { segment_size, sync: true },
-            spoiled: false,
+            lost: BTreeSet::new(),
             meta_is_spoiled: false,
             recovery_ends_after: None,
             old: None,
@@ -52,11 +54,9 @@ impl Log {
     /// The process starts.
     ///
     /// # Panics
-    /// If what was durable is not there, or the log refuses what is sound or takes what is not.
+    /// If what was durable is not there, and not said to be lost; or if the log is refused.
     pub fn open(&mut self, dice: &mut StdRng) -> Result<Opened, WalError> {
-        // (A damaged log may lose with its tail what proves the damage.)
-        let recovery_ends_after = self.recovery_ends_after.take().filter(|_| !self.spoiled);
-        if let Some(changes) = recovery_ends_after {
+        if let Some(changes) = self.recovery_ends_after.take() {
             self.disk.fail_after(changes);
             if self.mount().is_err() {
                 self.disk.crash(Loss::draw(dice), dice);
@@ -66,20 +66,29 @@ impl Log {
         let recovered = match self.mount() {
             Ok(recovered) => recovered,
             Err(error) => {
-                let expected = self.spoiled || matches!(error, WalError::DiskFull { .. });
-                assert!(expected, "a sound log is refused: {error}");
+                let is_full = matches!(error, WalError::DiskFull { .. });
+                assert!(is_full, "a log is refused that can be recovered: {error}");
                 return Err(error);
             }
         };
         self.meta_is_spoiled = false;
-        assert!(!self.spoiled, "a damaged log is taken for a sound one");
         let end = self.wal().end().0 as usize;
         let (durable, len) = (self.shadow.durable(), self.shadow.len());
         assert!(durable <= end, "of {durable} durable records {end} are left");
         assert!(end <= len, "{end} records are found, and {len} were appended");
         self.shadow.truncate(end);
+        // What is appended next takes the numbers of what was torn off.
+        self.lost.split_off(&(end as u64 + 1));
         let newly_durable = self.shadow.make_durable(end);
-        assert_eq!(recovered, self.shadow.recover(), "the log reads otherwise than it was written");
+        for it in self.wal().lost().iter().flat_map(|it| it.sequences.clone()) {
+            assert!(self.lost.contains(&it), "record {it} is called lost, and is not");
+        }
+        if self.lost.is_empty() {
+            let expected = self.shadow.recover();
+            assert_eq!(recovered, expected, "the log reads otherwise than it was written");
+        } else {
+            self.shadow.check_recovered(&self.lost, &recovered);
+        }
         Ok(Opened { recovered, newly_durable })
     }
 
@@ -122,8 +131,9 @@ impl Log {
         self.wal_mut().start_sync()
     }
 
-    pub fn is_spoiled(&self) -> bool {
-        self.spoiled
+    /// The slots in which the node may not know what it accepted last.
+    pub fn slots_in_doubt(&self) -> BTreeSet<Slot> {
+        self.shadow.slots_in_doubt(&self.lost)
     }
 
     /// Whether a sync has not yet ended.
@@ -152,8 +162,13 @@ impl Log {
     }
 
     /// Damages the log while its process is down, and says how; where recovery is able to see it. What
-    /// was appended last, and nothing behind it, may be lost unseen.
-    pub fn damage(&mut self, dice: &mut StdRng) -> Option<String> {
+    /// was appended last, and nothing behind it, may be lost unseen. If `may_lose` says no to the slots that
+    /// would be in doubt, nothing happens.
+    pub fn damage(
+        &mut self,
+        dice: &mut StdRng,
+        may_lose: &dyn Fn(&BTreeSet<Slot>) -> bool,
+    ) -> Option<String> {
         if dice.random_range(0..6) == 0 {
             // The other copy must be whole until the node has repaired this one.
             if std::mem::replace(&mut self.meta_is_spoiled, true) {
@@ -161,26 +176,42 @@ impl Log {
             }
             return self.disk.damage_meta(dice).map(|copy| format!("copy {copy} of meta"));
         }
-        let damage = self.disk.damage(Place::Provable, dice)?;
-        self.spoiled |= damage.provable;
-        Some(damage.to_string())
+        let before = self.disk.copy_cached();
+        let durable = self.shadow.durable() as u64;
+        let damage = self.disk.damage(Place::Provable, durable, dice)?;
+        self.keep_if(&damage, before, may_lose)
     }
 
     /// After a loss of power: puts a segment back as it was when this was last called, where recovery is
     /// able to see that it is old.
-    pub fn put_back_old_segment(&mut self, dice: &mut StdRng) -> Option<String> {
+    pub fn put_back_old_segment(
+        &mut self,
+        dice: &mut StdRng,
+        may_lose: &dyn Fn(&BTreeSet<Slot>) -> bool,
+    ) -> Option<String> {
         let segments = self.disk.counters().segments_created.max(1);
         let number = dice.random_range(1..=segments);
-        let old = std::mem::replace(&mut self.old, self.disk.copy_segment(number));
-        let old = old?;
-        let now = self.disk.copy_segment(old.number)?;
-        let damage = self.disk.restore_segment(&old)?;
-        if damage.provable {
-            self.spoiled = true;
-        } else if !damage.lost.is_empty() {
-            self.disk.restore_segment(&now);
-            return None;
+        let old = std::mem::replace(&mut self.old, self.disk.copy_segment(number))?;
+        let before = self.disk.copy_cached();
+        let damage = self.disk.restore_segment(&old, self.shadow.durable() as u64)?;
+        self.keep_if(&damage, before, may_lose)
+    }
+
+    fn keep_if(
+        &mut self,
+        damage: &Damage,
+        before: Vec<SegmentCopy>,
+        may_lose: &dyn Fn(&BTreeSet<Slot>) -> bool,
+    ) -> Option<String> {
+        let mut lost = self.lost.clone();
+        lost.extend(&damage.lost);
+        // What was put back may be older than an earlier damage.
+        lost.retain(|it| !damage.left.contains(it));
+        if damage.provable && may_lose(&self.shadow.slots_in_doubt(&lost)) {
+            self.lost = lost;
+            return Some(damage.to_string());
         }
-        Some(damage.to_string())
+        self.disk.put_back(before);
+        None
     }
 }

@@ -173,6 +173,11 @@ impl Run {
         let timeout_us = self.cluster.settings.election_timeout_us;
         let timeouts = self.dice.random_range(0..8);
         self.pass_time(timeouts);
+        // Who has to repair a damaged log may need just the nodes that are cut off.
+        let nodes = self.cluster.hosts.values().filter_map(|host| host.node.as_ref());
+        if nodes.into_iter().any(|node| 0 < node.view().unsure) {
+            return None;
+        }
         let chance = self.dice.random_range(0.0..0.7);
         let mut kept = Vec::new();
         for (i, &a) in up.iter().enumerate() {

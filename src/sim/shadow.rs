@@ -3,7 +3,7 @@
 //! It keeps a view of the durable part of its own, built record by record as each becomes durable, so
 //! that the checker can tell what a node may say without trusting what the node remembers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::paxos::{Ballot, Record, Recovered, RecoveredSlot, Slot, Value};
 
@@ -131,6 +131,81 @@ impl Shadow {
         recovered
     }
 
+    /// Slots of which a node that has `lost` these records, by sequence number, cannot tell what it accepted
+    /// last; or more: what segments' headers tell is left out.
+    pub fn slots_in_doubt(&self, lost: &BTreeSet<u64>) -> BTreeSet<Slot> {
+        let mut known = BTreeMap::new();
+        let mut in_doubt = BTreeSet::new();
+        let (mut first_unchosen, mut slot_end) = (Slot::FIRST, Slot::FIRST);
+        for (sequence, record) in (1..).zip(&self.records) {
+            let slot = value_of(record).map(|(slot, ..)| slot);
+            slot_end = slot_end.max(slot.map_or(Slot::FIRST, Slot::next));
+            if lost.contains(&sequence) {
+                in_doubt.extend((first_unchosen.0..slot_end.0).map(Slot));
+                in_doubt.retain(|slot| known.get(slot) != Some(&true));
+                in_doubt.extend(slot.filter(|slot| !known.contains_key(slot)));
+            } else if let Some(slot) = slot {
+                known.insert(slot, matches!(record, Record::Chosen { .. }));
+                in_doubt.remove(&slot);
+            } else if let Record::FirstUnchosen(slot) = record {
+                first_unchosen = *slot;
+            }
+        }
+        in_doubt
+    }
+
+    /// Holds what was read back against what was written, where the `lost` records, by sequence number,
+    /// were hit by damage: no promise is forgotten, what the log still tells of a slot was its last value
+    /// or is in doubt, what is in doubt has a reason, and so has going back.
+    pub fn check_recovered(&self, lost: &BTreeSet<u64>, recovered: &Recovered) {
+        let whole = self.recover();
+        let ballots = |it: &Recovered| (it.promised, it.own_ballot);
+        assert_eq!(ballots(recovered), ballots(&whole), "promises in a damaged log");
+        let last_lost = lost.last().copied().unwrap_or(0);
+        let mut last: BTreeMap<Slot, (u64, &Record)> = BTreeMap::new();
+        let mut left: BTreeMap<Slot, (u64, &Record)> = BTreeMap::new();
+        let mut chosen_end = Slot::FIRST;
+        for (sequence, record) in (1..).zip(&self.records) {
+            if let Record::FirstUnchosen(slot) = record {
+                chosen_end = chosen_end.max(*slot);
+            }
+            let Some((slot, ..)) = value_of(record) else { continue };
+            last.insert(slot, (sequence, record));
+            if !lost.contains(&sequence) {
+                left.insert(slot, (sequence, record));
+            }
+        }
+        let first = recovered.first_unchosen;
+        assert!(first <= chosen_end, "{first} is not known to be chosen");
+        let told: BTreeMap<Slot, &RecoveredSlot> =
+            recovered.tail.iter().map(|entry| (entry.slot, entry)).collect();
+        for (slot, (_, record)) in &last {
+            let (_, ballot, value) = value_of(record).expect("it has one");
+            if recovered.unsure.contains(*slot) {
+                continue;
+            }
+            if *slot < first {
+                // A value that was learned for certain may lie in a record of another ballot.
+                let left = left.get(slot).and_then(|(_, record)| value_of(record));
+                let same = left.is_some_and(|(.., left)| left == value);
+                assert!(same, "slot {slot} below {first} is lost, and nobody is told");
+                continue;
+            }
+            let Some(entry) = told.get(slot) else {
+                panic!("slot {slot} is lost, and not in doubt")
+            };
+            let is_last = entry.chosen || entry.ballot == ballot;
+            assert!(is_last && entry.value == *value, "slot {slot}: {entry:?} was not its last");
+        }
+        for run in recovered.unsure.runs_in(Slot::FIRST..Slot(u64::MAX)) {
+            assert!(first <= run.start, "{run:?} is known to be chosen, and in doubt");
+            for slot in (run.start.0..run.end.0).map(Slot) {
+                let at = left.get(&slot).map_or(0, |(sequence, _)| *sequence);
+                assert!(at < last_lost, "slot {slot} is in doubt for no reason");
+            }
+        }
+    }
+
     /// The last value recorded of a slot.
     pub fn value(&self, slot: Slot) -> Option<(Ballot, &Value)> {
         match &self.records[*self.latest.get(&slot)?] {
@@ -139,5 +214,15 @@ impl Shadow {
             }
             _ => None,
         }
+    }
+}
+
+/// Slot, ballot and value of a record that has them.
+fn value_of(record: &Record) -> Option<(Slot, Ballot, &Value)> {
+    match record {
+        Record::Accepted { ballot, slot, value } | Record::Chosen { ballot, slot, value } => {
+            Some((*slot, *ballot, value))
+        }
+        _ => None,
     }
 }

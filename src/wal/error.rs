@@ -54,7 +54,8 @@ pub enum WalError {
         size: u64,
         expected: u64,
     },
-    /// The segment at `offset` does not hold what it once held, by the proof given in `why`.
+    /// The segment at `offset` does not hold what it once held, by the proof given in `why`, and nothing
+    /// behind it says what this node promised last.
     Damaged {
         path: PathBuf,
         offset: u64,

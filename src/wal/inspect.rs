@@ -24,10 +24,15 @@ pub enum Verdict {
         segment: PathBuf,
         offset: u64,
     },
-    /// The node would refuse to start.
+    /// Records are lost. The node starts, does not vote on what it may have forgotten, and has its peers
+    /// fill the gap. Here the first one lies.
     Damaged {
         segment: PathBuf,
         offset: u64,
+    },
+    /// The node would refuse to start.
+    Refused {
+        why: String,
     },
 }
 
@@ -88,25 +93,26 @@ pub fn inspect(dir: &Path, out: &mut dyn Write) -> Result<Verdict, WalError> {
     if let Some(error) = failed {
         return Err(printed(error));
     }
-    let scanned = match (scanned, lost) {
-        (Ok(_), Some(lost)) => {
-            let path = segment::path_in(wal_dir, lost.segment);
-            Err(WalError::damaged(&path, lost.offset, lost.why))
+    let (verdict, line) = match (scanned, lost) {
+        (Ok(end), Some(Lost { segment, offset, .. })) => {
+            let segment = segment::path_in(wal_dir, segment);
+            let line = format!(
+                "damaged at segment {} offset {offset}, to be repaired from peers; {} records",
+                segment.display(),
+                end.sequence
+            );
+            (Verdict::Damaged { segment, offset: offset as u64 }, line)
         }
-        (scanned, _) => scanned,
-    };
-    let (verdict, line) = match scanned {
-        Ok(end) if end.torn => {
+        (Ok(end), None) if end.torn => {
             let segment = views[end.view].path();
             let line = format!("torn tail at segment {} offset {}", segment.display(), end.used);
             (Verdict::TornTail { segment, offset: end.used as u64 }, line)
         }
-        Ok(end) => (Verdict::Clean, format!("clean, {} records", end.sequence)),
-        Err(WalError::Damaged { path, offset, why }) => {
-            let line = format!("damaged at segment {} offset {offset}: {why}", path.display());
-            (Verdict::Damaged { segment: path, offset }, line)
+        (Ok(end), None) => (Verdict::Clean, format!("clean, {} records", end.sequence)),
+        (Err(error @ (WalError::Io { .. } | WalError::NewerVersion { .. })), _) => {
+            return Err(error);
         }
-        Err(error) => return Err(error),
+        (Err(error), _) => (Verdict::Refused { why: error.to_string() }, error.to_string()),
     };
     writeln!(out, "{line}").map_err(printed)?;
     Ok(verdict)

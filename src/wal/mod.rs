@@ -5,7 +5,7 @@
 //! - A record is durable once `durable()` has reached its position, and never before its sync has
 //!   ended without an error. A failed sync is final.
 //! - After a crash the log holds a prefix of what was appended that contains all that was durable;
-//!   or, if the disk lost something of that, it is refused.
+//!   or, if the disk lost something of that, recovery says what.
 //! - The append path does no system call except at a change of segments.
 //!
 //! A data directory holds `lock`, `meta` (see `meta`) and `wal/`, the segments (see `segment` and
@@ -19,6 +19,7 @@
 
 pub mod bounds;
 pub mod disk;
+pub mod doubt;
 pub mod error;
 pub mod files;
 pub mod index;
@@ -49,10 +50,12 @@ pub use inspect::{Verdict, inspect};
 
 use bounds::Bounds;
 use disk::{Blank, Finished};
+use doubt::Doubt;
 use index::Index;
 use meta::{LogId, Meta};
 use record::{RecordType, Stored};
 use recovery::Log;
+use scan::Lost;
 use segment::{Segment, Start};
 
 /// Whose log it is.
@@ -108,6 +111,9 @@ pub struct Wal<D: Disk = FileDisk> {
     /// Why a sync failed; final.
     failed: Option<String>,
     syncs: u64,
+    /// What was damaged when the log was opened.
+    lost: Vec<Lost>,
+    doubt: Doubt,
     /// Dropped last: it holds the lock.
     disk: D,
 }
@@ -159,7 +165,9 @@ impl<D: Disk> Wal<D> {
                     log::warn!("one copy in {} was damaged", path.display());
                     disk.write_meta(&meta::file_of(&copies.meta))?;
                 }
-                (copies.meta, recovery::recover(&mut disk, copies.meta, progress)?)
+                let mut meta = copies.meta;
+                let log = recovery::recover(&mut disk, &mut meta, progress)?;
+                (meta, log)
             }
             None => create(&mut disk, identity, options)?,
         };
@@ -182,6 +190,8 @@ impl<D: Disk> Wal<D> {
             in_flight: None,
             failed: None,
             syncs: 0,
+            lost: log.lost,
+            doubt: log.doubt,
             disk,
         };
         Ok((wal, log.recovered))
@@ -264,11 +274,35 @@ impl<D: Disk> Wal<D> {
         Ok(())
     }
 
+    /// Where the log was damaged when it was opened.
+    pub fn lost(&self) -> &[Lost] {
+        &self.lost
+    }
+
+    /// What `open` has said, for a node that has the state behind all slots below `covered` elsewhere:
+    /// damage to what lies there does not matter to it. To be asked before anything is appended.
+    pub fn recovered_above(&mut self, covered: Slot) -> Recovered {
+        let record_at = |at: index::Location| {
+            let segment = self.segment(at).expect("what is in the index is there");
+            segment.record_at(at.offset as usize)
+        };
+        let truncated = self.meta.truncated_before;
+        let mut recovered = self.doubt.recovered(&self.index, truncated, covered, &record_at);
+        recovered.promised = self.bounds.promised;
+        recovered.own_ballot = self.bounds.own_ballot(self.meta.log.identity.node);
+        self.jumped = self.jumped.max(recovered.log_begin);
+        recovered
+    }
+
     /// Ballot and value of the last accepted or chosen record of `slot`, as they lie in the log.
     pub fn read(&self, slot: Slot) -> Option<(Ballot, &[u8])> {
         let at = self.index.find(slot)?;
+        Some(Stored::value_of(self.segment(at)?.record_at(at.offset as usize)))
+    }
+
+    fn segment(&self, at: index::Location) -> Option<&Segment<D::Bytes>> {
         let i = self.segments.binary_search_by_key(&u64::from(at.segment), |it| it.number).ok()?;
-        Some(Stored::value_of(self.segments[i].record_at(at.offset as usize)))
+        Some(&self.segments[i])
     }
 
     /// The first slot held and the slot after the last one; equal if there is none. There may be
@@ -416,9 +450,18 @@ fn create<D: Disk>(
     disk.sync_segment(&segment.bytes)?;
     disk.write_meta(&meta::file_of(&meta))?;
     let recovered = Recovered { first_unchosen, ..Recovered::default() };
-    let (segments, index) = (VecDeque::from([segment]), Index::default());
-    let jumped = Slot(0);
-    Ok((meta, Log { segments, index, end: 0, bounds, first_unchosen, jumped, recovered }))
+    let log = Log {
+        segments: VecDeque::from([segment]),
+        index: Index::default(),
+        end: 0,
+        bounds,
+        first_unchosen,
+        jumped: Slot(0),
+        doubt: Doubt::default(),
+        lost: Vec::new(),
+        recovered,
+    };
+    Ok((meta, log))
 }
 
 /// Without `meta`, segments may be there only if their creation was interrupted: then there is one,

@@ -2,10 +2,13 @@
 //!
 //! 1. Segments below the first one that `meta` names are what an interrupted truncation left: they are
 //!    removed. All others are read (`scan`).
-//! 2. A torn tail is cleared away: later segments are removed, the last one first, and zeros written
+//! 2. If something is lost in the middle, `doubt` says what this node no longer knows; it starts all the
+//!    same. First `meta` notes how far the log was proven to be durable: the next step may clear away what
+//!    proves it, and then the next start would take the damage for a torn tail.
+//! 3. A torn tail is cleared away: later segments are removed, the last one first, and zeros written
 //!    over the rest of the one that holds the end, before anything new is appended. So no byte of it
 //!    can be taken for a new record later. A crash in between leaves a torn tail at the same place.
-//! 3. All that is left is synced: it may have been written by a process that was killed before its
+//! 4. All that is left is synced: it may have been written by a process that was killed before its
 //!    sync, and so be in the page cache only, and from now on the node answers with it. What nothing
 //!    proves to be on the disk is first written again, as it is: if that process ended because its
 //!    sync failed, the kernel takes the pages for clean, and a sync alone would pass them over.
@@ -19,13 +22,14 @@ use std::ops::Deref;
 use std::path::Path;
 
 use crate::mutants::{self, Mutant};
-use crate::paxos::{Recovered, RecoveredSlot, Slot, Value};
+use crate::paxos::{Recovered, Slot};
 
 use super::WalError;
 use super::bounds::Bounds;
 use super::disk::{Disk, SegmentBytes};
+use super::doubt::{Doubt, Hole};
 use super::index::{Index, Location};
-use super::meta::Meta;
+use super::meta::{self, Meta, Proven};
 use super::record::{RecordType, Stored};
 use super::scan::{End, Found, Lost, View, scan};
 use super::segment::{self, Segment};
@@ -39,13 +43,15 @@ pub struct Log<D: Disk> {
     pub first_unchosen: Slot,
     /// The slot of the last `Record::Jumped`; 0 if there is none.
     pub jumped: Slot,
+    pub doubt: Doubt,
+    pub lost: Vec<Lost>,
     pub recovered: Recovered,
 }
 
 /// Recovers the log. `progress` gets bytes read and bytes in all.
 pub fn recover<D: Disk>(
     disk: &mut D,
-    meta: Meta,
+    meta: &mut Meta,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Log<D>, WalError> {
     let wal_dir = &segment::dir_in(disk.dir());
@@ -71,35 +77,34 @@ pub fn recover<D: Disk>(
         progress(size_done, size_total);
         Ok(())
     };
-    let mut reading = Reading::new(&meta);
-    let end = scan(&views, &meta, &mut |found| reading.note(found), &mut load)?;
-    if let Some(Lost { segment, offset, why, .. }) = reading.lost.first() {
-        let path = segment::path_in(wal_dir, *segment);
-        return Err(WalError::damaged(&path, *offset, why.clone()));
-    }
-
-    let Reading { index, bounds, .. } = &reading;
-    let first_unchosen = reading.first_unchosen.max(meta.truncated_before);
-    let mut recovered = Recovered {
-        promised: bounds.promised,
-        own_ballot: bounds.own_ballot(meta.log.identity.node),
-        first_unchosen,
-        log_begin: reading.jumped,
-        tail: Vec::new(),
-        ..Recovered::default()
-    };
-    for (slot, at) in index.from(first_unchosen) {
+    let mut reading = Reading::new(meta);
+    let end = scan(&views, meta, &mut |found| reading.note(found), &mut load)?;
+    reading.finish(&meta.proven);
+    let record_at = |at: Location| {
         let view = numbers.partition_point(|number| *number < u64::from(at.segment));
-        let bytes = &views[view].bytes[at.offset as usize..];
-        let (ballot, value) = Stored::value_of(bytes);
-        let chosen = Stored::kind_of(bytes) == Some(RecordType::Chosen);
-        recovered.tail.push(RecoveredSlot { slot, ballot, value: Value(value.into()), chosen });
-    }
+        &views[view].bytes[at.offset as usize..]
+    };
+    let node = meta.log.identity.node;
+    let Reading { index, holes, first_unchosen, jumped, .. } = &reading;
+    let doubt = Doubt::new(index, holes, *first_unchosen, *jumped, &record_at);
+    let mut recovered = {
+        let truncated = meta.truncated_before;
+        doubt.recovered(&reading.index, truncated, truncated, &record_at)
+    };
+    recovered.promised = reading.bounds.promised;
+    recovered.own_ballot = reading.bounds.own_ballot(node);
     drop(views);
 
-    let segments = settle(disk, &meta, numbers, opened, &end, &reading)?;
-    let Reading { index, bounds, first_unchosen, jumped, .. } = reading;
-    Ok(Log { segments, index, end: end.sequence, bounds, first_unchosen, jumped, recovered })
+    if !reading.lost.is_empty() && meta.proven.sequence < end.sequence {
+        let Reading { bounds, first_unchosen, .. } = reading;
+        meta.proven = Proven { sequence: end.sequence, bounds, first_unchosen };
+        disk.write_meta(&meta::file_of(meta))?;
+    }
+    let segments = settle(disk, meta, numbers, opened, &end, &reading)?;
+    let Reading { index, bounds, first_unchosen, lost, .. } = reading;
+    let jumped = recovered.log_begin;
+    let end = end.sequence;
+    Ok(Log { segments, index, end, bounds, first_unchosen, jumped, doubt, lost, recovered })
 }
 
 /// What the scan has come by so far.
@@ -109,6 +114,9 @@ struct Reading {
     first_unchosen: Slot,
     jumped: Slot,
     lost: Vec<Lost>,
+    holes: Vec<Hole>,
+    /// Nothing was read since the last of them.
+    in_hole: bool,
     /// For each segment with records: its number, that of the first record, and the end of its slots.
     segments: Vec<(u64, u64, Slot)>,
     /// The last record that another one, or a header, says was durable.
@@ -129,6 +137,8 @@ impl Reading {
             first_unchosen: meta.truncated_before,
             jumped: Slot(0),
             lost: Vec::new(),
+            holes: Vec::new(),
+            in_hole: false,
             segments: Vec::new(),
             proven: 0,
             unproven: VecDeque::new(),
@@ -138,14 +148,18 @@ impl Reading {
     fn note(&mut self, found: Found) {
         match found {
             Found::Header(number, start) => {
-                self.bounds = self.bounds.max(start.bounds);
+                self.note_bounds(start.bounds);
                 self.first_unchosen = start.first_unchosen.max(Slot::FIRST);
                 self.segments.push((number, start.first_sequence, Slot(0)));
                 self.note_proven(start.durable);
                 self.unproven.push_back((start.first_sequence, number, 0));
             }
             Found::Record(number, offset, record) => {
-                self.bounds = self.bounds.max(record.bounds);
+                if mutants::is_on(Mutant::ForgetPromiseInDamage) {
+                    let Stored { kind, ballot, slot, .. } = *record;
+                    self.bounds = self.bounds.with(kind, ballot, slot);
+                }
+                self.note_bounds(record.bounds);
                 if matches!(record.kind, RecordType::FirstUnchosen | RecordType::Jumped) {
                     self.first_unchosen = record.slot.max(Slot::FIRST);
                 }
@@ -167,7 +181,34 @@ impl Reading {
                     self.unproven.push_back((record.sequence, number, offset));
                 }
             }
-            Found::Lost(lost) => self.lost.push(lost.clone()),
+            Found::Lost(lost) => {
+                if !lost.sequences.is_empty() {
+                    let at = location(lost.segment, lost.offset);
+                    let slot_end = Slot(0);
+                    let first_unchosen = self.first_unchosen;
+                    self.holes.push(Hole { at, first_unchosen, slot_end });
+                    self.in_hole = true;
+                }
+                self.lost.push(lost.clone());
+            }
+        }
+    }
+
+    /// Those of a place behind all that was read so far.
+    fn note_bounds(&mut self, bounds: Bounds) {
+        if let (true, Some(hole)) = (std::mem::take(&mut self.in_hole), self.holes.last_mut()) {
+            hole.slot_end = bounds.slot_end;
+        }
+        if !mutants::is_on(Mutant::ForgetPromiseInDamage) {
+            self.bounds = self.bounds.max(bounds);
+        }
+    }
+
+    /// If the log ends in a hole, `meta` knows what the records that are lost there came to.
+    fn finish(&mut self, proven: &Proven) {
+        if self.in_hole {
+            self.note_bounds(proven.bounds);
+            self.first_unchosen = proven.first_unchosen;
         }
     }
 
@@ -249,10 +290,19 @@ fn settle<D: Disk>(
         } else {
             disk.seal(&bytes);
         }
-        let of = reading.segments.iter().find(|(it, ..)| *it == number);
-        let (_, first_sequence, slot_end) = of.copied().unwrap_or((number, 0, Slot(0)));
-        let log = meta.log;
-        segments.push_back(Segment::recovered(bytes, number, log, first_sequence, slot_end, used));
+        // One in which nothing could be read is kept for those that can do more with it.
+        if let Some(of) = reading.segments.iter().find(|(it, ..)| *it == number) {
+            let (_, first_sequence, slot_end) = *of;
+            let log = meta.log;
+            segments.push_back(Segment::recovered(
+                bytes,
+                number,
+                log,
+                first_sequence,
+                slot_end,
+                used,
+            ));
+        }
     }
     Ok(segments)
 }

@@ -353,7 +353,10 @@ fn a_truncation_can_be_broken_off_anywhere() {
         assert_eq!(segment_numbers(dir.path())[..2], truncated[..2]);
     }
     fs::remove_file(dir.path().join(name(4))).unwrap();
-    assert!(open(dir.path(), OPTIONS).is_err());
+    let (wal, recovered) = open(dir.path(), OPTIONS).unwrap();
+    assert_eq!((wal.lost()[0].segment, wal.lost()[0].sequences.clone()), (4, 7..9));
+    let unsure: Vec<_> = recovered.unsure.runs_in(Slot(0)..Slot(99)).collect();
+    assert_eq!(unsure, [Slot(7)..Slot(9)]);
 }
 
 /// Two processes on one log would interleave their records.

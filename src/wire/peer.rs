@@ -54,6 +54,8 @@ enum Head {
         epochs: Vec<u8>,
         /// Ballot, slot and size of each pvalue.
         accepted: Vec<(Ballot, Slot, u32)>,
+        /// First slot of each run, and the slot after its last.
+        unsure: Vec<(Slot, Slot)>,
     },
     P2a {
         ballot: Ballot,
@@ -219,6 +221,7 @@ fn head_of<'a>(message: &'a Message, bulk: &mut Vec<&'a [u8]>) -> Head {
                 first_unchosen: p1b.first_unchosen,
                 epochs: p1b.epochs.to_bytes(),
                 accepted: p1b.accepted.iter().map(pvalue).collect(),
+                unsure: p1b.unsure.iter().map(|run| (run.start, run.end)).collect(),
             }
         }
         Message::P2a { ballot, first_slot, first_unchosen, values } => {
@@ -336,7 +339,14 @@ fn message_of(head: Head, bulk: &mut Bulk<'_>, depth: usize) -> Result<Message, 
             first_unchosen,
             epochs,
             accepted,
+            unsure,
         } => {
+            let runs = unsure.iter().flat_map(|(first, end)| [*first, *end]);
+            let bounds = [first_slot].into_iter().chain(runs).chain([end]);
+            let are_runs = unsure.iter().all(|(first, end)| first < end) && bounds.is_sorted();
+            if !are_runs && !unsure.is_empty() {
+                return Err(WireError::Malformed("a P1b's unsure slots are out of order"));
+            }
             let in_order = accepted.windows(2).all(|pair| pair[0].1 < pair[1].1);
             let within = accepted.iter().all(|(_, slot, _)| first_slot <= *slot && *slot < end);
             if !in_order || !within {
@@ -357,6 +367,7 @@ fn message_of(head: Head, bulk: &mut Bulk<'_>, depth: usize) -> Result<Message, 
                 first_unchosen,
                 epochs: epochs_of(&epochs)?,
                 accepted,
+                unsure: unsure.into_iter().map(|(first, end)| first..end).collect(),
             })
         }
         Head::P2a { ballot, first_slot, first_unchosen, sizes } => Message::P2a {
@@ -648,6 +659,7 @@ mod tests {
                 first_unchosen,
                 epochs: epochs(),
                 accepted: vec![pvalue(3), pvalue(8)],
+                unsure: vec![Slot(4)..Slot(6), Slot(8)..Slot(9)],
             }),
             Message::P2a {
                 ballot: ballot(1),
@@ -776,7 +788,22 @@ mod tests {
             first_unchosen: Slot(1),
             epochs: epochs(),
             accepted: vec![far],
+            unsure: vec![],
         }));
+        let unsure = |runs: &[(u64, u64)]| P1b {
+            ballot: ballot(1),
+            promised: ballot(1),
+            first_slot: Slot(1),
+            end: Slot(9),
+            no_more_accepted: true,
+            first_unchosen: Slot(1),
+            epochs: epochs(),
+            accepted: vec![],
+            unsure: runs.iter().map(|(first, end)| Slot(*first)..Slot(*end)).collect(),
+        };
+        for runs in [&[(2, 2)][..], &[(0, 2)], &[(8, 10)], &[(5, 7), (2, 3)], &[(2, 4), (3, 5)]] {
+            refused(Message::P1b(unsure(runs)));
+        }
     }
 
     /// Who is heard is a set of other nodes; health has signs that are known, slots a range.

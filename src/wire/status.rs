@@ -29,6 +29,10 @@ pub struct NodeStatus {
     pub clients: u64,
     /// Syncs of the write-ahead log since the start.
     pub syncs: u64,
+    /// Records of its log that were found damaged at the start.
+    pub lost_records: u64,
+    /// Slots in which it may have lost what it accepted, and is having repaired. 0 in a sound node.
+    pub unsure_slots: u64,
     pub peers: Vec<PeerStatus>,
 }
 

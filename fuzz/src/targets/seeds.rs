@@ -89,6 +89,7 @@ fn messages() -> Vec<Message> {
             first_unchosen,
             epochs: epochs(),
             accepted: vec![pvalue(3), pvalue(8)],
+            unsure: vec![Slot(4)..Slot(6)],
         }),
         Message::P2a {
             ballot: BALLOT,
@@ -228,6 +229,8 @@ fn status() -> NodeStatus {
         sessions: 1,
         clients: 1,
         syncs: 9,
+        lost_records: 1,
+        unsure_slots: 2,
         peers: vec![PeerStatus {
             node: NodeId(2),
             connected: true,

@@ -123,13 +123,18 @@ pub fn open(input: &[u8]) {
     let inspected = inspect(dir.path(), &mut listing);
     let opened = open_wal(dir.path());
     match (&inspected, &opened) {
-        (Ok(Verdict::Clean | Verdict::TornTail { .. }), Ok(_)) => {}
-        (Ok(Verdict::Damaged { .. }), Err(WalError::Damaged { .. })) => {}
+        (Ok(Verdict::Refused { .. }), Ok(_)) => {
+            panic!("inspect says {inspected:?}, and the log opens")
+        }
+        (Ok(_), Ok((wal, _))) => {
+            let is_damaged = matches!(inspected, Ok(Verdict::Damaged { .. }));
+            assert_eq!(is_damaged, !wal.lost().is_empty());
+        }
+        (Ok(Verdict::Refused { .. }), Err(_)) => {}
         (Ok(_), Err(WalError::Foreign { .. })) => {}
         // Without `meta` there is nothing to inspect, but perhaps a creation to finish.
         (Err(_), Ok(_)) => assert!(picture.meta.is_empty(), "{inspected:?}"),
         (Err(_), Err(_)) => {}
-        (inspected, Ok(_)) => panic!("inspect says {inspected:?}, and the log opens"),
         (inspected, Err(error)) => panic!("inspect says {inspected:?}, opening {error}"),
     }
     let Ok((mut wal, recovered)) = opened else { return };

@@ -1,5 +1,6 @@
 //! Damage to what was durable, while no process has the disk, and what it means for the log.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::Range;
 
@@ -16,7 +17,7 @@ use super::{SECTOR_SIZE, SimDisk, State};
 /// Where the disk spoils what it once held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// Where recovery is able to see it, and so must refuse the log.
+    /// Where recovery is able to see it, and to go on.
     Provable,
     Anywhere,
 }
@@ -45,8 +46,11 @@ pub struct Damage {
     /// Whether the segment's header is among them.
     pub header: bool,
     /// The records, by sequence number, that could be read before and can't be any more.
-    pub lost: Range<u64>,
-    /// Whether recovery must refuse the log. If not, it takes what is lost for a torn tail.
+    pub lost: Vec<u64>,
+    /// Those that can be read now.
+    pub left: BTreeSet<u64>,
+    /// Whether recovery sees of all of them that were durable that they are lost, and goes on behind. If
+    /// not, it takes some of them for a torn tail, or refuses the log.
     pub provable: bool,
 }
 
@@ -67,8 +71,8 @@ pub struct DiskCopy {
 
 impl SimDisk {
     /// Spoils bytes of the segments while no process has them. `None` if there is no log yet, or no
-    /// place was found where the damage could be proven.
-    pub fn damage(&self, place: Place, dice: &mut impl Rng) -> Option<Damage> {
+    /// place was found where the damage could be proven. Records up to `durable` were told to be so.
+    pub fn damage(&self, place: Place, durable: u64, dice: &mut impl Rng) -> Option<Damage> {
         let mut state = self.stopped();
         let before = state.records();
         if before.begun.is_empty() {
@@ -94,7 +98,7 @@ impl SimDisk {
             };
             let old = state.segments[&segment].cached.clone();
             let (spoil, bytes) = state.spoil(segment, offset, &before, dice);
-            let damage = state.assess(spoil, segment, bytes, &old, &before);
+            let damage = state.assess(spoil, segment, bytes, &old, durable, &before);
             if place == Place::Anywhere || damage.provable {
                 return Some(damage);
             }
@@ -122,8 +126,8 @@ impl SimDisk {
     }
 
     /// Puts an old copy of a segment in the place of the one that is there, while no process has
-    /// it. `None` if there is none of that number and size any more.
-    pub fn restore_segment(&self, copy: &SegmentCopy) -> Option<Damage> {
+    /// it. `None` if there is none of that number and size any more. For `durable` see `damage`.
+    pub fn restore_segment(&self, copy: &SegmentCopy, durable: u64) -> Option<Damage> {
         let mut state = self.stopped();
         let before = state.records();
         let old = state.segments.get(&copy.number)?.cached.clone();
@@ -131,7 +135,27 @@ impl SimDisk {
             return None;
         }
         state.write_both(copy.number, &copy.bytes);
-        Some(state.assess(Spoil::OldSegment, copy.number, 0..old.len(), &old, &before))
+        Some(state.assess(Spoil::OldSegment, copy.number, 0..old.len(), &old, durable, &before))
+    }
+
+    /// All segments as a process would see them.
+    pub fn copy_cached(&self) -> Vec<SegmentCopy> {
+        let state = self.stopped();
+        let copy = |(number, it): (&u64, &super::Segment)| SegmentCopy {
+            number: *number,
+            bytes: it.cached.clone(),
+        };
+        state.segments.iter().map(copy).collect()
+    }
+
+    /// Takes a damage back: all is as `copy_cached` has seen it.
+    pub fn put_back(&self, copies: Vec<SegmentCopy>) {
+        let mut state = self.stopped();
+        for SegmentCopy { number, bytes } in copies {
+            if state.segments[&number].cached != bytes {
+                state.write_both(number, &bytes);
+            }
+        }
     }
 
     /// A copy of the disk as a loss of all that is not synced would leave it.
@@ -225,73 +249,61 @@ impl State {
         number: u64,
         bytes: Range<usize>,
         old: &[u8],
+        durable: u64,
         before: &Records,
     ) -> Damage {
         let new = &self.segments[&number].cached;
         let header = old[..HEADER_SIZE] != new[..HEADER_SIZE];
-        let header_is_blank = SegmentHeader::decode(new) == HeaderState::Blank;
+        let is_hit =
+            |it: &&Placed| it.segment == number && old[it.bytes.clone()] != new[it.bytes.clone()];
+        let lost: Vec<u64> = before.records.iter().filter(is_hit).map(|it| it.sequence).collect();
+        // What is left proves what it says; nothing else does.
         let after = self.records();
-        let first_lost = after.end() + 1;
-        let lost = first_lost..first_lost.max(before.end() + 1);
-        // A header says itself what it is, unless nothing is left of it; and the first segment was
-        // once begun.
-        let provable = (header && (!header_is_blank || number == 1))
-            || (!lost.is_empty() && self.proves(first_lost, &after));
-        Damage { spoil, segment: number, bytes, header, lost, provable }
+        let is_proven =
+            lost.iter().all(|it| *it <= after.durable.max(after.proven) || durable < *it);
+        // A header that is neither blank nor right is damage by itself, which recovery does not pass over
+        // unless it finds something behind.
+        let last = after.records.last().map_or(0, |it| it.segment).max(after.last_begun());
+        let is_bad = |(number, segment): (&u64, &super::Segment)| {
+            last < *number
+                && !matches!(
+                    SegmentHeader::decode(&segment.cached),
+                    HeaderState::Blank | HeaderState::Valid(_)
+                )
+        };
+        let refused = self.segments.range(after.first_segment..).any(is_bad) || last == 0;
+        let left = after.records.iter().map(|it| it.sequence).collect();
+        let provable = is_proven && !refused;
+        Damage { spoil, segment: number, bytes, header, lost, left, provable }
     }
 
-    /// Whether anything behind the records that can be read says that `missing` was durable.
-    fn proves(&self, missing: u64, readable: &Records) -> bool {
-        let log_id = readable.log_id;
-        self.segments.range(readable.end_segment..).any(|(number, segment)| {
-            let bytes = &segment.cached;
-            let of_header = match SegmentHeader::decode(bytes) {
-                HeaderState::Valid(header) => missing <= header.start.durable,
-                _ => false,
-            };
-            let seed = Seed::new(log_id, *number);
-            let mut places = (HEADER_SIZE..bytes.len()).step_by(8);
-            of_header
-                || places.any(|at| {
-                    let place = &bytes[at..];
-                    let claimed = record::peek(place);
-                    claimed.is_some_and(|(sequence, durable)| {
-                        missing <= durable
-                            && durable < sequence
-                            && matches!(Stored::decode(place, seed.at(at)), Ok(Some(_)))
-                    })
-                })
-        })
-    }
-
-    /// The records that recovery reads, by a walk of our own.
+    /// The records that can be read, and what they prove, by a walk of our own.
     pub(super) fn records(&self) -> Records {
         let mut found = Records::default();
         let meta = self.meta.as_ref().and_then(|bytes| meta::parse(bytes, &self.dir).ok());
         let Some(meta) = meta.map(|copies| copies.meta) else { return found };
         found.before = meta.first_sequence - 1;
+        found.proven = meta.proven.sequence;
+        found.first_segment = meta.first_segment;
         for (&number, segment) in self.segments.range(meta.first_segment..) {
-            let HeaderState::Valid(header) = SegmentHeader::decode(&segment.cached) else { break };
-            if header.start.first_sequence != found.end() + 1 {
-                break;
+            if let HeaderState::Valid(header) = SegmentHeader::decode(&segment.cached) {
+                found.begun.push(number);
+                found.durable = found.durable.max(header.start.durable);
             }
-            found.begun.push(number);
-            found.end_segment = number;
-            found.log_id = header.log.random;
-            found.durable = found.durable.max(header.start.durable);
-            let seed = Seed::new(header.log.random, number);
+            let seed = Seed::new(meta.log.random, number);
             let mut at = HEADER_SIZE;
-            while let Some(Ok(Some(stored))) =
-                segment.cached.get(at..).map(|bytes| Stored::decode(bytes, seed.at(at)))
-            {
-                if stored.sequence != found.end() + 1 {
-                    break;
+            while let Some(place) = segment.cached.get(at..) {
+                let Some((sequence, _)) = record::peek(place) else { break };
+                let is_next = found.end() < sequence && sequence < 1 << 40;
+                match is_next.then(|| Stored::decode(place, seed.at(at))) {
+                    Some(Ok(Some(stored))) => {
+                        found.durable = found.durable.max(stored.durable);
+                        let bytes = at..at + record::HEADER_SIZE + stored.payload.len();
+                        at += stored.extent();
+                        found.records.push(Placed { segment: number, bytes, sequence });
+                    }
+                    _ => at += 8,
                 }
-                found.durable = found.durable.max(stored.durable);
-                let bytes = at..at + record::HEADER_SIZE + stored.payload.len();
-                let sequence = stored.sequence;
-                at += stored.extent();
-                found.records.push(Placed { segment: number, bytes, sequence });
             }
         }
         found
@@ -301,15 +313,16 @@ impl State {
 /// The records of a log and where they lie.
 #[derive(Default)]
 pub(super) struct Records {
-    log_id: u64,
-    /// The last record that was truncated.
+    /// The last record that was truncated, and the first segment that was not.
     before: u64,
-    /// Numbers of the segments that hold them.
+    first_segment: u64,
+    /// Numbers of the segments whose headers are right.
     begun: Vec<u64>,
-    pub(super) end_segment: u64,
     records: Vec<Placed>,
-    /// The last sequence number that any of them says was durable.
+    /// The last sequence number that any record or header says was durable.
     durable: u64,
+    /// The same from `meta`.
+    proven: u64,
 }
 
 struct Placed {
@@ -320,6 +333,10 @@ struct Placed {
 }
 
 impl Records {
+    pub(super) fn last_begun(&self) -> u64 {
+        self.begun.last().copied().unwrap_or(0)
+    }
+
     fn end(&self) -> u64 {
         self.records.last().map_or(self.before, |it| it.sequence)
     }

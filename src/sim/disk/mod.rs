@@ -30,7 +30,7 @@ use crate::wal::{LogPosition, WalError, meta};
 
 #[cfg(test)]
 pub use damage::DiskCopy;
-pub use damage::{Place, SegmentCopy};
+pub use damage::{Damage, Place, SegmentCopy};
 
 /// What a disk writes whole or not at all.
 pub const SECTOR_SIZE: usize = 512;

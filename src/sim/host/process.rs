@@ -1,11 +1,13 @@
 //! What can be done to a node's process, clock and disk.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt};
 
 use crate::driver::held::Held;
 use crate::driver::replay::{note_configurations, replay_into};
-use crate::paxos::{Configurations, Effects, Node, NodeConfig, NodeId, Roles};
+use crate::paxos::{Configurations, Effects, Node, NodeConfig, NodeId, Slot};
 use crate::store::Store;
 use crate::wal::WalError;
 
@@ -15,13 +17,10 @@ use super::super::log::Opened;
 use super::Input;
 
 impl Cluster {
-    /// Starts a node from its log, unless that is damaged.
+    /// Starts a node from its log, unless there is no room for that.
     pub fn start(&mut self, id: NodeId) {
         let now_us = self.now_us;
         assert!(!self.is_running(id));
-        if self.hosts[&id].broken.is_some() {
-            return;
-        }
         let seed = match self.settings.random_start {
             true => self.dice.next_u64(),
             false if id.0 == self.settings.first_leader => 0,
@@ -36,7 +35,11 @@ impl Cluster {
         let host = self.hosts.get_mut(&id).expect("a member");
         let Opened { recovered, newly_durable } = match host.log.open(&mut self.dice) {
             Ok(opened) => opened,
-            Err(error) => return self.on_refused(id, &error),
+            Err(error) => {
+                self.note(|| format!("{id} does not start: {error}"));
+                self.coverage.full_disks += 1;
+                return;
+            }
         };
         for record in newly_durable {
             self.checker.on_durable(id, &record);
@@ -79,23 +82,19 @@ impl Cluster {
         self.note(|| {
             let (promised, first) = (recovered.promised, recovered.first_unchosen);
             let tail = recovered.tail.len();
-            format!("{id} starts: promised {promised}, first unchosen slot {first}, tail {tail}")
+            let unsure = recovered.unsure.len();
+            format!(
+                "{id} starts: promised {promised}, first unchosen slot {first}, tail {tail}, \
+                 unsure of {unsure}"
+            )
         });
+        if !recovered.unsure.is_empty() {
+            self.coverage.repairs += 1;
+        }
         let inputs = self.carry_out(id, fx);
         assert!(inputs.is_empty());
         self.schedule_tick(id);
         self.dial_all(id);
-    }
-
-    fn on_refused(&mut self, id: NodeId, error: &WalError) {
-        self.note(|| format!("{id} does not start: {error}"));
-        match error {
-            WalError::DiskFull { .. } => self.coverage.full_disks += 1,
-            _ => {
-                self.coverage.refused_logs += 1;
-                self.host(id).broken = Some(error.to_string());
-            }
-        }
     }
 
     /// The process is killed, or its machine loses `power`. What it had sent may still arrive. Its peers
@@ -192,25 +191,30 @@ impl Cluster {
         self.unstall(id);
     }
 
-    /// Whether the cluster can go on for ever without this node's log, and those that are damaged.
-    pub fn may_lose(&self, id: NodeId) -> bool {
-        let left = |has: fn(Roles) -> bool| {
-            let whole = self.hosts.iter().filter(|(it, host)| **it != id && !host.log.is_spoiled());
-            whole.filter(|(it, _)| has(self.roles(**it))).count()
-        };
-        let quorum = self.configuration.membership().connected();
-        quorum <= left(|roles| roles.acceptor)
-            && 0 < left(|roles| roles.leader)
-            && 0 < left(|roles| roles.replica)
-            && !self.hosts[&id].log.is_spoiled()
-    }
-
-    /// Damages the log of a node that is down: in a place that recovery is able to see.
+    /// Damages the log of a node that is down: in a place that recovery is able to see. Of each slot enough
+    /// acceptors keep what they accepted that phase 1 has a quorum of them.
     pub fn damage(&mut self, id: NodeId, stale: bool, dice: &mut StdRng) {
+        assert!(!self.is_running(id));
+        let mut lost: BTreeMap<Slot, usize> = BTreeMap::new();
+        let acceptors: Vec<NodeId> = self.configuration.membership().acceptors().collect();
+        for other in acceptors.iter().filter(|other| **other != id) {
+            for slot in self.hosts[other].log.slots_in_doubt() {
+                *lost.entry(slot).or_default() += 1;
+            }
+        }
+        let spare = match acceptors.contains(&id) {
+            true => acceptors.len() - self.configuration.membership().phase1(),
+            false => usize::MAX,
+        };
+        let may_lose = |slots: &BTreeSet<Slot>| {
+            slots.iter().all(|slot| lost.get(slot).copied().unwrap_or(0) < spare)
+        };
         let host = self.hosts.get_mut(&id).expect("a member");
-        assert!(!host.is_running());
-        let damage =
-            if stale { host.log.put_back_old_segment(dice) } else { host.log.damage(dice) };
+        let damage = if stale {
+            host.log.put_back_old_segment(dice, &may_lose)
+        } else {
+            host.log.damage(dice, &may_lose)
+        };
         if let Some(what) = damage {
             self.coverage.damages += 1;
             self.note(|| format!("the disk of {id} is damaged: {what}"));
