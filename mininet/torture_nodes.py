@@ -23,6 +23,8 @@ SERVING = b"serving as"
 # What a log must never say.
 BROKEN = re.compile(rb"panicked at|broken invariant|assertion .*failed|BUG|memory allocation of")
 SEGMENT_MIB = 8
+# By so much the log grows until a snapshot is taken, if the last one was smaller.
+SNAPSHOT_LOG_MIB = 1
 
 
 @dataclass
@@ -219,8 +221,10 @@ class Cluster:
             peer, client = self.place.addresses(number)
             lines += ["[[nodes]]", f"id = {number}"]
             lines += [f'peer_address = "{peer}"', f'client_address = "{client}"', ""]
-        # Small segments: the change from one to the next is part of what is tortured.
-        return "\n".join([*lines, "[wal]", f"segment_mib = {SEGMENT_MIB}"]) + "\n"
+        # Small segments and logs: the change from one segment to the next, snapshots and what they
+        # cut off are part of what is tortured.
+        lines += ["[wal]", f"segment_mib = {SEGMENT_MIB}", "", "[snapshot]"]
+        return "\n".join([*lines, f"log_mib = {SNAPSHOT_LOG_MIB}"]) + "\n"
 
     def client_addresses(self):
         """As `--nodes` takes them."""
