@@ -157,18 +157,39 @@ fn a_node_with_a_damaged_snapshot_starts_from_the_one_before() {
 fn the_log_is_cut_off_behind_snapshots() {
     let mut cluster = Cluster::new(&[ALL], EVERY_MIB);
     cluster.start_all();
-    for _ in 0..2 {
+    for times in [25, 8] {
         let mut client = cluster.client();
-        for _ in 0..25 {
+        for _ in 0..times {
             fill(&mut client, 0..20);
         }
-        cluster.wait_for(1, "files of the log");
+        if times == 25 {
+            cluster.wait_for(1, "files of the log");
+        }
         cluster.kill(1);
         cluster.start_node(1);
         let segments = fs::read_dir(cluster.data_dir(1).join("wal")).unwrap().count();
-        assert!(segments <= 5, "{segments} files of 8 MiB, after 30 MiB were written twice");
+        assert!(segments <= 5, "{segments} files of 8 MiB, after {times} times 1.25 MiB more");
         check(&mut cluster.client(), 0..20);
     }
+}
+
+/// Somebody changes the quorums in the file of one node that has run before. It must keep to what the
+/// cluster began with, or it would count votes in another way than the others do.
+#[test]
+fn a_node_keeps_the_configuration_that_it_began_with() {
+    let mut cluster = Cluster::new(&[ALL; 3], "");
+    cluster.start_all();
+    fill(&mut cluster.client(), 0..1);
+    for node in 1..=3 {
+        cluster.kill(node);
+    }
+    let text = fs::read_to_string(cluster.config_path()).unwrap();
+    fs::write(cluster.config_path(), text + "[quorum]\nphase1 = 3\nphase2 = 1\n").unwrap();
+    for node in 1..=2 {
+        cluster.start_node(node);
+    }
+    fill(&mut cluster.client(), 1..2);
+    check(&mut cluster.client(), 0..2);
 }
 
 /// The memory of one replica changes: an increment made of that is wrong at this replica only. It must hear

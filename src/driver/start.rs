@@ -57,7 +57,10 @@ impl Server {
         }
         let dir = SnapshotDir::open(&config.data_dir)?;
         dir.remove_parts()?;
-        let (loaded, epochs) = load_snapshot(&dir, &wal, config.cluster)?;
+        let (loaded, epochs) = match load_snapshot(&dir, &wal, config.cluster)? {
+            Some(loaded) => loaded,
+            None => (Store::new(), begin_with(&dir, &config)?),
+        };
         if !wal.lost().is_empty() {
             recovered = wal.recovered_above(loaded.applied().next());
             tell_of_damage(&wal, &recovered);
@@ -74,7 +77,7 @@ impl Server {
             Rule { log_size_min: config.snapshot_log_size, keep_slots: config.snapshot_keep_slots };
         let chunks = chunk_reader(wake.clone()).map_err(io_error("cannot start a thread"))?;
         let snapshots = Snapshots::start(&dir, config.cluster, rule, log_size, wake)?;
-        let configurations = configurations(epochs.as_ref(), &wal, first_unchosen, &config)?;
+        let configurations = configurations(epochs, &wal, first_unchosen, &config)?;
         let me = config.nodes.iter().find(|n| n.id == config.node).expect("checked by Config");
         let now = clock();
         let node_config = NodeConfig {
@@ -200,12 +203,13 @@ fn check_numbers(recovered: &Recovered) -> Result<(), ServeError> {
     }
 }
 
-/// The newest snapshot that can be used; an empty store if there is none and the log has all.
+/// The newest snapshot that can be used: state and configurations. `None` if there is none and the log has
+/// all.
 fn load_snapshot(
     dir: &SnapshotDir,
     wal: &Wal,
     cluster: ClusterId,
-) -> Result<(Store, Option<Epochs>), ServeError> {
+) -> Result<Option<(Store, Option<Epochs>)>, ServeError> {
     let begun_ns = trace::monotonic_ns();
     match dir.load_newest(cluster, &mut report_progress("reading the snapshot")) {
         Ok(Some(Loaded { store, summary })) => {
@@ -213,19 +217,31 @@ fn load_snapshot(
             let (slot, size) = (summary.head.slot, summary.size);
             log::info!("loaded the snapshot of slot {slot}: {size} bytes in {ms} ms");
             match Epochs::from_bytes(&summary.head.configurations) {
-                Some(epochs) => Ok((store, Some(epochs))),
+                Some(epochs) => Ok(Some((store, Some(epochs)))),
                 None => Err(ServeError::LogForeign {
                     what: format!("the snapshot of slot {slot} holds no configurations"),
                 }),
             }
         }
-        Ok(None) => Ok((Store::new(), None)),
+        Ok(None) => Ok(None),
         Err(SnapshotError::NoneUsable { .. }) if wal.held().0 == Slot::FIRST => {
             log::warn!("the log is replayed from its beginning, for want of a snapshot");
-            Ok((Store::new(), None))
+            Ok(None)
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// Writes down with what configuration the cluster begins, as a snapshot of slot 0: from now on the data
+/// directory tells it and not the file, which may be edited. `None` for a node that joins a cluster and
+/// has not heard of it yet.
+fn begin_with(dir: &SnapshotDir, config: &Config) -> Result<Option<Epochs>, ServeError> {
+    let configurations = Configurations::new(config.configuration.clone(), limits::ALPHA_SLOTS);
+    let epochs = configurations.as_of(Slot::FIRST);
+    if let Some(epochs) = &epochs {
+        dir.write(&Store::new().freeze(), config.cluster, epochs.to_bytes().into())?;
+    }
+    Ok(epochs)
 }
 
 /// Brings the store to where the log says that all is chosen. Also returns how many bytes the log holds
@@ -262,17 +278,17 @@ fn replay(
     Ok((store, log_size))
 }
 
-/// What the snapshot and the log behind it say of the configurations.
+/// What the snapshot and the log behind it say of the configurations; of a node that joins, the file.
 fn configurations(
-    epochs: Option<&Epochs>,
+    epochs: Option<Epochs>,
     wal: &Wal,
     first_unchosen: Slot,
     config: &Config,
 ) -> Result<Configurations, ServeError> {
-    let mut configurations = Configurations::new(config.configuration.clone(), limits::ALPHA_SLOTS);
-    if let Some(epochs) = epochs {
-        configurations.merge(epochs);
-    }
+    let mut configurations = match epochs {
+        Some(epochs) => Configurations::of_epochs(epochs, limits::ALPHA_SLOTS),
+        None => Configurations::new(config.configuration.clone(), limits::ALPHA_SLOTS),
+    };
     note_configurations(&mut configurations, wal, first_unchosen)?;
     Ok(configurations)
 }

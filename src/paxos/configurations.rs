@@ -54,6 +54,13 @@ impl Configurations {
         }
     }
 
+    /// As a snapshot says.
+    pub fn of_epochs(epochs: Epochs, alpha: usize) -> Configurations {
+        assert!(0 < alpha);
+        let first = Slot::FIRST;
+        Configurations { alpha, epochs, first_unchosen: first, left_below: first }
+    }
+
     pub fn epochs(&self) -> &Epochs {
         &self.epochs
     }
