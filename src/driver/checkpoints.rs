@@ -26,6 +26,8 @@ pub struct Checkpoints {
 pub enum Verdict {
     /// Nothing is known against it.
     Sound,
+    /// This other replica differs, and is outvoted: it will find out by itself.
+    OtherWrong(Slot, NodeId),
     /// Another replica differs, and it cannot be told which one is wrong.
     Disputed(Slot),
     /// This replica is wrong.
@@ -63,11 +65,14 @@ impl Checkpoints {
             let Some(told) = self.told.get(&own.slot) else { continue };
             let count = |digest: u128| told.values().filter(|told| **told == digest).count();
             let with_us = 1 + count(own.digest);
-            let others = told.values().filter(|digest| **digest != own.digest);
-            match others.map(|digest| count(*digest)).max() {
+            let others = told.iter().filter(|(_, digest)| **digest != own.digest);
+            match others.map(|(node, digest)| (count(*digest), *node)).max() {
                 None => {}
-                Some(against) if 2 <= against && with_us < against => {
+                Some((against, _)) if 2 <= against && with_us < against => {
                     return Verdict::Wrong(own.slot);
+                }
+                Some((against, node)) if 2 <= with_us && against < with_us => {
+                    verdict = Verdict::OtherWrong(own.slot, node);
                 }
                 Some(_) => verdict = Verdict::Disputed(own.slot),
             }
@@ -106,11 +111,11 @@ mod tests {
         assert_eq!(verdict(&[1, 1, 1, 1]), Verdict::Sound);
         assert_eq!(verdict(&[2]), Verdict::Disputed(SLOT), "one of two: which?");
         assert_eq!(verdict(&[2, 3]), Verdict::Disputed(SLOT), "all differ");
-        assert_eq!(verdict(&[1, 2]), Verdict::Disputed(SLOT), "the other one is wrong");
+        assert_eq!(verdict(&[1, 2]), Verdict::OtherWrong(SLOT, NodeId(3)));
         assert_eq!(verdict(&[2, 2]), Verdict::Wrong(SLOT));
         assert_eq!(verdict(&[1, 2, 2]), Verdict::Disputed(SLOT), "two halves");
         assert_eq!(verdict(&[1, 2, 2, 2]), Verdict::Wrong(SLOT));
-        assert_eq!(verdict(&[1, 1, 2, 2]), Verdict::Disputed(SLOT));
+        assert_eq!(verdict(&[1, 1, 2, 2]), Verdict::OtherWrong(SLOT, NodeId(5)));
         assert_eq!(verdict(&[2, 2, 3, 3]), Verdict::Wrong(SLOT));
     }
 

@@ -116,7 +116,12 @@ impl Server {
         }
         match self.quarantine.checkpoints.verdict() {
             Verdict::Sound => {}
-            Verdict::Disputed(slot) if slot <= self.quarantine.disputed => {}
+            Verdict::Disputed(slot) | Verdict::OtherWrong(slot, _)
+                if slot <= self.quarantine.disputed => {}
+            Verdict::OtherWrong(slot, node) => {
+                self.quarantine.disputed = slot;
+                log::warn!("{node} has another state behind slot {slot} than others and this one");
+            }
             Verdict::Disputed(slot) => {
                 self.quarantine.disputed = slot;
                 log::error!(
@@ -158,7 +163,10 @@ impl Server {
                 None => {}
                 Some(Ok(loaded)) => self.quarantine.stage = Stage::Fetched(Box::new(loaded)),
                 Some(Err(why)) => {
-                    log::warn!("no snapshot from another replica: {why}; trying again");
+                    log::warn!(
+                        "no snapshot from another replica: {why}; trying again (a restart makes the \
+                         state from this node's own snapshot and log)"
+                    );
                     let retry_us = now.mono_us + QUARANTINE_RETRY_US;
                     self.quarantine.stage = Stage::Failed { retry_us };
                 }
@@ -178,11 +186,14 @@ impl Server {
         let begun_ns = trace::monotonic_ns();
         let checkpoints = &mut self.quarantine.checkpoints;
         checkpoints.forget_own();
-        self.store = replay_into(store, &self.wal, end, &mut |done| {
-            checkpoints.on_applied(done.slot, || done.store.digest());
-        })?;
-        self.snapshots.replace(summary.id());
-        self.on_snapshots_changed()?;
+        if self.node.log_begin() <= slot.next() {
+            self.store = replay_into(store, &self.wal, end, &mut |done| {
+                checkpoints.on_applied(done.slot, || done.store.digest());
+            })?;
+            self.snapshots.replace(summary.id());
+            self.on_snapshots_changed()?;
+        }
+        // Else this node has lagged so far meanwhile that the log jumped: its state is another one already.
         self.node.set_health(Health { quarantined: false, ..self.node.health() });
         self.tell_state();
         let ms = (trace::monotonic_ns() - begun_ns) / 1_000_000;
