@@ -8,16 +8,20 @@ a violation.
 import json
 import math
 import os
+import random
 import re
 import signal
 import subprocess
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from torture_damage import damage
 from torture_places import before_exec, fill
 
 DISK_FAILED = 74
+DAMAGE_FOUND = b"the log is damaged"
 NO_ROOM = b"no room for the log segment"
 SERVING = b"serving as"
 # What a log must never say.
@@ -37,8 +41,10 @@ class Life:
     # Exit codes that are right, and what its last words must then hold.
     expected: dict = field(default_factory=dict)
     log_offset: int = 0
-    serving: bool = False
+    # A file of its log that it found damaged, and must say so.
+    damaged: Path | None = None
     strained: str = ""
+    serving: bool = False
 
 
 class Node:
@@ -60,11 +66,15 @@ class Node:
         self.restart_at_s = None
         self.restart_with = {}
         self.ballast = None
+        # Whether its log was ever damaged: what is wrong there stays until the log is truncated.
+        self.damaged = False
         self.memory_mib = 0.0
 
-    def start(self, clock_s=0, fail_sync=None, slow_ms=None):
-        """Begins a life: under another clock, with one sync that fails, or with slow ones."""
+    def start(self, clock_s=0, fail_sync=None, slow_ms=None, damage_seed=None):
+        """Begins a life: under another clock, with one sync that fails or with slow ones, or with
+        damage to the log that it finds."""
         self.lives += 1
+        damaged = None if damage_seed is None else self._damage(damage_seed)
         command = [
             str(self.cluster.binary), "serve", "--config", str(self.cluster.config),
             "--node", str(self.number), "--data-dir", str(self.home / "data"),
@@ -89,8 +99,15 @@ class Node:
                 preexec_fn=before_exec(clock_s),
             )  # fmt: skip
         now_s = self.cluster.now_s()
-        self.life = Life(self.lives, process, now_s, expected, offset, strained=strained)
+        self.life = Life(self.lives, process, now_s, expected, offset, damaged, strained)
         self.restart_at_s, self.restart_with = None, {}
+
+    def _damage(self, seed):
+        """Damages the log; returns the file in which the node must find that, if it is sure to."""
+        found = damage(self.home / "data", random.Random(seed))
+        self.cluster.tell(f"n{self.number}: {found.words if found else 'too small a log'}")
+        self.damaged |= found is not None
+        return found.path if found and found.is_sure else None
 
     def restart_in(self, seconds, **how):
         """Has it started again after a while."""
@@ -146,6 +163,7 @@ class Node:
             return found
         if SERVING in fresh:
             self.life.serving = True
+            found += self._missed_damage()
         code = self.life.process.poll()
         if code is None:
             return found
@@ -156,17 +174,27 @@ class Node:
             self.restart_in(math.inf if self.ballast else 0.3)
         return found
 
+    def _missed_damage(self):
+        path = self.life.damaged
+        # A file that was to be removed, behind a snapshot, is not read any more.
+        if path is None or not path.exists() or DAMAGE_FOUND in self._said():
+            return []
+        return [f"n{self.number} serves with a damaged {path.name} and does not say so: {self.log}"]
+
+    def _said(self):
+        """What its present life has said so far."""
+        with open(self.log, "rb") as log:
+            log.seek(self.life.log_offset)
+            return log.read()
+
     def _ended(self, code):
         life = self.life
         self.cluster.ends[code] += 1
         self.cluster.tell(f"n{self.number} ended with {code}")
         if code not in life.expected:
             return [f"n{self.number} ended with {code}, and nothing asked it to: {self.log}"]
-        with open(self.log, "rb") as log:
-            log.seek(life.log_offset)
-            said = log.read()
         words = life.expected[code]
-        if words not in said:
+        if words not in self._said():
             return [f"n{self.number} ended with {code} without saying {words.decode()!r}"]
         return []
 

@@ -26,6 +26,7 @@ KINDS = {
     "clock": (2, 0.0, 0.3, "restart with another monotonic clock"),
     "sync-fails": (2, 4.0, 6.0, "one sync ends in EIO, exit code 74 awaited"),
     "slow-disk": (1, 2.0, 5.0, "every sync takes longer"),
+    "damage": (2, 0.0, 0.5, "bits, sectors or files of a log gone while it is down"),
     "full-disk": (1, 6.0, 12.0, "no room on a node's disk"),
 }
 NETWORK = ("isolate", "cut", "one-way", "deaf", "mute")
@@ -41,7 +42,8 @@ class Fault:
     for_s: float
     node: int | None
     other: int
-    # Of a clock: seconds that it jumps; of failing syncs: which one fails; of slow ones: ms each.
+    # Of a clock: seconds that it jumps; of failing syncs: which one fails; of slow ones: ms each;
+    # of damage: the seed of its place.
     amount: int
 
 
@@ -90,6 +92,8 @@ def _amount(kind, dice):
         return dice.choice((-30, -5, 60, 86_400, 400 * 86_400))
     if kind == "sync-fails":
         return dice.choice((1, 2, 5, 20, 100, 300))
+    if kind == "damage":
+        return dice.randrange(1_000_000)
     return dice.choice((5, 20, 50, 100, 300))
 
 

@@ -1,5 +1,6 @@
 """What the torture decides and computes by itself, without nodes; `make torture` is the rest."""
 
+import random
 import struct
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "mininet"))
 
+import torture_damage
 import torture_plan
 import torture_report
 
@@ -67,3 +69,34 @@ def test_replies_are_read_from_client_traces(tmp_path):
     assert times == [0.5, 3.0]
     assert outcomes == {0: 1, 1: 1, 3: 1}
     assert torture_report.gaps(times) == [(0.5, 3.0)]
+
+
+def test_damage_stays_where_later_records_prove_it(tmp_path):
+    """In the second half it might be what nobody can tell from a log that ends there."""
+    wal = tmp_path / "data" / "wal"
+    wal.mkdir(parents=True)
+    log = bytes(1 + at % 255 for at in range(300_000))
+
+    def write():
+        for number, part in enumerate((log[:100_000], log[100_000:200_000], log[200_000:]), 1):
+            (wal / f"{number:016}.seg").write_bytes(part + bytes(50_000))
+
+    seen = set()
+    for seed in range(60):
+        write()
+        found = torture_damage.damage(tmp_path / "data", random.Random(seed))
+        seen.add(found.words.split(" of ")[0].split(" is ")[-1])
+        now = [path.read_bytes() if path.exists() else b"" for path in sorted(wal.glob("*.seg"))]
+        assert sorted(wal.glob("*.seg"))[-1].name == "0000000000000003.seg"
+        if found.path.exists():
+            together = b"".join(part[:100_000] for part in now)
+            changed = [at for at in range(len(log)) if together[at] != log[at]]
+            assert 0 < len(changed) <= 8 * 512
+            assert max(changed) < 150_000 + 8 * 512
+        else:
+            assert found.path.name == "0000000000000002.seg"
+    assert seen == {"a bit", "512 bytes", "4096 bytes", "112 bytes", "gone"}
+    (wal / "0000000000000001.seg").write_bytes(log[:1000])
+    for number in (2, 3):
+        (wal / f"{number:016}.seg").unlink(missing_ok=True)
+    assert torture_damage.damage(tmp_path / "data", random.Random(1)) is None
