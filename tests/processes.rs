@@ -284,3 +284,88 @@ fn a_cluster_of_one_serves_and_remembers() {
     cluster.start_node(1);
     assert_eq!(get(&mut cluster.client(), b"key"), Some(b"value".to_vec()));
 }
+
+/// What `loggos doctor` says of the cluster, and its exit code.
+fn doctor(cluster: &Cluster) -> (String, i32) {
+    let addresses: Vec<String> =
+        cluster.nodes.values().map(|node| node.client_address.to_string()).collect();
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_loggos"))
+        .args(["doctor", "--nodes", &addresses.join(",")])
+        .output()
+        .expect("it runs");
+    let text = String::from_utf8(output.stdout).expect("sentences");
+    (text.replace("\n  ", " "), output.status.code().expect("it ends by itself"))
+}
+
+/// A doctor who finds nothing where something is wrong, or something where nothing is, is none.
+#[test]
+fn the_doctor_finds_dead_nodes_and_a_lost_quorum() {
+    let mut cluster = Cluster::start(3);
+    let leader = cluster.leader();
+    let others: Vec<u16> = (1..=3).filter(|id| *id != leader).collect();
+    let well = format!("n{leader} leads");
+    cluster.client().execute(&Command::Put { key: b"k", value: b"v" }).unwrap();
+    cluster.assert_agreement();
+    cluster.wait_until("everybody to hear everybody", |statuses| {
+        let all = statuses.iter().all(|status| status.peers.iter().all(|peer| peer.heard));
+        all.then_some(())
+    });
+    let (text, code) = doctor(&cluster);
+    assert!(text.contains(&well) && text.contains("of 3 acceptors; 2 are needed"), "{text}");
+    assert_eq!(code, 0, "{text}");
+
+    cluster.kill(others[0]);
+    cluster.wait_for(leader, &format!("lost the connection to n{}", others[0]));
+    cluster.wait_for(others[1], &format!("lost the connection to n{}", others[0]));
+    let (text, code) = doctor(&cluster);
+    assert!(text.contains(&format!("n{} is heard by nobody", others[0])), "{text}");
+    assert_eq!(code, 1, "{text}");
+
+    cluster.kill(others[1]);
+    cluster.wait_for(leader, &format!("lost the connection to n{}", others[1]));
+    cluster.wait_until("no leader", |statuses| {
+        statuses.iter().all(|status| !status.leading).then_some(())
+    });
+    let (text, code) = doctor(&cluster);
+    assert!(text.contains("no node reaches a quorum: 2 of 3 acceptors are needed"), "{text}");
+    assert_eq!(code, 1, "{text}");
+}
+
+/// A leader whose syncs do not end leaves the lead to another, and does not get it back; what was
+/// acknowledged stays. strace makes each of its syncs take seconds; where it may not, nothing is tested.
+#[test]
+fn a_leader_with_a_stalled_disk_hands_over() {
+    let mut cluster = Cluster::start(3);
+    let leader = cluster.leader();
+    let pid = cluster.status(leader).pid.to_string();
+    let load = Load::start(&cluster, 2);
+    let slow = ["-e", "trace=fdatasync", "-e", "inject=fdatasync:delay_enter=3000000"];
+    let strace = std::process::Command::new("strace")
+        .args(["-f", "-qq", "-o", "/dev/null", "-p", &pid])
+        .args(slow)
+        .stderr(std::process::Stdio::null())
+        .spawn();
+    let Ok(mut strace) = strace else {
+        println!("left out: there is no strace here");
+        return load.finish(&cluster);
+    };
+    let moved = cluster.wait_until("another leader, or strace to fail", |statuses| {
+        if matches!(strace.try_wait(), Ok(Some(_))) {
+            return Some(None);
+        }
+        statuses.iter().find(|s| s.leading && s.node.0 != leader).map(|s| Some(s.node.0))
+    });
+    let Some(now) = moved else {
+        println!("left out: strace may not trace here");
+        return load.finish(&cluster);
+    };
+    cluster.wait_for(leader, "the disk stalls");
+    // The syncs of the new leader do not wait for the old one.
+    load.wait_for_progress(50);
+    assert_eq!(cluster.leader(), now);
+    strace.kill().expect("it runs");
+    strace.wait().expect("it ends");
+    cluster.wait_for(leader, "the disk stalls no more");
+    load.finish(&cluster);
+    assert_eq!(cluster.leader(), now);
+}

@@ -98,6 +98,8 @@ pub enum Command {
     Shell(Online<NoArgs>),
     /// What each node knows: leader, ballot, slots, peers
     Status(Online<StatusArgs>),
+    /// Say what is wrong: why nobody leads, which link is cut, whose disk stalls
+    Doctor(Online<StatusArgs>),
     /// Copy the state of a running cluster into a file
     #[command(after_help = BACKUP_HELP)]
     Backup(BackupArgs),

@@ -9,8 +9,10 @@ mod bench;
 mod check;
 pub mod consistency;
 mod demo;
+mod doctor;
 pub mod duration;
 mod kv;
+mod matrix;
 mod output;
 mod server;
 mod shell;
@@ -134,6 +136,10 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Status(online) => {
             let nodes = nodes(&online.connect.nodes)?;
             status::run(online.what, &nodes, online.connect.timeout, &mut io::stdout())
+        }
+        Command::Doctor(online) => {
+            let nodes = nodes(&online.connect.nodes)?;
+            doctor::run(online.what, &nodes, online.connect.timeout, &mut io::stdout())
         }
         Command::Backup(args) => backup::backup(&args, &nodes(&args.nodes)?, &mut io::stdout()),
         Command::Restore(args) => backup::restore(&args, &mut io::stdout()),

@@ -4,15 +4,16 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::Failure;
 use super::args::StatusArgs;
+use super::matrix::Matrix;
 use crate::client::status_of;
-use crate::paxos::{NodeId, Roles};
+use crate::paxos::{Health, NodeId, Roles};
 use crate::wire::status::NodeStatus;
 
-type Row = (SocketAddr, Result<NodeStatus, String>);
+pub type Row = (SocketAddr, Result<NodeStatus, String>);
 
 pub fn run(
     args: StatusArgs,
@@ -21,7 +22,8 @@ pub fn run(
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
     let rows = ask(nodes, timeout);
-    let text = if args.json { format!("{}\n", json(&rows)) } else { table(&rows) };
+    let matrix = Matrix::new(rows.iter().filter_map(|(_, status)| status.as_ref().ok()));
+    let text = if args.json { format!("{}\n", json(&rows, &matrix)) } else { text(&rows, &matrix) };
     out.write_all(text.as_bytes())
         .and_then(|()| out.flush())
         .map_err(|error| Failure::output(&error))?;
@@ -39,7 +41,7 @@ pub fn run(
 }
 
 /// Asks all nodes at the same time: a dead one must not delay the others.
-fn ask(nodes: &[SocketAddr], timeout: Duration) -> Vec<Row> {
+pub fn ask(nodes: &[SocketAddr], timeout: Duration) -> Vec<Row> {
     std::thread::scope(|scope| {
         let asked: Vec<_> = nodes
             .iter()
@@ -50,6 +52,14 @@ fn ask(nodes: &[SocketAddr], timeout: Duration) -> Vec<Row> {
         };
         asked.into_iter().map(|(node, thread)| (node, answer(thread))).collect()
     })
+}
+
+/// The table of the nodes, and below it who hears whom.
+fn text(rows: &[Row], matrix: &Matrix) -> String {
+    match matrix.nodes.len() {
+        0..2 => table(rows),
+        _ => format!("{}\n{}", table(rows), matrix.table()),
+    }
 }
 
 fn table(rows: &[Row]) -> String {
@@ -105,6 +115,12 @@ fn state(status: &NodeStatus) -> String {
     if 0 < status.unsure_slots {
         state.push_str(&format!(" repairs {} slots", status.unsure_slots));
     }
+    let Health { disk_stalled, disk_full, quarantined } = status.health;
+    for (is, what) in
+        [(disk_stalled, " stalled"), (disk_full, " full"), (quarantined, " quarantined")]
+    {
+        state.push_str(if is { what } else { "" });
+    }
     state
 }
 
@@ -119,7 +135,12 @@ fn peers(status: &NodeStatus) -> String {
     text
 }
 
-fn json(rows: &[Row]) -> Value {
+fn health(health: Health) -> Value {
+    let Health { disk_stalled, disk_full, quarantined } = health;
+    json!({ "disk_stalled": disk_stalled, "disk_full": disk_full, "quarantined": quarantined })
+}
+
+fn json(rows: &[Row], matrix: &Matrix) -> Value {
     let nodes: Vec<Value> = rows
         .iter()
         .map(|(address, status)| match status {
@@ -135,6 +156,8 @@ fn json(rows: &[Row]) -> Value {
                 "ballot": status.ballot.to_string(),
                 "leading": status.leading,
                 "quorum_connected": status.quorum_connected,
+                "quorum": status.quorum,
+                "health": health(status.health),
                 "first_unchosen": status.first_unchosen.0,
                 "applied": status.applied.0,
                 "digest": status.digest,
@@ -149,11 +172,16 @@ fn json(rows: &[Row]) -> Value {
                     "connected": peer.connected,
                     "heard": peer.heard,
                     "first_unchosen": peer.first_unchosen.0,
+                    "health": health(peer.health),
                 })).collect::<Vec<_>>(),
             }),
         })
         .collect();
-    json!({ "nodes": nodes })
+    let of =
+        |a: NodeId| matrix.nodes.iter().map(move |b| (b.to_string(), json!(matrix.hears(a, *b))));
+    let hears: Map<String, Value> =
+        matrix.nodes.iter().map(|a| (a.to_string(), Value::Object(of(*a).collect()))).collect();
+    json!({ "nodes": nodes, "hears": hears })
 }
 
 #[cfg(test)]
@@ -177,6 +205,7 @@ mod tests {
         assert!(lines[1].starts_with("n1") && lines[1].contains("leads"), "{table}");
         assert!(lines[2].starts_with("n2") && lines[2].contains("follows n1"), "{table}");
         assert!(lines[3].ends_with("connection refused"), "{table}");
+        assert_eq!(lines[5..], ["HEARS  n1  n2", "n1     .   -", "n2     -   ."], "{table}");
         assert!(lines.iter().all(|line| line.len() <= 80), "{table}");
         let (json, _) = status(&nodes, true);
         let json: Value = serde_json::from_str(&json).unwrap();

@@ -9,7 +9,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
 use crate::limits::SNAPSHOT_CHUNK_SIZE;
-use crate::paxos::{Ballot, CommandId, NodeId, Roles, SessionId, Slot};
+use crate::paxos::{Ballot, CommandId, Health, NodeId, Roles, SessionId, Slot};
 use crate::snapshot::{self, Summary};
 use crate::store::{Command, Failure, Query, Reply};
 use crate::wire::client::{ErrorReply, Request, Response};
@@ -237,10 +237,13 @@ fn status(node: NodeId, store: &Store) -> NodeStatus {
         pid: 1,
         uptime_ms: 1,
         roles: Roles::ALL,
+        members: (1..=2).map(|node| (NodeId(node), Roles::ALL)).collect(),
+        quorum: 2,
         leader: Some(store.leader),
         ballot: Ballot { round: 3, node: store.leader },
         leading: node == store.leader,
         quorum_connected: true,
+        health: Health::default(),
         first_unchosen: Slot(store.slot + 1),
         applied: Slot(store.slot),
         digest: "0".repeat(32),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::limits;
 use crate::paxos::{
-    Ballot, ChosenSlot, Command, CommandId, Now, ReadWay, SessionId, Slot, SnapshotId,
+    Ballot, ChosenSlot, Command, CommandId, Health, Now, ReadWay, SessionId, Slot, SnapshotId,
 };
 use crate::store::{Applied, Outcome};
 use crate::wire::client::{Consistency, ErrorKind, ErrorReply, Request, RequestKey, Response};
@@ -376,18 +376,25 @@ impl Server {
                 connected: link.up().is_some(),
                 heard: heard.is_some(),
                 first_unchosen: heard.map_or(Slot(0), |standing| standing.first_unchosen),
+                hears: heard.map_or_else(Vec::new, |standing| standing.hears.clone()),
+                health: heard.map_or_else(Health::default, |standing| standing.health),
+                ended: link.ended(),
             }
         };
+        let membership = self.node.configurations().in_force().membership();
         NodeStatus {
             node: self.config.node,
             version: env!("CARGO_PKG_VERSION").to_string(),
             pid: std::process::id(),
             uptime_ms: (clock().mono_us - self.started_us) / 1000,
             roles: self.node.roles(),
+            members: membership.members().iter().map(|it| (it.node, it.roles)).collect(),
+            quorum: membership.connected() as u16,
             leader: view.leader,
             ballot: view.ballot,
             leading: view.leading,
             quorum_connected: view.quorum_connected,
+            health: self.node.health(),
             first_unchosen: view.first_unchosen,
             applied: self.store.applied(),
             digest: format!("{:032x}", self.store.digest()),

@@ -15,11 +15,15 @@ use crate::config::Config;
 use crate::limits;
 use crate::paxos::{NodeId, Now};
 use crate::wire::frame::{self, Frame};
+use crate::wire::status::LinkEnd;
 use crate::wire::{Hello, PROTOCOL_VERSION, WireError, codec};
 
 use super::connection::{Connection, Stage};
 use super::server::Server;
 use super::table::ConnectionId;
+
+/// Why a connection on which nothing comes is closed.
+const SILENCE: &str = "nothing heard for too long";
 
 /// What we know of our connection to one peer.
 pub struct Link {
@@ -29,6 +33,8 @@ pub struct Link {
     /// The connection that stands, or is being made.
     connection: Option<ConnectionId>,
     up: bool,
+    /// How the last connection ended, if one ever stood.
+    ended: Option<LinkEnd>,
     next_dial_us: u64,
     pause_us: u64,
 }
@@ -42,12 +48,18 @@ impl Link {
                 dials: node.id < config.node,
                 connection: None,
                 up: false,
+                ended: None,
                 next_dial_us: now_us,
                 pause_us: limits::DIAL_PAUSE_US_MIN,
             };
             (node.id, link)
         };
         others.map(link).collect()
+    }
+
+    /// How the last connection ended, if one stood and none does now.
+    pub fn ended(&self) -> Option<LinkEnd> {
+        self.ended.filter(|_| !self.up)
     }
 
     /// The connection, if messages can be sent over it.
@@ -102,7 +114,7 @@ impl Server {
             let Some(connection) = self.table.get(id) else { continue };
             let silent_us = now.mono_us.saturating_sub(connection.heard_us);
             let (limit_us, why) = match connection.stage {
-                Stage::Peer(_) => (silence_us, "nothing heard for too long"),
+                Stage::Peer(_) => (silence_us, SILENCE),
                 Stage::Dialling(_) | Stage::Greeting(_) => (answer_us, "no answer"),
                 Stage::UnknownPeer | Stage::UnknownClient | Stage::Closing => {
                     (limits::HANDSHAKE_US_MAX, "no hello in time")
@@ -280,6 +292,8 @@ impl Server {
                 log::info!("lost the connection to {peer}: {what}");
                 self.tracer.peer(peer, false);
                 self.pause_link(now, peer);
+                let ended = if why == SILENCE { LinkEnd::Silent } else { LinkEnd::Closed };
+                self.links.get_mut(&peer).expect("just seen").ended = Some(ended);
                 self.node.on_peer_down(now, peer, &mut self.fx);
             }
             Stage::Dialling(peer) | Stage::Greeting(peer) => {

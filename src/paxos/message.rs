@@ -195,7 +195,7 @@ pub struct Standing {
 }
 
 /// What keeps a node from leading well, the network aside. All false in a node that is well.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Health {
     /// A sync of its log does not come to an end.
     pub disk_stalled: bool,

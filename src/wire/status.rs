@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::paxos::{Ballot, NodeId, Roles, Slot};
+use crate::paxos::{Ballot, Health, NodeId, Roles, Slot};
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeStatus {
@@ -11,6 +11,10 @@ pub struct NodeStatus {
     pub pid: u32,
     pub uptime_ms: u64,
     pub roles: Roles,
+    /// The members of the cluster by the configuration in force, by id, and how many of its acceptors a
+    /// leader must reach.
+    pub members: Vec<(NodeId, Roles)>,
+    pub quorum: u16,
     /// The leader that this node follows, and its ballot.
     pub leader: Option<NodeId>,
     pub ballot: Ballot,
@@ -18,6 +22,8 @@ pub struct NodeStatus {
     pub leading: bool,
     /// Whether a quorum answered this node's last heartbeat round.
     pub quorum_connected: bool,
+    /// Why it should not lead, if so.
+    pub health: Health,
     /// First slot that this node does not know to be chosen.
     pub first_unchosen: Slot,
     /// Last slot applied to the store; 0 before the first. Only where there is a replica.
@@ -41,8 +47,23 @@ pub struct PeerStatus {
     pub node: NodeId,
     /// Whether a connection to it stands.
     pub connected: bool,
-    /// Whether it answered the last heartbeat round.
+    /// Whether it answered one of the last heartbeat rounds.
     pub heard: bool,
     /// The first unchosen slot that it last told us.
     pub first_unchosen: Slot,
+    /// Whom it said it hears, and how it is. Nobody, and well, if it is not heard.
+    pub hears: Vec<NodeId>,
+    pub health: Health,
+    /// How the last connection to it ended, if none stands and one did.
+    pub ended: Option<LinkEnd>,
+}
+
+/// How a connection between two nodes ended. A cut in one direction shows in both: the node that hears
+/// nothing gives the connection up, and the other hears of that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LinkEnd {
+    /// Nothing was heard for too long.
+    Silent,
+    /// The other side closed it, or it broke.
+    Closed,
 }

@@ -195,7 +195,12 @@ impl Cluster {
         assert!(digests.iter().all(|digest| *digest == digests[0]), "replicas differ: {digests:?}");
     }
 
-    fn wait_until<T>(&self, what: &str, judge: impl Fn(&[NodeStatus]) -> Option<T>) -> T {
+    /// Waits until what the running nodes tell of themselves is what `judge` looks for.
+    pub fn wait_until<T>(
+        &self,
+        what: &str,
+        mut judge: impl FnMut(&[NodeStatus]) -> Option<T>,
+    ) -> T {
         let deadline = loggos::trace::monotonic_ns() + PATIENCE.as_nanos() as u64;
         loop {
             let running = self.nodes.values().filter(|node| node.process.is_some());

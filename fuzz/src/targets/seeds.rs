@@ -14,7 +14,7 @@ use loggos::store::{Command, Failure, Query, Reply};
 use loggos::trace::{self, Event, Kind, Source};
 use loggos::wal::Wal;
 use loggos::wire::client::{Consistency, ErrorKind, ErrorReply, Request, RequestKey, Response};
-use loggos::wire::status::{NodeStatus, PeerStatus};
+use loggos::wire::status::{LinkEnd, NodeStatus, PeerStatus};
 use loggos::wire::{ClusterId, Hello, PROTOCOL_VERSION, codec, frame, kv, peer};
 
 use super::wal::{META, OPTIONS, Picture, in_memory};
@@ -218,10 +218,13 @@ fn status() -> NodeStatus {
         pid: 77,
         uptime_ms: 5,
         roles: Roles::ALL,
+        members: vec![(NodeId(1), Roles::ALL), (NodeId(2), Roles::ALL)],
+        quorum: 2,
         leader: Some(NodeId(2)),
         ballot: BALLOT,
         leading: false,
         quorum_connected: true,
+        health: Health::default(),
         first_unchosen: Slot(4),
         applied: Slot(3),
         digest: "0".repeat(32),
@@ -236,6 +239,9 @@ fn status() -> NodeStatus {
             connected: true,
             heard: true,
             first_unchosen: Slot(4),
+            hears: vec![NodeId(1)],
+            health: Health { disk_full: true, ..Health::default() },
+            ended: Some(LinkEnd::Silent),
         }],
     }
 }
