@@ -451,3 +451,71 @@ fn a_leader_serves_within_four_election_timeouts() {
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
+
+/// Whatever one or two links are cut: a client at a node that reaches the leader, or a node that does, is
+/// served; any other is told within two election timeouts, and before it has waited for its whole patience.
+#[test]
+fn clients_at_every_node_are_served_or_told() {
+    let (mut served, mut told, mut relayed) = (0, 0, 0);
+    let (mut served_last, mut told_last): (f64, f64) = (0.0, 0.0);
+    for nodes in [3u16, 5] {
+        let mut ways = double_cuts(nodes);
+        ways.push(all_but(nodes, &[(1, 2), (2, 3)]));
+        ways.push(all_but(nodes, &[(1, 2), (2, 3), (1, 3)]));
+        for (i, cuts) in
+            ways.iter().enumerate().filter(|(i, _)| nodes == 3 || i % 5 < 2 || 405 <= *i)
+        {
+            let leader = 1 + (i as u16 % nodes);
+            let script = Script::Cuts(cuts.clone());
+            let mut watch = Watch::new(&Trial { nodes, leader, seed: i as u64, script });
+            watch.next_ask_us = u64::MAX;
+            watch.cut(cuts);
+            watch.run(8 * TIMEOUT_US);
+            let leader = watch.cluster.leader().map_or(0, |leader| leader.0);
+            let linked =
+                |a: u16, b: u16| a == b || !cuts.contains(&(a, b)) && !cuts.contains(&(b, a));
+            for node in 1..=nodes {
+                let over = (1..=nodes).any(|b| linked(node, b) && linked(b, leader));
+                let reaches = 0 < leader && (linked(node, leader) || over);
+                let asked_us = watch.cluster.now_us;
+                watch.cluster.replies.clear();
+                watch.ask(u64::from(node), NodeId(node));
+                let done = loop {
+                    watch.cluster.step(asked_us + 4 * TIMEOUT_US);
+                    let client = u64::from(node);
+                    let reply = watch.cluster.replies.iter().find_map(|reply| match reply {
+                        Reply::Done { client: it, .. } if *it == client => Some(true),
+                        Reply::Expired { client: it, .. } if *it == client => Some(false),
+                        _ => None,
+                    });
+                    if let Some(done) = reply {
+                        break done;
+                    }
+                    assert!(
+                        watch.cluster.now_us < asked_us + 4 * TIMEOUT_US,
+                        "{cuts:?} n{node} waits"
+                    );
+                };
+                assert_eq!(
+                    done, reaches,
+                    "{nodes} nodes, {cuts:?}, n{leader} leads, asked at n{node}"
+                );
+                let took = (watch.cluster.now_us - asked_us) as f64 / TIMEOUT_US as f64;
+                if done {
+                    served += 1;
+                    relayed += u64::from(!linked(node, leader));
+                    served_last = served_last.max(took);
+                } else {
+                    told += 1;
+                    told_last = told_last.max(took);
+                }
+            }
+        }
+    }
+    println!(
+        "{served} served ({relayed} of them over another node) within {served_last:.2} election timeouts, \
+         {told} told within {told_last:.2}"
+    );
+    assert!(0 < relayed && 0 < told);
+    assert!(told_last < 2.0 && served_last < 2.0);
+}

@@ -419,13 +419,15 @@ impl Node {
         self.run_local(now, fx);
     }
 
-    /// How long clients wait at most, while there has been no way to a leader for long.
+    /// How long clients wait at most, while there has been no way to a leader for so long that waiting is of no
+    /// use: an election timeout, in which a quorum read may yet be served.
     fn patience_without_leader(&mut self, now: Now) -> Option<u64> {
         let limit_us = LEADERLESS_TIMEOUTS_MAX * TICKS_PER_TIMEOUT * self.tick_us;
         if self.election.is_happy() || self.relay().is_some() {
             self.leader_seen_us = now.mono_us;
         }
-        (limit_us <= now.mono_us - self.leader_seen_us).then_some(limit_us)
+        let timeout_us = TICKS_PER_TIMEOUT * self.tick_us;
+        (limit_us <= now.mono_us - self.leader_seen_us).then_some(timeout_us)
     }
 
     /// A message from a peer, or (`from` is this node) one that waited for the sync.
