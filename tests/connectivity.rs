@@ -90,6 +90,7 @@ fn settings(nodes: u16) -> Settings {
         drift_ppm_max: 20_000,
         random_start: true,
         first_leader: 0,
+        lease_us: 0,
         sessions_open: SESSIONS,
     }
 }
