@@ -121,8 +121,9 @@ pub const WAL_SEGMENT_SIZE_MIN: u64 = 8 * 1024 * 1024;
 
 /// Default of `snapshot.log_mib`: growth of the log after which a snapshot is taken, in bytes.
 pub const SNAPSHOT_LOG_SIZE_DEFAULT: u64 = 256 * 1024 * 1024;
-/// Default of `snapshot.keep_slots`: slots kept in the log behind a snapshot, for peers that lag.
-pub const SNAPSHOT_KEEP_SLOTS_DEFAULT: u64 = 16_384;
+/// Default of `snapshot.keep_slots`: slots kept in the log behind a snapshot, for peers that lag. None more
+/// than are kept in any case: a slot may hold megabytes.
+pub const SNAPSHOT_KEEP_SLOTS_DEFAULT: u64 = 0;
 /// How long a node waits after a snapshot that could not be written, in microseconds.
 pub const SNAPSHOT_RETRY_US: u64 = 30_000_000;
 /// A replica notes the digest of its state at each slot that is a multiple of this.
