@@ -292,3 +292,54 @@ fn clients_do_not_take_the_last_descriptors() {
     child.wait().unwrap();
     assert!(used <= LIMIT - limits::DESCRIPTORS_RESERVED, "{used} of {LIMIT} are taken");
 }
+
+/// A file system of its own for one node, where the tests run as root.
+struct SmallDisk(std::path::PathBuf);
+
+impl SmallDisk {
+    fn mount(at: &std::path::Path, options: &str) -> Option<SmallDisk> {
+        fs::create_dir_all(at).unwrap();
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(at);
+        let done = mount.output().is_ok_and(|output| output.status.success());
+        done.then(|| SmallDisk(at.to_owned()))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
+    }
+}
+
+/// The disk of one of three nodes fills up: it says so and takes no more, the other two go on, reads are
+/// served by it too; with room again it goes on by itself and catches up.
+#[test]
+fn a_full_disk_is_waited_out() {
+    let mut cluster = Cluster::new(&["acceptor leader replica"; 3], "[wal]\nsegment_mib = 8\n");
+    // One segment, the spare one, and no third.
+    let Some(_disk) = SmallDisk::mount(&cluster.data_dir(2), "size=18m") else {
+        println!("not run: it takes the right to mount");
+        return;
+    };
+    cluster.start_all();
+    cluster.leader();
+    let mut client = cluster.client();
+    let value = vec![7u8; 500_000];
+    let mut put = |i: u8| {
+        client.execute(&store::Command::Put { key: &[b'k', i], value: &value }).expect("a write");
+    };
+    (0..28).for_each(&mut put);
+    cluster.wait_for(2, "the disk is full");
+    (28..34).for_each(&mut put);
+    let behind = cluster.status(2);
+    assert!(
+        behind.applied < cluster.status(1).applied || behind.applied < cluster.status(3).applied
+    );
+    let mut mount = Command::new("mount");
+    mount.args(["-o", "remount,size=64m"]).arg(cluster.data_dir(2));
+    assert!(mount.status().unwrap().success());
+    cluster.wait_for(2, "there is room for the log again");
+    put(34);
+    cluster.assert_agreement();
+}

@@ -755,6 +755,12 @@ fn a_full_disk_is_an_error_and_harms_nothing() {
     if let Some(dir) = std::env::var_os(FULL_DISK_DIR) {
         // The child: the segment that is there may be filled, the next can't be made.
         let (mut wal, _, _) = open_sized(&PathBuf::from(dir), 4 * 1024 * 1024).unwrap();
+        let most = SEGMENT_SIZE as usize / record::HEADER_SIZE * 3 / 4;
+        append_all(&mut wal, &vec![record.clone(); most]);
+        // It is told while there is still room for promises, once the helper thread has found out.
+        while !wal.is_full(false).unwrap() {
+            std::thread::yield_now();
+        }
         let error = (0..10_000)
             .find_map(|_| wal.append(&record).err())
             .expect("the limit is below the size of the next segment");

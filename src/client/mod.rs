@@ -200,7 +200,9 @@ impl Client {
                         ErrorKind::SessionExpired => {
                             return Err(CallError::SessionExpired { maybe });
                         }
-                        ErrorKind::BadRequest => return Err(CallError::Failed { maybe, why }),
+                        ErrorKind::BadRequest | ErrorKind::DiskFull => {
+                            return Err(CallError::Failed { maybe, why });
+                        }
                         ErrorKind::Timeout
                         | ErrorKind::Busy
                         | ErrorKind::NotAReplica

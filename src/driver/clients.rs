@@ -131,6 +131,11 @@ impl Server {
                 if !self.may_serve(client, key) {
                     return Ok(());
                 }
+                if self.node.lacks_room() {
+                    let message = "too many nodes have no room on their disks".to_string();
+                    self.respond_error(client, key, ErrorKind::DiskFull, true, message);
+                    return Ok(());
+                }
                 if self.tracer.is_on() {
                     self.tracer.received(command.id, command.payload.len());
                 }
@@ -361,7 +366,7 @@ impl Server {
         let ask = match kind {
             ErrorKind::Timeout | ErrorKind::Busy => leader,
             ErrorKind::NotAReplica | ErrorKind::Stopping => leader.or_else(any),
-            ErrorKind::SessionExpired | ErrorKind::BadRequest => None,
+            ErrorKind::SessionExpired | ErrorKind::BadRequest | ErrorKind::DiskFull => None,
         };
         let error = ErrorReply { kind, definite, ask, message };
         self.respond(client, &Response::Error { key, error }, &[]);

@@ -43,6 +43,8 @@ pub(super) const CLIENT_LISTENER: Token = Token(3);
 
 /// How often connections are looked after: dialled, given up, or their handshake timed out.
 const UPKEEP_US: u64 = 20_000;
+/// How often room for the log is looked for while there is none.
+const ROOM_RETRY_US: u64 = 1_000_000;
 
 pub struct Server {
     pub(super) config: Config,
@@ -88,6 +90,7 @@ pub struct Server {
     pub(super) syncing_since_us: u64,
     pub(super) watchdog_us: Option<u64>,
     pub(super) next_watchdog_us: u64,
+    pub(super) next_room_us: u64,
     /// The leader that systemd was last told of.
     pub(super) told_leader: Option<Option<NodeId>>,
     /// Whether damage to the log is not yet made good.
@@ -122,6 +125,7 @@ impl Server {
                 self.note_disk(now);
                 self.tracer.synced(self.syncing_end, done.duration_ns, records);
             }
+            self.note_room(now)?;
             self.read_connections(now);
             self.upkeep(now);
             if self.node.next_deadline_us() <= now.mono_us {
@@ -367,6 +371,28 @@ impl Server {
             log::info!("the disk stalls no more: the sync took {} ms", took_us / 1000);
         }
         self.node.set_health(Health { disk_stalled, ..health });
+    }
+
+    /// Tells the node, before each turn, whether the log has room for values.
+    fn note_room(&mut self, now: Now) -> Result<(), ServeError> {
+        let retry = self.next_room_us <= now.mono_us;
+        if retry {
+            self.next_room_us = now.mono_us + ROOM_RETRY_US;
+        }
+        let disk_full = self.wal.is_full(retry)?;
+        let health = self.node.health();
+        if health.disk_full != disk_full {
+            if disk_full {
+                log::error!(
+                    "the disk is full: this node accepts no values until there is room for the next segment \
+                     of the log; it goes on to serve reads"
+                );
+            } else {
+                log::info!("there is room for the log again");
+            }
+            self.node.set_health(Health { disk_full, ..health });
+        }
+        Ok(())
     }
 
     fn on_signal(&mut self, now: Now) {

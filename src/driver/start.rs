@@ -152,6 +152,7 @@ impl Server {
             next_upkeep_us: now.mono_us,
             watchdog_us: sd_notify::watchdog_enabled().map(|limit| limit.as_micros() as u64 / 3),
             next_watchdog_us: now.mono_us,
+            next_room_us: now.mono_us,
             told_leader: None,
             is_repairing: !recovered.unsure.is_empty(),
             stopping_us: None,

@@ -222,6 +222,21 @@ impl Node {
         self.election.health()
     }
 
+    /// Whether nothing can be chosen for want of room: a quorum of acceptors is heard, and too many of them
+    /// have a full disk. A command that comes now is better refused than left to wait.
+    pub fn lacks_room(&self) -> bool {
+        let membership = self.configurations.governing(self.log.first_unchosen()).membership();
+        let (mut heard, mut with_room) = (0, 0);
+        for acceptor in membership.acceptors() {
+            let mine = (acceptor == self.me).then(|| self.health());
+            let theirs = self.election.heard(acceptor).map(|standing| standing.health);
+            let Some(health) = mine.or(theirs) else { continue };
+            heard += 1;
+            with_room += usize::from(!health.disk_full);
+        }
+        with_room < membership.phase2() && membership.phase2() <= heard
+    }
+
     /// How this node is now. If it is not fit to lead, and leads, it hands over at the end of the round, as
     /// long as somebody fit could lead.
     pub fn set_health(&mut self, health: Health) {
@@ -506,6 +521,9 @@ impl Node {
             Message::P2a { ballot, first_slot, first_unchosen, values } => {
                 self.observe(ballot, fx);
                 self.note_peer(from, first_unchosen);
+                // Without room nothing is accepted, and what is chosen goes on to be noted. Others make up the
+                // quorum; what is left out here is sent again, or learned.
+                let values = if self.election.health().disk_full { Vec::new() } else { values };
                 if let Some(acceptor) = &mut self.acceptor {
                     let log = &mut self.log;
                     acceptor.on_p2a(from, ballot, first_slot, first_unchosen, values, log, fx);
@@ -530,7 +548,7 @@ impl Node {
             Message::LearnRequest { first_slot } => self.on_learn_request(from, first_slot, fx),
             Message::Chosen { first_slot, values, first_unchosen } => {
                 self.note_peer(from, first_unchosen);
-                if self.learns {
+                if self.learns && !self.election.health().disk_full {
                     self.log.learn(first_slot, values, fx);
                     let now_at = self.log.first_unchosen();
                     self.learner.on_answer(from, now_at, fx);
@@ -1007,5 +1025,33 @@ mod tests {
         assert_eq!(fx.sends, [(NodeId(1), Message::LearnRequest { first_slot: Slot(16) })]);
         assert_eq!((fx.receives.len(), node.log_begin()), (0, Slot(16)));
         assert_eq!(fx.records, [Record::Jumped(Slot(16))]);
+    }
+
+    /// Without room nothing is accepted and nothing learned, and what the node says of itself stays true;
+    /// with room again it takes what comes again.
+    #[test]
+    fn a_full_disk_takes_no_values() {
+        let mut node = node();
+        let ballot = Ballot { round: 1, node: NodeId(1) };
+        let p2a = || {
+            let (first_slot, first_unchosen) = (Slot(1), Slot(1));
+            Message::P2a { ballot, first_slot, first_unchosen, values: vec![Value::noop()] }
+        };
+        let accepted_end = |fx: &Effects| match &fx.sends_after_sync[..] {
+            [(NodeId(1), Message::P2b(p2b))] => p2b.accepted_end,
+            other => panic!("expected a P2b, got {other:?}"),
+        };
+        node.set_health(Health { disk_full: true, ..Health::default() });
+        let fx = hear(&mut node, 1, p2a());
+        let has_value = |it: &Record| matches!(it, Record::Accepted { .. } | Record::Chosen { .. });
+        assert!(!fx.records.iter().any(has_value) && accepted_end(&fx) == Slot(1));
+        assert!(fx.records.contains(&Record::Promised(ballot)));
+        let (first_slot, first_unchosen) = (Slot(1), Slot(2));
+        let values = vec![(ballot, Value::noop())];
+        let fx = hear(&mut node, 1, Message::Chosen { first_slot, values, first_unchosen });
+        assert!(!fx.records.iter().any(has_value) && fx.chosen.is_empty());
+        assert!(!node.lacks_room(), "who is not heard may have room");
+        node.set_health(Health::default());
+        assert_eq!(accepted_end(&hear(&mut node, 1, p2a())), Slot(2));
     }
 }

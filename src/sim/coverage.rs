@@ -39,7 +39,7 @@ pub struct Coverage {
     pub failed_syncs: u64,
     /// Syncs that were still in flight after an election timeout.
     pub stalls: u64,
-    /// Processes that ended, or did not start, because their disk was full.
+    /// How often a node found no room for values in its log, or ended or did not start for want of it.
     pub full_disks: u64,
     /// Places of logs that were damaged on the disk, and starts of nodes that had lost something by it.
     pub damages: u64,

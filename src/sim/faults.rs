@@ -89,8 +89,15 @@ pub fn strike(cluster: &mut Cluster, planned: &Planned) -> Vec<Undo> {
             vec![Undo::Disk(a), Undo::Start(a)]
         }
         Fault::FullDisk => {
-            cluster.fill_disk(a, true);
-            vec![Undo::Disk(a), Undo::Start(a)]
+            // Sometimes on so many nodes that nothing can be chosen. A process that finds no room at all
+            // ends, and is started again.
+            let mut full = vec![a];
+            if dice.random_bool(0.3) {
+                full.extend(others.into_iter().filter(|_| dice.random_bool(0.5)));
+            }
+            let undo = |node: &NodeId| [Undo::Disk(*node), Undo::Start(*node)];
+            full.iter().for_each(|node| cluster.fill_disk(*node, true));
+            full.iter().flat_map(undo).collect()
         }
         Fault::Damage | Fault::StaleSegment => {
             let stale = planned.fault == Fault::StaleSegment;

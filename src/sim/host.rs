@@ -117,6 +117,8 @@ impl Cluster {
 
     fn turn(&mut self, id: NodeId, mut inputs: Vec<Input>) {
         while !inputs.is_empty() && self.is_running(id) {
+            let is_tick = inputs.iter().any(|input| matches!(input, Input::Tick));
+            self.note_room(id, is_tick);
             let mut fx = Effects::new(id);
             let now = self.hosts[&id].now(self.now_us);
             for input in inputs {
@@ -317,6 +319,19 @@ impl Cluster {
     fn set_stalled(&mut self, id: NodeId, disk_stalled: bool) {
         if let Some(node) = &mut self.host(id).node {
             node.set_health(Health { disk_stalled, ..node.health() });
+        }
+    }
+
+    /// As the driver does before each turn.
+    fn note_room(&mut self, id: NodeId, retry: bool) {
+        let host = self.host(id);
+        let disk_full = host.log.is_full(retry).expect("a disk in memory tells");
+        let node = host.node.as_mut().expect("running");
+        let health = node.health();
+        if health.disk_full != disk_full {
+            node.set_health(Health { disk_full, ..health });
+            self.note(|| format!("{id} has no room for its log: {disk_full}"));
+            self.coverage.full_disks += u64::from(disk_full);
         }
     }
 

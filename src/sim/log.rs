@@ -156,6 +156,11 @@ impl Log {
         Ok(done.map(|done| self.shadow.make_durable(done.position.0 as usize)))
     }
 
+    /// Whether there is no room for values; `retry`: look for some.
+    pub fn is_full(&mut self, retry: bool) -> Result<bool, WalError> {
+        self.wal_mut().is_full(retry)
+    }
+
     /// No segment can be created, or they can again.
     pub fn fill(&mut self, full: bool) {
         self.disk.set_full(full);

@@ -36,6 +36,16 @@ pub struct Finished {
     pub result: Result<(), String>,
 }
 
+/// What became of the segment that was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SpareState {
+    /// It is on its way.
+    Asked,
+    Ready,
+    /// There was no room for it, or something else went wrong: it counts as not asked for.
+    Failed,
+}
+
 /// One data directory, held by one process.
 pub trait Disk {
     type Bytes: SegmentBytes;
@@ -88,6 +98,9 @@ pub trait Disk {
 
     /// Has a segment created in the background: one at a time.
     fn ask_spare(&mut self, blank: Blank) -> Result<(), WalError>;
+
+    /// What became of the segment that was asked for. Never waits.
+    fn spare(&mut self) -> Result<SpareState, WalError>;
 
     /// The segment that was asked for, waiting for it if need be. If it could not be created, it
     /// counts as not asked for from then on; one that was not asked for is asked for here.

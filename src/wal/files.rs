@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use memmap2::{Advice, MmapMut};
 use rand::TryRng;
 
-use super::disk::{Blank, Disk, Finished, SegmentBytes};
+use super::disk::{Blank, Disk, Finished, SegmentBytes, SpareState};
 use super::remover::Remover;
 use super::spare::SpareMaker;
 use super::syncer::{SyncFile, Syncer};
@@ -198,6 +198,10 @@ impl Disk for FileDisk {
 
     fn ask_spare(&mut self, blank: Blank) -> Result<(), WalError> {
         self.spares.ask(blank)
+    }
+
+    fn spare(&mut self) -> Result<SpareState, WalError> {
+        self.spares.state()
     }
 
     fn take_spare(&mut self, blank: Blank) -> Result<MappedSegment, WalError> {

@@ -49,7 +49,7 @@ pub use files::FileDisk;
 pub use inspect::{Verdict, inspect};
 
 use bounds::Bounds;
-use disk::{Blank, Finished};
+use disk::{Blank, Finished, SpareState};
 use doubt::Doubt;
 use index::Index;
 use meta::{LogId, Meta};
@@ -111,6 +111,8 @@ pub struct Wal<D: Disk = FileDisk> {
     /// Why a sync failed; final.
     failed: Option<String>,
     syncs: u64,
+    /// As `is_full` said last.
+    is_full: bool,
     /// What was damaged when the log was opened.
     lost: Vec<Lost>,
     doubt: Doubt,
@@ -190,6 +192,7 @@ impl<D: Disk> Wal<D> {
             in_flight: None,
             failed: None,
             syncs: 0,
+            is_full: false,
             lost: log.lost,
             doubt: log.doubt,
             disk,
@@ -292,6 +295,22 @@ impl<D: Disk> Wal<D> {
         recovered.own_ballot = self.bounds.own_ballot(self.meta.log.identity.node);
         self.jumped = self.jumped.max(recovered.log_begin);
         recovered
+    }
+
+    /// Whether the log has no room for values any more: there is no next segment, and the last half of this
+    /// one is kept for promises and for what is on its way. Appending is not refused; once all room is
+    /// gone it fails. If `retry`, a segment that could not be made is asked for again.
+    pub fn is_full(&mut self, retry: bool) -> Result<bool, WalError> {
+        let state = self.disk.spare()?;
+        if state == SpareState::Ready || self.last().bytes.len() / 2 <= self.last().room() {
+            self.is_full = false;
+        } else if state == SpareState::Failed {
+            self.is_full = true;
+        }
+        if state == SpareState::Failed && retry {
+            self.disk.ask_spare(self.options.blank(self.last().number + 1))?;
+        }
+        Ok(self.is_full)
     }
 
     /// Ballot and value of the last accepted or chosen record of `slot`, as they lie in the log.

@@ -12,7 +12,7 @@ use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread::JoinHandle;
 
 use super::WalError;
-use super::disk::Blank;
+use super::disk::{Blank, SpareState};
 use super::files::{self, SegmentFile};
 
 pub struct SpareMaker {
@@ -21,6 +21,8 @@ pub struct SpareMaker {
     made: Receiver<Result<SegmentFile, WalError>>,
     /// What was asked for and not yet taken.
     asked: Option<Blank>,
+    /// It, if it is there.
+    ready: Option<SegmentFile>,
     abandon: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -31,15 +33,18 @@ impl SpareMaker {
         let (made_out, made) = channel();
         let abandon = Arc::new(AtomicBool::new(false));
         let give_up = abandon.clone();
+        // Told once: it is tried again and again.
+        let mut has_failed = false;
         let thread = std::thread::Builder::new().name("wal-spare".to_owned()).spawn(move || {
             while let Ok(blank) = requests_in.recv() {
                 let result = files::create(&wal_dir, blank, &give_up);
                 if give_up.load(Ordering::Relaxed) {
                     return;
                 }
-                if let Err(error) = &result {
+                if let (Err(error), false) = (&result, has_failed) {
                     log::warn!("the next log segment can't be made ready: {error}");
                 }
+                has_failed = result.is_err();
                 if made_out.send(result).is_err() {
                     return;
                 }
@@ -49,6 +54,7 @@ impl SpareMaker {
             requests: Some(requests),
             made,
             asked: None,
+            ready: None,
             abandon,
             thread: Some(thread),
         })
@@ -63,12 +69,38 @@ impl SpareMaker {
         Ok(())
     }
 
+    /// What became of what was asked for.
+    pub fn state(&mut self) -> Result<SpareState, WalError> {
+        if self.ready.is_some() {
+            return Ok(SpareState::Ready);
+        }
+        if self.asked.is_none() {
+            return Ok(SpareState::Failed);
+        }
+        match self.made.try_recv() {
+            Ok(Ok(file)) => {
+                self.ready = Some(file);
+                Ok(SpareState::Ready)
+            }
+            Ok(Err(_)) => {
+                self.asked = None;
+                Ok(SpareState::Failed)
+            }
+            Err(TryRecvError::Empty) => Ok(SpareState::Asked),
+            Err(TryRecvError::Disconnected) => Err(thread_gone()),
+        }
+    }
+
     /// The segment that was asked for, or is asked for now, waiting for it if need be.
     pub fn take(&mut self, blank: Blank) -> Result<SegmentFile, WalError> {
         if self.asked.is_none() {
             self.ask(blank)?;
         }
         assert!(self.asked == Some(blank), "the spare is the segment that comes next");
+        if let Some(file) = self.ready.take() {
+            self.asked = None;
+            return Ok(file);
+        }
         let made = match self.made.try_recv() {
             Ok(made) => made,
             Err(TryRecvError::Empty) => {

@@ -132,4 +132,6 @@ pub enum ErrorKind {
     NotAReplica,
     /// The node is about to leave; ask another.
     Stopping,
+    /// The disks of so many nodes are full that nothing can be chosen: free space on them.
+    DiskFull,
 }

@@ -82,7 +82,7 @@ impl Worker {
                 self.end(at, outcome_of(unknown), Observed::Nothing, self.node);
             }
             ErrorKind::SessionExpired => self.on_session_expired(),
-            ErrorKind::Busy => op.resend_ns = now_ns + BUSY_PAUSE_NS,
+            ErrorKind::Busy | ErrorKind::DiskFull => op.resend_ns = now_ns + BUSY_PAUSE_NS,
             ErrorKind::Timeout | ErrorKind::NotAReplica | ErrorKind::Stopping => {
                 self.leave = Some(error.ask);
             }

@@ -24,7 +24,7 @@ use std::rc::Rc;
 
 use rand::{Rng, RngExt};
 
-use crate::wal::disk::{Blank, Disk, Finished, SegmentBytes};
+use crate::wal::disk::{Blank, Disk, Finished, SegmentBytes, SpareState};
 use crate::wal::segment::{dir_in, path_in};
 use crate::wal::{LogPosition, WalError, meta};
 
@@ -414,6 +414,17 @@ impl Disk for Mount {
             Err(_) => Spare::Failed,
         };
         Ok(())
+    }
+
+    fn spare(&mut self) -> Result<SpareState, WalError> {
+        let mut state = self.state.borrow_mut();
+        Ok(match state.spare {
+            Spare::Ready(_) => SpareState::Ready,
+            Spare::NotAsked | Spare::Failed => {
+                state.spare = Spare::NotAsked;
+                SpareState::Failed
+            }
+        })
     }
 
     fn take_spare(&mut self, blank: Blank) -> Result<SimSegment, WalError> {

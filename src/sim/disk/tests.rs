@@ -210,7 +210,10 @@ fn a_full_disk_is_an_error_and_harms_nothing() {
     for _ in 0..2 {
         disk.set_full(true);
         let (mut wal, _) = open(&disk).unwrap();
+        let mut left = 0;
         let error = loop {
+            // What is appended although the log says that it is full.
+            left += u32::from(wal.is_full(true).unwrap());
             let next = record(wal.end().0 + 1, 0);
             match wal.append(&next) {
                 Ok(_) => written.push(next),
@@ -219,8 +222,10 @@ fn a_full_disk_is_an_error_and_harms_nothing() {
         };
         assert!(matches!(error, WalError::DiskFull { .. }), "{error}");
         wal.sync_now().unwrap();
+        assert!(3 < left, "there is room for more than values");
         assert!(wal.append(&record(wal.end().0 + 1, 0)).is_err());
         disk.set_full(false);
+        assert!(wal.is_full(true).unwrap() && !wal.is_full(false).unwrap());
         written.push(record(wal.end().0 + 1, 0));
         wal.append(&written[written.len() - 1]).unwrap();
     }
