@@ -187,6 +187,7 @@ impl Play {
             request_timeout_us: 10 * TIMEOUT_US,
             window_slots: 256,
             alpha_slots: 256,
+            spares: 0,
             delay_us: (1000, 1000),
             sync_us: (1000, 1000),
             stall_us: (2 * TIMEOUT_US, 2 * TIMEOUT_US),

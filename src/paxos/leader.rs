@@ -247,7 +247,7 @@ impl Leader {
         };
         let governs = configurations.latest().0 <= commander.first_unchosen();
         let calm = proposed.is_empty() && *adopted_end <= commander.first_unchosen();
-        calm && (governs || mutants::is_on(Mutant::TwoChangesInFlight))
+        (calm && governs) || mutants::is_on(Mutant::TwoChangesInFlight)
     }
 
     /// Proposes a configuration in the next slot; `can_reconfigure` said yes.

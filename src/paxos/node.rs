@@ -501,7 +501,9 @@ impl Node {
             Message::P1a { ballot, .. } if self.is_bound_against(ballot, now) => {}
             Message::P1a { ballot, first_slot } => {
                 self.observe(ballot, fx);
-                if let Some(acceptor) = &mut self.acceptor {
+                // (A node that joins, and does not know yet what cluster, could not say what governs.)
+                let knows = !self.configurations.is_provisional();
+                if let Some(acceptor) = self.acceptor.as_mut().filter(|_| knows) {
                     let epochs = self.configurations.epochs();
                     acceptor.on_p1a(from, ballot, first_slot, &self.log, epochs, fx);
                     // The answer says below which slot all is chosen, and its leader begins there.

@@ -24,6 +24,7 @@ pub struct Checker {
     accepted: BTreeMap<(NodeId, Slot), Ballot>,
     /// Each value that was proposed: one a ballot and slot, over all lives of its leader.
     proposed: BTreeMap<(Ballot, Slot), Value>,
+    proposed_configurations: Vec<Configuration>,
     /// The highest promise that each node let others know of.
     told: BTreeMap<NodeId, Ballot>,
     /// How far each node's P2b in a ballot were checked.
@@ -44,6 +45,7 @@ impl Checker {
             chosen: BTreeMap::new(),
             accepted: BTreeMap::new(),
             proposed: BTreeMap::new(),
+            proposed_configurations: Vec::new(),
             told: BTreeMap::new(),
             checked: BTreeMap::new(),
             oracle: Oracle::new(),
@@ -102,8 +104,24 @@ impl Checker {
         self.configurations.insert(slot.plus(self.alpha), configuration);
     }
 
+    /// The newest configuration that is chosen.
+    pub fn latest(&self) -> &Configuration {
+        self.configurations.last_key_value().expect("never empty").1
+    }
+
+    /// All that govern slots which not every node may know to be chosen, or may come to be chosen.
+    pub fn in_question(&self) -> impl Iterator<Item = &Configuration> {
+        let epoch = self.latest().epoch();
+        let may_come = self.proposed_configurations.iter().filter(move |it| epoch < it.epoch());
+        self.configurations.values().rev().take(2).chain(may_come)
+    }
+
     fn on_proposed(&mut self, ballot: Ballot, slot: Slot, value: &Value) {
-        let proposed = self.proposed.entry((ballot, slot)).or_insert_with(|| value.clone());
+        let configurations = &mut self.proposed_configurations;
+        let proposed = self.proposed.entry((ballot, slot)).or_insert_with(|| {
+            configurations.extend(Configuration::of_value(value));
+            value.clone()
+        });
         assert!(proposed == value, "slot {slot}: two values proposed in {ballot}");
     }
 

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::limits;
 use crate::paxos::{
-    Command, CommandId, Configuration, LeaseConfig, Message, NodeId, ReadWay, Roles, SessionId,
-    Slot,
+    Command, CommandId, Configuration, LeaseConfig, Member, Message, NodeId, ReadWay, Roles,
+    SessionId, Slot,
 };
 
 use super::checker::Checker;
@@ -33,6 +33,9 @@ pub struct Settings {
     /// How many slots further on a configuration governs; the window at least.
     #[serde(default = "alpha_slots_default")]
     pub alpha_slots: usize,
+    /// Nodes beyond those of `roles` that may be added.
+    #[serde(default)]
+    pub spares: usize,
     /// Delay of a message.
     pub delay_us: (u64, u64),
     /// Duration of a sync.
@@ -196,7 +199,12 @@ impl Cluster {
     /// # Panics
     /// If the settings do not make a cluster.
     pub fn new(settings: Settings, seed: u64) -> Cluster {
-        let members = members(&settings.roles);
+        let mut members = members(&settings.roles);
+        for spare in 1..=settings.spares {
+            let node = NodeId((settings.roles.len() + spare) as u16);
+            let roles = Roles { acceptor: false, leader: false, replica: true };
+            members.push(Member { node, roles });
+        }
         let nodes: Vec<NodeId> = members.iter().map(|member| member.node).collect();
         let configuration = initial(&settings).expect("the settings are valid");
         let hosts = members.iter().map(|member| (member.node, Host::new(*member, &settings)));
@@ -218,7 +226,7 @@ impl Cluster {
 
     pub fn start_all(&mut self) {
         for node in self.nodes() {
-            if !self.is_running(node) {
+            if !self.is_running(node) && self.hosts[&node].is_used {
                 self.start(node);
             }
         }
@@ -228,13 +236,16 @@ impl Cluster {
         self.hosts.keys().copied().collect()
     }
 
+    /// Members that serve clients.
     pub fn replicas(&self) -> Vec<NodeId> {
-        let members = self.configuration.membership().members().iter();
+        let members = self.latest().membership().members().iter();
         members.filter(|member| member.roles.replica).map(|member| member.node).collect()
     }
 
+    /// The roles of a node in the newest configuration; none if it is no member of it.
     pub fn roles(&self, node: NodeId) -> Roles {
-        self.configuration.roles(node).expect("a member")
+        let none = Roles { acceptor: false, leader: false, replica: false };
+        self.latest().roles(node).unwrap_or(none)
     }
 
     pub(super) fn host(&mut self, id: NodeId) -> &mut Host {
@@ -243,6 +254,11 @@ impl Cluster {
 
     pub fn is_running(&self, node: NodeId) -> bool {
         self.hosts[&node].is_running()
+    }
+
+    /// Whether it takes what clients ask: not if it knows that it left.
+    fn serves(&self, node: NodeId) -> bool {
+        self.hosts[&node].node.as_ref().is_some_and(|node| !node.is_removed())
     }
 
     /// The node that leads and says so, if it is one.
@@ -272,7 +288,7 @@ impl Cluster {
 
     /// A client's command; false if nobody is there to take it.
     pub fn command(&mut self, id: NodeId, command: Command, client: u64) -> bool {
-        if !self.is_running(id) {
+        if !self.serves(id) {
             return false;
         }
         self.input(id, Input::Command(command, client));
@@ -281,7 +297,7 @@ impl Cluster {
 
     /// A client's read; false if nobody is there to take it.
     pub fn read(&mut self, id: NodeId, read: u64, way: ReadWay) -> bool {
-        if !self.is_running(id) {
+        if !self.serves(id) {
             return false;
         }
         let floor = self.checker.seen_end();

@@ -26,6 +26,9 @@ pub struct Coverage {
     pub quorum_read_replies: u64,
     pub relays: u64,
     pub take_overs: u64,
+    /// Changes of the members that were proposed, and nodes that left and were switched off.
+    pub changes: u64,
+    pub departures: u64,
     /// Commands decided more than once and executed once.
     pub duplicates: u64,
     /// Sessions opened by clients.
@@ -121,6 +124,8 @@ impl Coverage {
             ("quorum read replies", &mut self.quorum_read_replies),
             ("relays", &mut self.relays),
             ("take-overs", &mut self.take_overs),
+            ("changes of members", &mut self.changes),
+            ("departures", &mut self.departures),
             ("duplicates", &mut self.duplicates),
             ("sessions", &mut self.sessions),
             ("refused commands", &mut self.refused_commands),

@@ -69,6 +69,14 @@ pub fn strike(cluster: &mut Cluster, planned: &Planned) -> Vec<Undo> {
             cluster.take_over(a);
             vec![]
         }
+        Fault::Members => {
+            cluster.change_members(dice);
+            vec![]
+        }
+        Fault::Transfer => {
+            cluster.transfer(dice);
+            vec![]
+        }
         Fault::WallClock => {
             // A day and more makes sessions expire.
             let most_us = HOUR_US * if dice.random_range(0..4) == 0 { 60 } else { 1 };

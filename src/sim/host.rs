@@ -8,7 +8,8 @@ use std::sync::Arc;
 use crate::driver::held::Held;
 use crate::driver::replay::{corrupt_on_purpose, learned_values};
 use crate::paxos::{
-    ChosenSlot, Command, CommandId, Effects, Event, Expired, Health, LearnReply, Member, Message,
+    Change, ChosenSlot, Command, CommandId, Effects, Event, Expired, Health, LearnReply, Member,
+    Message,
     Node, NodeId, Now, ReadWay, SessionId, Slot, Value,
 };
 use crate::store::{Applied, Outcome, Store};
@@ -26,6 +27,8 @@ pub enum Input {
     PeerDown(NodeId),
     Command(Command, u64),
     Read(u64, ReadWay),
+    Reconfigure(u64, Change),
+    Transfer(Option<NodeId>),
     HandOver,
     Tick,
 }
@@ -35,6 +38,10 @@ pub struct Host {
     pub store: Store,
     pub(super) log: Log,
     is_replica: bool,
+    /// Whether it is, or may come to be, a member: a spare is not yet, and who left is not any more.
+    pub is_used: bool,
+    /// With whom it keeps links.
+    pub(super) peers: Vec<NodeId>,
     /// The slot after the last one that was handed out.
     pub applied_end: Slot,
     pub(super) clock: Clock,
@@ -70,6 +77,8 @@ impl Host {
             store: Store::with_sessions(settings.sessions_open),
             log: Log::new(member.node, settings.segment_size),
             is_replica: member.roles.replica,
+            is_used: usize::from(member.node.0) <= settings.roles.len(),
+            peers: Vec::new(),
             applied_end: Slot::FIRST,
             clock: Clock::default(),
             lives: 0,
@@ -121,6 +130,7 @@ impl Cluster {
             self.note_room(id, is_tick);
             let mut fx = Effects::new(id);
             let now = self.hosts[&id].now(self.now_us);
+            let mut changes: Vec<Change> = Vec::new();
             for input in inputs {
                 if self.trace.messages {
                     self.note(|| format!("{id} <- {input:?}"));
@@ -134,6 +144,20 @@ impl Cluster {
                     Input::Command(command, client) => node.on_command(now, command, client),
                     Input::Read(read, way) => node.on_read(now, read, way),
                     Input::HandOver => node.hand_over(&mut fx),
+                    Input::Reconfigure(epoch, change) => {
+                        let result = node.reconfigure(now, epoch, &change);
+                        if result.is_ok() {
+                            changes.push(change.clone());
+                        }
+                        self.note(|| match result {
+                            Ok(epoch) => format!("{id} proposes {change:?}, epoch {epoch}"),
+                            Err(refusal) => format!("{id} refuses {change:?}: {refusal}"),
+                        });
+                    }
+                    Input::Transfer(to) => {
+                        let result = node.transfer(to, &mut fx);
+                        self.note(|| format!("{id} is to hand the lead over: {result:?}"));
+                    }
                     Input::Tick => {
                         node.on_tick(now, &mut fx);
                         let due_us = node.next_deadline_us();
@@ -143,7 +167,11 @@ impl Cluster {
             }
             self.host(id).node.as_mut().expect("running").end_turn(now, &mut fx);
             inputs = self.carry_out(id, fx);
+            for change in changes {
+                self.on_change(&change);
+            }
         }
+        self.follow_members(id);
         self.schedule_tick(id);
     }
 

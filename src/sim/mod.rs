@@ -14,6 +14,7 @@
 //!   store must answer.
 //! - `plan` draws from a seed what a run will be: cluster, network, clients, faults. It is data, so it
 //!   can be written down, played again, and made smaller (`shrink`).
+//! - `members` is the operator, who changes who is in the cluster.
 //! - `run` plays a plan; `clients` and `faults` are what it does to the cluster.
 //! - `coverage` counts how often runs came to the places that matter.
 //!
@@ -31,6 +32,7 @@ mod faults;
 mod host;
 mod link;
 mod log;
+mod members;
 mod network;
 mod oracle;
 pub mod plan;

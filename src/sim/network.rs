@@ -266,6 +266,17 @@ impl Cluster {
         }
     }
 
+    /// A node has to do with another from now on, or no more.
+    pub(super) fn on_link_wanted(&mut self, node: NodeId, other: NodeId, wanted: bool) {
+        let link = self.network.index(node, other);
+        if wanted {
+            self.dial_later(link);
+        } else {
+            let side = self.network.links[link].side(node);
+            self.close_side(link, side, true);
+        }
+    }
+
     fn dial_later(&mut self, link: usize) {
         let in_us = self.draw(self.settings.dial_us);
         self.schedule(in_us, Happening::Dial { link });
@@ -277,7 +288,9 @@ impl Cluster {
         let is_paused = |node: &NodeId| self.hosts[node].is_paused();
         let reachable =
             !state.is_cut() && nodes.iter().all(|node| self.is_running(*node) && !is_paused(node));
-        if state.up == [true; 2] {
+        let wanted =
+            |node: usize, other: usize| self.hosts[&nodes[node]].peers.contains(&nodes[other]);
+        if state.up == [true; 2] || !wanted(0, 1) || !wanted(1, 0) {
             return;
         }
         if !reachable {

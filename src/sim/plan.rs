@@ -80,6 +80,10 @@ pub enum Fault {
     HandOver,
     /// A node is told to take over the lead, as by a leader that hands over: also the leader itself.
     Rival,
+    /// The operator adds, promotes, removes or replaces a node, if the leader agrees.
+    Members,
+    /// The operator has the lead handed over.
+    Transfer,
     /// The wall clock jumps, by seconds or by days, in either direction.
     WallClock,
     // The network.
@@ -108,7 +112,7 @@ pub enum Fault {
     StaleSegment,
 }
 
-pub const FAULTS: [Fault; 23] = [
+pub const FAULTS: [Fault; 25] = [
     Fault::Crash,
     Fault::PowerLoss,
     Fault::CrashAll,
@@ -116,6 +120,8 @@ pub const FAULTS: [Fault; 23] = [
     Fault::Pause,
     Fault::HandOver,
     Fault::Rival,
+    Fault::Members,
+    Fault::Transfer,
     Fault::WallClock,
     Fault::Cut,
     Fault::CutOneWay,
@@ -169,6 +175,10 @@ impl Plan {
                 if load.clients * load.lanes <= 6 { 16 << 10 } else { 64 << 10 };
         }
         let faults = draw_faults(dice, timeout_us, heavy, &storms, fixed);
+        if faults.iter().any(|planned| planned.fault == Fault::Members) {
+            // As above: whoever joins learns all from the first slot on.
+            settings.learn_values_max = 100;
+        }
         let seed = dice.next_u64();
         let hub = dice.random_bool(0.5);
         load.quorum_reads_percent = pick(dice, &[0, 30, 30, 100]);
@@ -269,6 +279,7 @@ fn draw_settings(dice: &mut StdRng, timeout_us: u64, heavy: bool, fixed: &Fixed)
         request_timeout_us: timeout_us * dice.random_range(4..30),
         window_slots: if heavy { 16 } else { pick(dice, &[1, 2, 4, 16, 256]) },
         alpha_slots: 256,
+        spares: 0,
         delay_us: (timeout_us / 1000, delay_max_us),
         sync_us: (timeout_us / 2000, timeout_us / pick(dice, &[500, 50, 5])),
         stall_us: (timeout_us / 2, timeout_us * dice.random_range(1..5)),
@@ -281,6 +292,9 @@ fn draw_settings(dice: &mut StdRng, timeout_us: u64, heavy: bool, fixed: &Fixed)
         first_leader: 0,
         sessions_open: 0,
     };
+    settings.spares = dice.random_range(0..6);
+    let least = settings.window_slots;
+    settings.alpha_slots = pick(dice, &[least, least.max(4), least.max(16), least.max(32)]);
     if timeout_us / 50 < delay_max_us {
         // A few values for each time to a peer and back would take longer than a run may take to end.
         settings.learn_values_max = 100;
@@ -336,8 +350,13 @@ fn draw_faults(
         1 => vec![Fault::PowerLoss, Fault::PowerLossAll, Fault::Crash, Fault::SlowDisk],
         // Leaders that do not know that they were deposed are the hardest on reads.
         2 => vec![Fault::Pause, Fault::Isolate, Fault::Rival],
+        // Members that come and go while leaders do are the hardest on quorums.
+        3 => {
+            let slow = [Fault::SlowDisk, Fault::SlowLink];
+            [vec![Fault::Members; 4], vec![Fault::Split, Fault::Rival], slow.to_vec()].concat()
+        }
         // A few that may only together do harm.
-        3..8 => (0..dice.random_range(1..4)).map(|_| pick(dice, &FAULTS)).collect(),
+        4..8 => (0..dice.random_range(1..4)).map(|_| pick(dice, &FAULTS)).collect(),
         _ => {
             let on = dice.random_range(0.1..0.9);
             FAULTS.into_iter().filter(|_| dice.random_bool(on)).collect()

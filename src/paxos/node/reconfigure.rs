@@ -19,6 +19,7 @@ use super::super::configurations::Epochs;
 use super::super::effects::Effects;
 use super::super::ids::NodeId;
 use super::super::message::Message;
+use super::super::quorum::Roles;
 use super::{Node, Now};
 
 /// Why a change of the configuration is not made, or the lead not handed over.
@@ -93,6 +94,14 @@ impl Node {
         let answers = |node: &NodeId| *node == self.me || self.election.heard(*node).is_some();
         let alive = membership.acceptors().filter(answers).count();
         let (all, needed) = (membership.acceptors().count(), membership.connected());
+        for (what, plays) in
+            [("lead", (|it| it.leader) as fn(Roles) -> bool), ("serve clients", |it| it.replica)]
+        {
+            let mut able = membership.members().iter().filter(|it| plays(it.roles));
+            if !able.any(|it| answers(&it.node)) {
+                return Err(format!("nobody who answers would be left to {what}"));
+            }
+        }
         let was = self.configurations.latest().1.membership();
         // Learners that come or go change no quorum, whoever is alive.
         if alive < needed && !membership.acceptors().eq(was.acceptors()) {

@@ -7,7 +7,7 @@ use rand::{Rng, RngExt};
 
 use crate::driver::held::Held;
 use crate::driver::replay::{note_configurations, replay_into};
-use crate::paxos::{Configurations, Effects, Node, NodeConfig, NodeId, Slot};
+use crate::paxos::{Effects, Node, NodeConfig, NodeId, Roles, Slot};
 use crate::store::Store;
 use crate::wal::WalError;
 
@@ -16,11 +16,16 @@ use super::super::cluster::{Cluster, Happening, Reply};
 use super::super::log::Opened;
 use super::Input;
 
+const LEARNER: Roles = Roles { acceptor: false, leader: false, replica: true };
+
 impl Cluster {
     /// Starts a node from its log, unless there is no room for that.
     pub fn start(&mut self, id: NodeId) {
         let now_us = self.now_us;
         assert!(!self.is_running(id));
+        if !self.hosts[&id].is_used {
+            return;
+        }
         let seed = match self.settings.random_start {
             true => self.dice.next_u64(),
             false if id.0 == self.settings.first_leader => 0,
@@ -56,13 +61,15 @@ impl Cluster {
             })
             .expect("the log has what it says it has");
         }
-        let initial = self.configuration.clone();
-        let mut configurations = Configurations::new(initial, self.settings.alpha_slots);
+        let mut configurations = self.believed(id);
         let end = recovered.first_unchosen;
         note_configurations(&mut configurations, self.hosts[&id].log.wal(), end)
             .expect("the log has what it says it has");
-        let roles = self.roles(id);
+        // Who was removed goes on as what it was, until it is switched off.
+        let first = self.configuration.roles(id).unwrap_or(LEARNER);
+        let roles = configurations.roles(id).unwrap_or(first);
         let host = self.hosts.get_mut(&id).expect("a member");
+        host.peers = configurations.nodes();
         let config = NodeConfig {
             node: id,
             roles,
@@ -195,19 +202,25 @@ impl Cluster {
     /// acceptors keep what they accepted that phase 1 has a quorum of them.
     pub fn damage(&mut self, id: NodeId, stale: bool, dice: &mut StdRng) {
         assert!(!self.is_running(id));
-        let mut lost: BTreeMap<Slot, usize> = BTreeMap::new();
-        let acceptors: Vec<NodeId> = self.configuration.membership().acceptors().collect();
-        for other in acceptors.iter().filter(|other| **other != id) {
-            for slot in self.hosts[other].log.slots_in_doubt() {
-                *lost.entry(slot).or_default() += 1;
+        // Of each configuration whose votes may still matter: how many have lost each slot, and may.
+        let mut tolerances: Vec<(BTreeMap<Slot, usize>, usize)> = Vec::new();
+        for configuration in self.checker.in_question() {
+            let membership = configuration.membership();
+            if !membership.is_acceptor(id) {
+                continue;
             }
+            let mut lost: BTreeMap<Slot, usize> = BTreeMap::new();
+            for other in membership.acceptors().filter(|other| *other != id) {
+                for slot in self.hosts[&other].log.slots_in_doubt() {
+                    *lost.entry(slot).or_default() += 1;
+                }
+            }
+            tolerances.push((lost, membership.acceptors().count() - membership.phase1()));
         }
-        let spare = match acceptors.contains(&id) {
-            true => acceptors.len() - self.configuration.membership().phase1(),
-            false => usize::MAX,
-        };
         let may_lose = |slots: &BTreeSet<Slot>| {
-            slots.iter().all(|slot| lost.get(slot).copied().unwrap_or(0) < spare)
+            tolerances.iter().all(|(lost, spare)| {
+                slots.iter().all(|slot| lost.get(slot).copied().unwrap_or(0) < *spare)
+            })
         };
         let host = self.hosts.get_mut(&id).expect("a member");
         let damage = if stale {

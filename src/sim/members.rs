@@ -1,0 +1,123 @@
+//! The operator of a simulated cluster: nodes are added, promoted, removed and replaced while everything
+//! else goes wrong, and those that left are switched off for good as soon as that is said to be safe.
+//!
+//! Nodes that may be added are there from the beginning, switched off and with an empty log.
+
+use rand::RngExt;
+use rand::rngs::StdRng;
+
+use crate::paxos::{Change, Configuration, Configurations, NodeId, Roles};
+
+use super::cluster::Cluster;
+use super::host::Input;
+use super::plan::addresses;
+
+impl Cluster {
+    /// The newest configuration that is chosen, whoever knows.
+    pub fn latest(&self) -> &Configuration {
+        self.checker.latest()
+    }
+
+    /// What a node that starts goes by before it has read its log.
+    pub(super) fn believed(&self, id: NodeId) -> Configurations {
+        let alpha = self.settings.alpha_slots;
+        if self.configuration.roles(id).is_some() {
+            return Configurations::new(self.configuration.clone(), alpha);
+        }
+        // As an operator writes them down when the node comes, and never again.
+        let members = self.configuration.membership().members().iter().map(|member| member.node);
+        let seeds = members.map(|node| (node, addresses(node)));
+        let provisional = Configuration::provisional((id, addresses(id)), seeds.collect());
+        Configurations::new(provisional.expect("a cluster has members"), alpha)
+    }
+
+    /// The operator changes something, as the dice say, if a leader is found and agrees.
+    pub fn change_members(&mut self, dice: &mut StdRng) {
+        self.switch_off_who_left();
+        let Some(leader) = self.leader() else { return };
+        let node = self.hosts[&leader].node.as_ref().expect("it leads");
+        let known = node.configurations().latest().1.clone();
+        let (epoch, members) = (known.epoch(), known.membership().members().to_vec());
+        let any = |dice: &mut StdRng, of: Vec<NodeId>| {
+            (!of.is_empty()).then(|| of[dice.random_range(0..of.len())])
+        };
+        let all: Vec<NodeId> = members.iter().map(|member| member.node).collect();
+        let is_learner = |roles: Roles| roles.replica && roles != Roles::ALL;
+        let learners: Vec<NodeId> =
+            members.iter().filter(|it| is_learner(it.roles)).map(|it| it.node).collect();
+        let unused = self.hosts.iter().find(|(id, host)| {
+            !host.is_used && !known.has_removed(**id) && known.roles(**id).is_none()
+        });
+        let unused = unused.map(|(id, _)| *id);
+        let change = match dice.random_range(0..7) {
+            0..=1 => unused.map(|node| Change::Add { node, addresses: addresses(node) }),
+            2..=3 => any(dice, learners).map(|node| Change::Promote { node }),
+            4 => any(dice, all.clone()).map(|node| Change::Remove { node }),
+            _ => any(dice, all.clone())
+                .zip(any(dice, learners))
+                .map(|(old, new)| Change::Replace { old, new }),
+        };
+        let Some(change) = change else { return };
+        self.input(leader, Input::Reconfigure(epoch, change.clone()));
+        if dice.random_bool(0.2) {
+            // And at once another: one of the two must be refused.
+            let again = any(dice, all).map(|node| Change::Remove { node });
+            self.input(leader, Input::Reconfigure(epoch, again.unwrap_or(change)));
+        }
+    }
+
+    pub fn transfer(&mut self, dice: &mut StdRng) {
+        let Some(leader) = self.leader() else { return };
+        let nodes = self.nodes();
+        let to = dice.random_bool(0.5).then(|| nodes[dice.random_range(0..nodes.len())]);
+        self.input(leader, Input::Transfer(to));
+    }
+
+    /// A change was proposed by `leader`: a node that is to be added is started, as a real one may be
+    /// before or after.
+    pub(super) fn on_change(&mut self, change: &Change) {
+        self.coverage.changes += 1;
+        if let Change::Add { node, .. } = *change {
+            if !self.hosts[&node].is_used {
+                self.host(node).is_used = true;
+                self.start(node);
+            }
+        }
+    }
+
+    /// Nodes that left a configuration which is settled are not needed by anybody, ever again.
+    pub fn switch_off_who_left(&mut self) {
+        let settled = self.hosts.values().filter_map(|host| host.node.as_ref());
+        let settled = settled.filter(|node| node.is_settled());
+        let Some(latest) = settled
+            .map(|node| node.configurations().latest().1.clone())
+            .max_by_key(|it| it.epoch())
+        else {
+            return;
+        };
+        for id in self.nodes() {
+            if latest.has_removed(id) && self.hosts[&id].is_used {
+                self.note(|| format!("{id} has left and is switched off for good"));
+                self.coverage.departures += 1;
+                self.crash(id, false);
+                self.host(id).is_used = false;
+            }
+        }
+    }
+
+    /// After a turn: links follow the configurations that a node knows.
+    pub(super) fn follow_members(&mut self, id: NodeId) {
+        let host = self.hosts.get_mut(&id).expect("a member");
+        let Some(node) = &host.node else { return };
+        let peers = node.configurations().nodes();
+        if host.peers == peers {
+            return;
+        }
+        let before = std::mem::replace(&mut host.peers, peers.clone());
+        for other in self.nodes() {
+            if other != id && before.contains(&other) != peers.contains(&other) {
+                self.on_link_wanted(id, other, peers.contains(&other));
+            }
+        }
+    }
+}
