@@ -107,6 +107,8 @@ pub const PEER_SILENCE_US_MIN: u64 = 300_000;
 /// How long a sync may be under way before its disk counts as stalled, in microseconds; the other bound is
 /// an election timeout. Disks that others use as well take some hundred milliseconds now and then.
 pub const DISK_STALL_US_MIN: u64 = 300_000;
+/// How long no connection to any peer stands before a node dials those too that should dial it.
+pub const LONELY_US_MIN: u64 = 5_000_000;
 /// How long a node that was asked to stop waits for what is in flight, in microseconds.
 pub const STOP_US_MAX: u64 = 3_000_000;
 

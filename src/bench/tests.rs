@@ -35,7 +35,13 @@ fn every(
 }
 
 fn error(kind: ErrorKind, definite: bool) -> Fault {
-    Fault::Error(ErrorReply { kind, definite, ask: Some(NodeId(2)), message: String::new() })
+    Fault::Error(ErrorReply {
+        kind,
+        definite,
+        ask: Some(NodeId(2)),
+        ask_at: None,
+        message: String::new(),
+    })
 }
 
 /// A sound cluster passes every workload's check, in both loops.

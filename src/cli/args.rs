@@ -1,6 +1,7 @@
 //! What can be typed: the subcommands and their arguments, with their help.
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -61,6 +62,10 @@ The new cluster needs a name of its own. Restore each of its nodes from the same
 file, then start them. Slots go on where the backup ends; ballots begin anew, so
 fencing tokens of the old cluster mean nothing to the new one.";
 
+const ADD_HELP: &str = "\
+The new node is started with `join = true` in its configuration, before or after.
+Its [[nodes]] name itself and at least one node of the cluster.";
+
 const BENCH_HELP: &str = "\
 What it writes stays in the store, in keys that begin with bench/.";
 
@@ -110,6 +115,12 @@ pub enum Command {
     Verify(VerifyArgs),
     /// Have a node take a snapshot now, and cut its log off behind it
     Snapshot(SnapshotArgs),
+    /// Add, promote, remove and replace the nodes of a running cluster
+    #[command(subcommand)]
+    Member(MemberCommand),
+    /// Say who leads
+    #[command(subcommand)]
+    Leader(LeaderCommand),
     /// Put load on a cluster and measure throughput, latency and gaps
     #[command(after_help = BENCH_HELP)]
     Bench(BenchArgs),
@@ -160,6 +171,64 @@ pub struct Online<T: Args> {
 
 #[derive(Args, Debug)]
 pub struct NoArgs {}
+
+#[derive(Subcommand, Debug)]
+pub enum MemberCommand {
+    /// Print who is in the cluster, in which roles and where
+    List(Online<StatusArgs>),
+    /// Add a node, which learns at first
+    #[command(after_help = ADD_HELP)]
+    Add(Online<AddArgs>),
+    /// Let a node that learned all accept, lead and count for quorums
+    Promote(Online<MemberArgs>),
+    /// Remove a node for good; when this returns it may be stopped
+    Remove(Online<MemberArgs>),
+    /// Promote a node that learned all, and remove another in the same step
+    Replace(Online<ReplaceArgs>),
+}
+
+#[derive(Subcommand, Debug)]
+pub enum LeaderCommand {
+    /// Hand the lead to a node, or to the one that suits best
+    Transfer(Online<TransferArgs>),
+}
+
+#[derive(Args, Debug)]
+pub struct AddArgs {
+    /// Its id, which no node ever had
+    #[arg(value_parser = clap::value_parser!(u16).range(1..))]
+    pub node: u16,
+    /// Where the other nodes reach it, as IP:PORT
+    #[arg(long, value_name = "ADDR")]
+    pub peer_address: SocketAddr,
+    /// Where clients reach it, as IP:PORT
+    #[arg(long, value_name = "ADDR")]
+    pub client_address: SocketAddr,
+}
+
+#[derive(Args, Debug)]
+pub struct MemberArgs {
+    /// The node's id
+    #[arg(value_parser = clap::value_parser!(u16).range(1..))]
+    pub node: u16,
+}
+
+#[derive(Args, Debug)]
+pub struct ReplaceArgs {
+    /// The node that leaves
+    #[arg(value_parser = clap::value_parser!(u16).range(1..))]
+    pub old: u16,
+    /// The node that comes in its place; it must have been added and have caught up
+    #[arg(value_parser = clap::value_parser!(u16).range(1..))]
+    pub new: u16,
+}
+
+#[derive(Args, Debug)]
+pub struct TransferArgs {
+    /// The node that shall lead
+    #[arg(value_parser = clap::value_parser!(u16).range(1..))]
+    pub node: Option<u16>,
+}
 
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Cluster")]

@@ -384,6 +384,7 @@ fn wrapped(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::paxos::{Ballot, Roles, Slot};
+    use crate::wire::status::ConfigurationStatus;
 
     /// Node `id` of `n`, which hears `hears`.
     fn status(id: u16, n: u16, hears: &[u16]) -> NodeStatus {
@@ -397,6 +398,7 @@ mod tests {
             ended: None,
         };
         NodeStatus {
+            configuration: ConfigurationStatus::of_nobody(),
             node: NodeId(id),
             version: "test".to_owned(),
             pid: 1,

@@ -79,7 +79,7 @@ impl Matrix {
 mod tests {
     use super::*;
     use crate::paxos::{Ballot, Health, Roles, Slot};
-    use crate::wire::status::PeerStatus;
+    use crate::wire::status::{ConfigurationStatus, PeerStatus};
 
     /// Node `id` of `n`, which hears these, and was told whom they hear.
     fn status(id: u16, n: u16, told: &[(u16, &[u16])]) -> NodeStatus {
@@ -97,6 +97,7 @@ mod tests {
             }
         };
         NodeStatus {
+            configuration: ConfigurationStatus::of_nobody(),
             node: NodeId(id),
             version: String::new(),
             pid: 1,

@@ -13,6 +13,7 @@ mod doctor;
 pub mod duration;
 mod kv;
 mod matrix;
+mod member;
 mod output;
 mod server;
 mod shell;
@@ -145,6 +146,8 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Restore(args) => backup::restore(&args, &mut io::stdout()),
         Command::Verify(args) => backup::verify(&args, &mut io::stdout()),
         Command::Snapshot(args) => backup::take(&args, &nodes(&args.nodes)?, &mut io::stdout()),
+        Command::Member(command) => member::run(command, &mut io::stdout()),
+        Command::Leader(command) => member::run_leader(command, &mut io::stdout()),
         Command::Bench(args) => bench::run(args),
         Command::Check(args) => check::run(&args),
         Command::Demo(args) => demo::run(&args),

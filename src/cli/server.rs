@@ -40,7 +40,9 @@ pub fn serve(args: ServeArgs) -> Result<(), Failure> {
             ServeError::Snapshot(error) => snapshot_code(error),
             ServeError::SlotMissing { .. }
             | ServeError::LogTooShort { .. }
-            | ServeError::LogForeign { .. } => code::CHECK,
+            | ServeError::LogForeign { .. }
+            | ServeError::Configurations { .. } => code::CHECK,
+            ServeError::Forgotten { .. } => code::USAGE,
             ServeError::Listen { .. } | ServeError::Io { .. } => code::DEFINITE,
         };
         Failure { code, message: error.to_string() }

@@ -13,7 +13,7 @@ use crate::paxos::{Ballot, CommandId, Health, NodeId, Roles, SessionId, Slot};
 use crate::snapshot::{self, Summary};
 use crate::store::{Command, Failure, Query, Reply};
 use crate::wire::client::{ErrorReply, Request, Response};
-use crate::wire::status::NodeStatus;
+use crate::wire::status::{ConfigurationStatus, NodeStatus};
 use crate::wire::{ClusterId, Hello, PROTOCOL_VERSION, codec, frame, kv};
 
 use super::key_of;
@@ -179,6 +179,7 @@ fn handle(
             let chunk = &rest[..rest.len().min(SNAPSHOT_CHUNK_SIZE)];
             (Response::SnapshotChunk { id }, chunk.to_vec())
         }
+        Request::Reconfigure { .. } | Request::TransferLead { .. } => return Err(()),
     };
     if matches!(fault, Fault::LoseReply | Fault::ForgetAndLoseReply) {
         return Err(());
@@ -254,5 +255,6 @@ fn status(node: NodeId, store: &Store) -> NodeStatus {
         lost_records: 0,
         unsure_slots: 0,
         peers: vec![],
+        configuration: ConfigurationStatus::of_nobody(),
     }
 }

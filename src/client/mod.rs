@@ -13,7 +13,7 @@ mod snapshot;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::paxos::{Ballot, NodeId, Slot};
+use crate::paxos::{Ballot, Change, NodeId, Slot};
 use crate::store::{Command, Query, Reply};
 use crate::trace::monotonic_ns;
 use crate::wire::client::{Consistency, ErrorKind, ErrorReply, Request, RequestKey, Response};
@@ -185,12 +185,12 @@ impl Client {
             let why = match self.attempt(request, bulk, attempt_ns) {
                 Attempt::Done(response, bulk, node) => return Ok((response, bulk, node)),
                 Attempt::NotSent(why) => {
-                    self.next_node(None);
+                    self.next_node(None, None);
                     format!("{address}: {why}")
                 }
                 Attempt::Lost(why) => {
                     maybe = true;
-                    self.next_node(None);
+                    self.next_node(None, None);
                     format!("{address}: {why}")
                 }
                 Attempt::Refused(error) => {
@@ -200,13 +200,14 @@ impl Client {
                         ErrorKind::SessionExpired => {
                             return Err(CallError::SessionExpired { maybe });
                         }
-                        ErrorKind::BadRequest | ErrorKind::DiskFull => {
+                        ErrorKind::BadRequest | ErrorKind::DiskFull | ErrorKind::Refused => {
                             return Err(CallError::Failed { maybe, why });
                         }
                         ErrorKind::Timeout
                         | ErrorKind::Busy
                         | ErrorKind::NotAReplica
-                        | ErrorKind::Stopping => self.next_node(error.ask),
+                        | ErrorKind::NotLeading
+                        | ErrorKind::Stopping => self.next_node(error.ask, error.ask_at),
                     }
                     why
                 }
@@ -262,11 +263,19 @@ impl Client {
         }
     }
 
-    /// Leaves the current node, for `ask` if we know its address.
-    fn next_node(&mut self, ask: Option<NodeId>) {
+    /// Leaves the current node, for the one to `ask` if it is known.
+    fn next_node(&mut self, ask: Option<NodeId>, ask_at: Option<SocketAddr>) {
         self.connection = None;
-        let asked = ask.and_then(|ask| self.nodes.iter().position(|node| node.id == Some(ask)));
-        self.at = asked.unwrap_or((self.at + 1) % self.nodes.len());
+        let is_asked = |it: &Node| ask.is_some() && it.id == ask || Some(it.address) == ask_at;
+        self.at = match (self.nodes.iter().position(is_asked), ask_at) {
+            (Some(known), _) => known,
+            (None, Some(address)) => {
+                // It came to the cluster after we were told who is in it.
+                self.nodes.push(Node { address, id: ask });
+                self.nodes.len() - 1
+            }
+            (None, None) => (self.at + 1) % self.nodes.len(),
+        };
     }
 
     fn first_patience(&self) -> Duration {
@@ -295,6 +304,62 @@ pub fn status_of(address: SocketAddr, timeout: Duration) -> Result<NodeStatus, S
     }
 }
 
+/// Why the leader did not do what it was asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NotDone {
+    /// It says no, and why.
+    Refused(String),
+    /// It may do it later, or another node may, or there was no answer: then it may have been done.
+    Later(String),
+}
+
+/// Asks the node at `address`, which should lead, to change the members of the configuration of `epoch`:
+/// one attempt, no other node. Whether the change comes about shows in the status.
+pub fn reconfigure(
+    address: SocketAddr,
+    epoch: u64,
+    change: &Change,
+    timeout: Duration,
+) -> Result<(), NotDone> {
+    let request = Request::Reconfigure { id: 0, epoch, change: change.clone() };
+    match ask_leader(address, &request, timeout)? {
+        Response::Reconfiguring { .. } => Ok(()),
+        _ => Err(NotDone::Refused("the node answered with nonsense".to_owned())),
+    }
+}
+
+/// Asks the node at `address`, which should lead, to hand the lead over, and returns to whom.
+pub fn transfer_lead(
+    address: SocketAddr,
+    to: Option<NodeId>,
+    timeout: Duration,
+) -> Result<NodeId, NotDone> {
+    match ask_leader(address, &Request::TransferLead { id: 0, to }, timeout)? {
+        Response::LeadTransferred { to, .. } => Ok(to),
+        _ => Err(NotDone::Refused("the node answered with nonsense".to_owned())),
+    }
+}
+
+fn ask_leader(
+    address: SocketAddr,
+    request: &Request,
+    timeout: Duration,
+) -> Result<Response, NotDone> {
+    let mut client = Client::new(&[address], timeout);
+    let deadline_ns = client.deadline_ns();
+    match client.attempt(request, &[], deadline_ns) {
+        Attempt::Done(response, _, _) => Ok(response),
+        Attempt::NotSent(why) | Attempt::Lost(why) => Err(NotDone::Later(why)),
+        Attempt::Refused(error) => {
+            let why = one_line(&error.message);
+            match error.kind {
+                ErrorKind::Refused | ErrorKind::BadRequest => Err(NotDone::Refused(why)),
+                _ => Err(NotDone::Later(why)),
+            }
+        }
+    }
+}
+
 fn answer(bulk: &[u8], slot: Slot, ballot: Ballot, node: NodeId) -> Result<Answer, String> {
     match kv::decode_reply(bulk) {
         Ok(reply) => Ok(Answer { reply, slot, ballot, node }),
@@ -318,6 +383,9 @@ pub fn key_of(request: &Request) -> RequestKey {
         Request::Read { id, .. } => RequestKey::Read { id },
         Request::Status { id } => RequestKey::Status { id },
         Request::Snapshot { id } | Request::SnapshotChunk { id, .. } => RequestKey::Snapshot { id },
+        Request::Reconfigure { id, .. } | Request::TransferLead { id, .. } => {
+            RequestKey::Admin { id }
+        }
     }
 }
 
@@ -329,6 +397,9 @@ pub fn response_key(response: &Response) -> RequestKey {
         Response::Status { id, .. } => RequestKey::Status { id },
         Response::Snapshot { id, .. } | Response::SnapshotChunk { id } => {
             RequestKey::Snapshot { id }
+        }
+        Response::Reconfiguring { id, .. } | Response::LeadTransferred { id, .. } => {
+            RequestKey::Admin { id }
         }
         Response::Error { key, .. } => key,
     }

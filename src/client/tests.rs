@@ -10,7 +10,7 @@ const HASTY: Duration = Duration::from_millis(300);
 const INCR: Command<'static> = Command::Incr { key: b"n", by: 1 };
 
 fn error(kind: ErrorKind, definite: bool, ask: Option<NodeId>) -> Fault {
-    Fault::Error(ErrorReply { kind, definite, ask, message: "no\nway".to_owned() })
+    Fault::Error(ErrorReply { kind, definite, ask, ask_at: None, message: "no\nway".to_owned() })
 }
 
 /// A plan that spoils the first `count` commands (not the registrations).

@@ -23,7 +23,7 @@ use crate::limits::{
     SNAPSHOT_LOG_SIZE_DEFAULT, WAL_SEGMENT_SIZE_DEFAULT, WAL_SEGMENT_SIZE_MIN,
     WINDOW_SLOTS_DEFAULT,
 };
-use crate::paxos::{Configuration, LeaseConfig, NodeId, ReadWay, Roles};
+use crate::paxos::{Addresses, Configuration, LeaseConfig, NodeId, ReadWay, Roles};
 use crate::wire::ClusterId;
 
 use section::{Section, override_path, syntax_error};
@@ -53,6 +53,7 @@ const KEYS: [(&str, &[&str]); 8] = [
             "cluster",
             "node",
             "data_dir",
+            "join",
             "log_level",
             "trace",
             "nodes",
@@ -85,7 +86,10 @@ pub struct Config {
     pub node: NodeId,
     pub data_dir: PathBuf,
     pub nodes: Vec<NodeConfig>,
-    /// What `nodes` and the sizes of quorums say: the configuration that a new cluster begins with.
+    /// The node comes to a cluster that exists: it asks the other nodes who is in it.
+    pub join: bool,
+    /// What `nodes` and the sizes of quorums say: the configuration that a new cluster begins with. Where the
+    /// data directory knows better, it is not used.
     pub configuration: Configuration,
     /// How long a silent peer is taken to be alive, at least: two heartbeat rounds.
     pub election_timeout_us: u64,
@@ -161,12 +165,14 @@ impl Config {
         let nodes = root.nodes()?;
         let node = root.node(overrides.node, &nodes)?;
         let data_dir = root.data_dir(overrides.data_dir.as_deref())?;
+        let join = root.join(&nodes)?;
         let trace = root.path("trace")?;
         let trace = override_path("--trace", overrides.trace.as_deref())?.or(trace);
         let log_level = root.log_level(overrides.log_level.as_deref())?;
 
         let (election_timeout_ms, request_timeout_ms) = root.section("timing")?.timeouts_ms()?;
-        let configuration = root.section("quorum")?.configuration(&nodes)?;
+        let initial = root.section("quorum")?.configuration(&nodes)?;
+        let configuration = if join { provisional(node, &nodes) } else { initial };
         let (reads_way, lease) = root.section("reads")?.reads(election_timeout_ms)?;
         let mut wal = root.section("wal")?;
         let segment_mib =
@@ -188,6 +194,7 @@ impl Config {
             node,
             data_dir,
             nodes,
+            join,
             configuration,
             election_timeout_us: election_timeout_ms * 1_000,
             request_timeout_us: request_timeout_ms * 1_000,
@@ -203,6 +210,16 @@ impl Config {
             log_level,
         })
     }
+}
+
+/// What a node that joins goes by until it hears of the cluster's configuration.
+fn provisional(me: NodeId, nodes: &[NodeConfig]) -> Configuration {
+    let place = |node: &NodeConfig| {
+        (node.id, Addresses { peer: node.peer_address, client: node.client_address })
+    };
+    let own = nodes.iter().find(|node| node.id == me).map(place).expect("checked");
+    let seeds = nodes.iter().filter(|node| node.id != me).map(place).collect();
+    Configuration::provisional(own, seeds).expect("there is a seed, and ids are unique")
 }
 
 fn read(path: &Path) -> Result<(String, String), ConfigError> {

@@ -204,6 +204,15 @@ impl<'a> Section<'a> {
         Ok((election, request))
     }
 
+    pub fn join(&mut self, nodes: &[NodeConfig]) -> Result<bool, ConfigError> {
+        let join = self.boolean("join", false)?;
+        if join && nodes.len() < 2 {
+            let what = "needs a node of the cluster to ask, beside the node itself, in [[nodes]]";
+            return Err(self.bad("join", join, what));
+        }
+        Ok(join)
+    }
+
     /// How reads are served, and the leases.
     pub fn reads(mut self, election_ms: u64) -> Result<(ReadWay, LeaseConfig), ConfigError> {
         let lease_ms = self.integer("lease_ms", &LEASE_MS, 0)?;

@@ -229,7 +229,7 @@ fn errors_in_the_first_lines_are_told_as_well() {
         (
             "node = 1",
             "clutser = 1",
-            "clutser = 1: is no key here; the keys are cluster, node, data_dir, log_level, trace, nodes, timing, quorum, reads, wal, snapshot, limits",
+            "clutser = 1: is no key here; the keys are cluster, node, data_dir, join, log_level, trace, nodes, timing, quorum, reads, wal, snapshot, limits",
         ),
         ("node = 1", "node = 1\nwal = 3", "wal = 3: must be a table, [wal]"),
         ("node = 1", "node = 1\ntrace = ''", "trace = \"\": must be a path, not empty"),

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use crate::limits;
 use crate::paxos::{
-    Ballot, ChosenSlot, Command, CommandId, Health, Now, ReadWay, SessionId, Slot, SnapshotId,
+    Ballot, Change, ChosenSlot, Command, CommandId, Health, NodeId, Now, ReadWay, SessionId, Slot,
+    SnapshotId,
 };
 use crate::store::{Applied, Outcome};
 use crate::wire::client::{Consistency, ErrorKind, ErrorReply, Request, RequestKey, Response};
 use crate::wire::frame::{self, Frame};
-use crate::wire::status::{NodeStatus, PeerStatus};
+use crate::wire::status::{ConfigurationStatus, NodeStatus, PeerStatus};
 use crate::wire::{codec, kv};
 
 use super::replay::corrupt_on_purpose;
@@ -62,6 +63,15 @@ pub enum ClientInput {
         snapshot: SnapshotId,
         offset: u64,
     },
+    Reconfigure {
+        id: u64,
+        epoch: u64,
+        change: Change,
+    },
+    TransferLead {
+        id: u64,
+        to: Option<NodeId>,
+    },
     /// Understood well enough to be answered with an error.
     Bad {
         key: RequestKey,
@@ -108,6 +118,10 @@ pub fn decode(frame: Frame<'_>) -> Result<ClientInput, String> {
         Request::SnapshotChunk { id, snapshot, offset } => {
             ClientInput::SnapshotChunk { id, snapshot, offset }
         }
+        Request::Reconfigure { id, epoch, change } => {
+            ClientInput::Reconfigure { id, epoch, change }
+        }
+        Request::TransferLead { id, to } => ClientInput::TransferLead { id, to },
     })
 }
 
@@ -123,6 +137,10 @@ impl Server {
                 let status = Box::new(self.status());
                 self.respond(client, &Response::Status { id, status }, &[]);
             }
+            ClientInput::Reconfigure { id, epoch, change } => {
+                self.on_reconfigure(now, client, id, epoch, &change);
+            }
+            ClientInput::TransferLead { id, to } => self.on_transfer(client, id, to),
             ClientInput::Bad { key, message } => {
                 self.respond_error(client, key, ErrorKind::BadRequest, true, message);
             }
@@ -183,6 +201,11 @@ impl Server {
     pub(super) fn may_serve(&mut self, client: ConnectionId, key: RequestKey) -> bool {
         if self.stopping_us.is_some() {
             let message = "this node is about to stop; ask another".to_string();
+            self.respond_error(client, key, ErrorKind::Stopping, true, message);
+            return false;
+        }
+        if self.node.is_removed() {
+            let message = format!("{} has left the cluster; ask another", self.config.node);
             self.respond_error(client, key, ErrorKind::Stopping, true, message);
             return false;
         }
@@ -356,19 +379,23 @@ impl Server {
         message: String,
     ) {
         let me = self.config.node;
-        let configurations = self.node.configurations();
-        let is_replica = |node| configurations.roles(node).is_some_and(|roles| roles.replica);
-        let leader = self.node.view().leader.filter(|node| *node != me && is_replica(*node));
-        let any = || {
-            let mut nodes = configurations.nodes().into_iter();
-            nodes.find(|node| *node != me && is_replica(*node))
-        };
+        let leader = self.node.view().leader;
+        let (_, latest) = self.node.configurations().latest();
+        let others = latest.members().map(|(member, _)| member).filter(|it| it.node != me);
+        let replicas: Vec<NodeId> =
+            others.filter(|it| it.roles.replica).map(|it| it.node).collect();
+        let serves = leader.filter(|node| replicas.contains(node));
         let ask = match kind {
-            ErrorKind::Timeout | ErrorKind::Busy => leader,
-            ErrorKind::NotAReplica | ErrorKind::Stopping => leader.or_else(any),
-            ErrorKind::SessionExpired | ErrorKind::BadRequest | ErrorKind::DiskFull => None,
+            ErrorKind::Timeout | ErrorKind::Busy => serves,
+            ErrorKind::NotAReplica | ErrorKind::Stopping => serves.or(replicas.first().copied()),
+            ErrorKind::NotLeading => leader.filter(|node| *node != me),
+            ErrorKind::SessionExpired
+            | ErrorKind::BadRequest
+            | ErrorKind::DiskFull
+            | ErrorKind::Refused => None,
         };
-        let error = ErrorReply { kind, definite, ask, message };
+        let ask_at = ask.and_then(|node| latest.addresses(node)).map(|addresses| addresses.client);
+        let error = ErrorReply { kind, definite, ask, ask_at, message };
         self.respond(client, &Response::Error { key, error }, &[]);
     }
 
@@ -415,6 +442,11 @@ impl Server {
                 .sum(),
             unsure_slots: view.unsure,
             peers: self.links.iter().map(peer).collect(),
+            configuration: ConfigurationStatus {
+                settled: self.node.is_settled(),
+                removed: self.node.is_removed(),
+                ..ConfigurationStatus::of(self.node.configurations(), self.config.cluster)
+            },
         }
     }
 }

@@ -11,6 +11,7 @@ mod connection;
 pub(crate) mod held;
 mod helper;
 mod logger;
+mod members;
 mod peers;
 mod quarantine;
 pub(crate) mod replay;
@@ -24,8 +25,10 @@ mod turn;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use crate::config::Config;
+use crate::paxos::NodeId;
 use crate::snapshot::SnapshotError;
 use crate::wal::WalError;
 
@@ -52,6 +55,15 @@ pub enum ServeError {
     LogTooShort {
         snapshot: u64,
         log_begin: u64,
+    },
+    /// The file that remembers the members cannot be read or written.
+    Configurations {
+        path: PathBuf,
+        what: String,
+    },
+    /// A node with an empty data directory has an id whose owner has voted.
+    Forgotten {
+        node: NodeId,
     },
     /// The log is whole, and holds what no node writes.
     LogForeign {
@@ -80,6 +92,15 @@ impl fmt::Display for ServeError {
                 "the log begins at slot {log_begin}, and the newest snapshot that can be used ends at \
                  slot {snapshot}: bring back the snapshot that was lost, or replace this node by one \
                  with a new id"
+            ),
+            ServeError::Configurations { path, what } => {
+                write!(f, "{}, which says who is in the cluster: {what}", path.display())
+            }
+            ServeError::Forgotten { node } => write!(
+                f,
+                "{node} is an acceptor of this cluster, and its data directory is empty: what it \
+                 promised is forgotten, so it must not come back under this id; replace it by a \
+                 node with a new id (`loggos member replace`)"
             ),
             ServeError::LogForeign { what } => write!(
                 f,

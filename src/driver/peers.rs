@@ -5,13 +5,11 @@
 //! silence means a cut, and a new connection does not wait for the kernel's retransmission back-off
 //! when the cut has healed.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use mio::Interest;
 use mio::net::TcpStream;
 
-use crate::config::Config;
 use crate::limits;
 use crate::paxos::{NodeId, Now};
 use crate::wire::frame::{self, Frame};
@@ -37,24 +35,22 @@ pub struct Link {
     ended: Option<LinkEnd>,
     next_dial_us: u64,
     pause_us: u64,
+    /// Why it refused us last: said once, however often we try.
+    refused: Option<String>,
 }
 
 impl Link {
-    pub fn all(config: &Config, now_us: u64) -> BTreeMap<NodeId, Link> {
-        let others = config.nodes.iter().filter(|node| node.id != config.node);
-        let link = |node: &crate::config::NodeConfig| {
-            let link = Link {
-                address: node.peer_address,
-                dials: node.id < config.node,
-                connection: None,
-                up: false,
-                ended: None,
-                next_dial_us: now_us,
-                pause_us: limits::DIAL_PAUSE_US_MIN,
-            };
-            (node.id, link)
-        };
-        others.map(link).collect()
+    fn new(address: SocketAddr, dials: bool, now_us: u64) -> Link {
+        Link {
+            address,
+            dials,
+            connection: None,
+            up: false,
+            ended: None,
+            next_dial_us: now_us,
+            pause_us: limits::DIAL_PAUSE_US_MIN,
+            refused: None,
+        }
     }
 
     /// How the last connection ended, if one stood and none does now.
@@ -78,6 +74,39 @@ pub fn decode_hello(frame: Frame<'_>) -> Result<Hello, WireError> {
 }
 
 impl Server {
+    /// There is a link to each node with which this one has to do, and to no other.
+    pub(super) fn follow_links(&mut self, now: Now) {
+        let configurations = self.node.configurations();
+        let me = self.config.node;
+        // A node that joins dials whoever may tell it where it is.
+        let joins = configurations.is_provisional();
+        let members: Vec<(NodeId, SocketAddr)> = configurations
+            .members()
+            .into_iter()
+            .filter(|(member, _)| member.node != me)
+            .map(|(member, addresses)| (member.node, addresses.peer))
+            .collect();
+        let gone: Vec<NodeId> = self
+            .links
+            .iter()
+            .filter(|(peer, link)| !members.contains(&(**peer, link.address)))
+            .map(|(peer, _)| *peer)
+            .collect();
+        for peer in gone {
+            let link = self.links.get(&peer).expect("just listed");
+            if let Some(id) = link.connection {
+                self.close(now, id, "it has left the cluster");
+            }
+            self.links.remove(&peer);
+        }
+        for (peer, address) in members {
+            let dials = peer < me || joins;
+            let link =
+                self.links.entry(peer).or_insert_with(|| Link::new(address, dials, now.mono_us));
+            link.dials = dials;
+        }
+    }
+
     /// A connection was accepted; it has to say who it is before anything else.
     pub(super) fn on_accepted(&mut self, now: Now, stream: TcpStream, stage: Stage) {
         if stage == Stage::UnknownClient {
@@ -125,10 +154,16 @@ impl Server {
                 self.close(now, id, why);
             }
         }
+        // Whom nobody talks to any more dials everybody: it may have been removed while it was away, and
+        // whoever should dial it does not.
+        if self.links.values().any(|link| link.up) {
+            self.linked_us = now.mono_us;
+        }
+        let is_lonely = limits::LONELY_US_MIN <= now.mono_us - self.linked_us;
         let due: Vec<(NodeId, SocketAddr)> = self
             .links
             .iter()
-            .filter(|(_, link)| link.dials && link.connection.is_none())
+            .filter(|(_, link)| (link.dials || is_lonely) && link.connection.is_none())
             .filter(|(_, link)| link.next_dial_us <= now.mono_us)
             .map(|(&peer, link)| (peer, link.address))
             .collect();
@@ -199,13 +234,18 @@ impl Server {
                 Some(format!("this is {}, not {to}", self.config.node))
             }
             (Hello::Peer { from, .. }, Stage::UnknownPeer) if !self.links.contains_key(from) => {
-                Some(format!("{from} is no other node of this cluster"))
+                Some(self.no_member(*from))
             }
             (Hello::Welcome { node, .. }, Stage::Greeting(peer)) if *node != peer => {
                 return Err(format!("{node} answered where {peer} was dialled"));
             }
             (Hello::Refused { reason, .. }, Stage::Greeting(peer)) => {
-                log::warn!("{peer} refused us: {reason}");
+                if let Some(link) = self.links.get_mut(&peer) {
+                    if link.refused.as_ref() != Some(reason) {
+                        log::warn!("{peer} refused us: {reason}");
+                        link.refused = Some(reason.clone());
+                    }
+                }
                 return Err(format!("refused: {reason}"));
             }
             (Hello::Peer { .. }, Stage::UnknownPeer)
@@ -238,6 +278,18 @@ impl Server {
         Ok(())
     }
 
+    /// Why a node is not heard here, for its operator.
+    fn no_member(&self, node: NodeId) -> String {
+        let (_, latest) = self.node.configurations().latest();
+        if latest.has_removed(node) {
+            format!("{node} was removed from this cluster, for good")
+        } else if node == self.config.node {
+            format!("{node} is this node's own id")
+        } else {
+            format!("{node} is no member of this cluster: `loggos member add` makes it one")
+        }
+    }
+
     fn welcome(&mut self, id: ConnectionId) {
         let (cluster, node) = (self.config.cluster, self.config.node);
         let welcome = Hello::Welcome { version: PROTOCOL_VERSION, cluster, node };
@@ -261,7 +313,8 @@ impl Server {
     }
 
     fn peer_up(&mut self, now: Now, id: ConnectionId, peer: NodeId) {
-        let link = self.links.get_mut(&peer).expect("only known peers come up");
+        // It may have left while it dialled.
+        let Some(link) = self.links.get_mut(&peer) else { return };
         let old = link.connection.replace(id).filter(|old| *old != id);
         if let Some(old) = old {
             // The peer has begun anew; what it left behind is dead.
@@ -273,6 +326,7 @@ impl Server {
         }
         let link = self.links.get_mut(&peer).expect("just seen");
         link.up = true;
+        link.refused = None;
         link.pause_us = limits::DIAL_PAUSE_US_MIN;
         let connection = self.table.get_mut(id).expect("it just spoke");
         (connection.stage, connection.heard_us) = (Stage::Peer(peer), now.mono_us);
@@ -322,7 +376,7 @@ impl Server {
 
     /// The link is down; the next attempt comes after a pause that grows while attempts fail.
     fn pause_link(&mut self, now: Now, peer: NodeId) {
-        let link = self.links.get_mut(&peer).expect("only known peers have links");
+        let Some(link) = self.links.get_mut(&peer) else { return };
         link.connection = None;
         link.up = false;
         link.next_dial_us = now.mono_us + link.pause_us;

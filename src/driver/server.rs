@@ -62,6 +62,12 @@ pub struct Server {
     pub(super) scratch: Box<[u8]>,
     pub(super) table: Table,
     pub(super) links: BTreeMap<NodeId, Link>,
+    /// When a connection to any of them stood last.
+    pub(super) linked_us: u64,
+    /// The newest configuration that the data directory was told of.
+    pub(super) members_epoch: u64,
+    /// The node joins with nothing, and has not yet heard what it is in the cluster.
+    pub(super) is_new: bool,
     /// Connections that have or may have more to read than the last turn took.
     pub(super) ready: Vec<ConnectionId>,
     /// Clients that must wait because the node is full.
@@ -127,7 +133,7 @@ impl Server {
             }
             self.note_room(now)?;
             self.read_connections(now);
-            self.upkeep(now);
+            self.upkeep(now)?;
             if self.node.next_deadline_us() <= now.mono_us {
                 self.node.on_tick(now, &mut self.fx);
             }
@@ -319,12 +325,13 @@ impl Server {
         }
     }
 
-    fn upkeep(&mut self, now: Now) {
+    fn upkeep(&mut self, now: Now) -> Result<(), ServeError> {
         if now.mono_us < self.next_upkeep_us {
-            return;
+            return Ok(());
         }
         self.next_upkeep_us = now.mono_us + UPKEEP_US;
         self.tracer.flush();
+        self.follow_members(now)?;
         self.look_after_connections(now);
         self.note_disk(now);
         self.compare_states(now);
@@ -350,6 +357,7 @@ impl Server {
             };
             notify(&[NotifyState::Status(&status)]);
         }
+        Ok(())
     }
 
     /// Tells the node whether a sync takes so long that another should lead.

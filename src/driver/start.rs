@@ -11,7 +11,7 @@ use rand::rngs::SysRng;
 
 use crate::config::Config;
 use crate::limits;
-use crate::paxos::{Configurations, Effects, Epochs, Node, NodeConfig, Recovered, Slot};
+use crate::paxos::{Configurations, Effects, Epochs, Node, NodeConfig, Recovered, Roles, Slot};
 use crate::snapshot::{Loaded, SnapshotDir, SnapshotError};
 use crate::store::Store;
 use crate::trace;
@@ -23,13 +23,16 @@ use super::backup::chunk_reader;
 use super::checkpoints::Checkpoints;
 use super::connection::READ_CHUNK;
 use super::held::Held;
-use super::peers::Link;
+use super::members;
 use super::quarantine::Quarantine;
-use super::replay::{check_value, note_configurations, replay_into};
+use super::replay::{check_value, replay_into};
 use super::server::{CLIENT_LISTENER, PEER_LISTENER, SIGNALS, Server, WAKER, clock};
 use super::snapshots::{Rule, Snapshots, size_in_log};
 use super::table::Table;
 use super::tracer::Tracer;
+
+/// What a node that joins is until it learns otherwise.
+const LEARNER: Roles = Roles { acceptor: false, leader: false, replica: true };
 
 impl Server {
     /// Recovers the node's state and opens its doors.
@@ -55,6 +58,8 @@ impl Server {
         for entry in &recovered.tail {
             check_value(entry.slot, &entry.value.0)?;
         }
+        let is_new = config.join
+            && recovered == Recovered { first_unchosen: Slot::FIRST, ..Recovered::default() };
         let dir = SnapshotDir::open(&config.data_dir)?;
         dir.remove_parts()?;
         let (loaded, epochs) = match load_snapshot(&dir, &wal, config.cluster)? {
@@ -77,12 +82,24 @@ impl Server {
             Rule { log_size_min: config.snapshot_log_size, keep_slots: config.snapshot_keep_slots };
         let chunks = chunk_reader(wake.clone()).map_err(io_error("cannot start a thread"))?;
         let snapshots = Snapshots::start(&dir, config.cluster, rule, log_size, wake)?;
-        let configurations = configurations(epochs, &wal, first_unchosen, &config)?;
+        let configurations = members::recover(&config, epochs, &wal, first_unchosen)?;
         let me = config.nodes.iter().find(|n| n.id == config.node).expect("checked by Config");
+        let remembered = configurations.roles(config.node);
+        let roles = remembered.unwrap_or(if config.join { LEARNER } else { me.roles });
+        if let Some(addresses) = configurations.latest().1.addresses(config.node) {
+            if (addresses.peer, addresses.client) != (me.peer_address, me.client_address) {
+                log::warn!(
+                    "the others look for this node at {} and {}, not at the addresses of its \
+                     configuration file",
+                    addresses.peer,
+                    addresses.client
+                );
+            }
+        }
         let now = clock();
         let node_config = NodeConfig {
             node: config.node,
-            roles: me.roles,
+            roles,
             configurations,
             election_timeout_us: config.election_timeout_us,
             request_timeout_us: config.request_timeout_us,
@@ -117,7 +134,6 @@ impl Server {
         );
         tracer.started(node.view().first_unchosen);
 
-        let links = Link::all(&config, now.mono_us);
         let mut server = Server {
             poll,
             peer_listener,
@@ -128,7 +144,10 @@ impl Server {
             next_full_warning_us: 0,
             scratch: vec![0; READ_CHUNK].into(),
             table: Table::default(),
-            links,
+            links: BTreeMap::new(),
+            linked_us: now.mono_us,
+            members_epoch: 0,
+            is_new,
             ready: Vec::new(),
             blocked: Vec::new(),
             dirty: Vec::new(),
@@ -277,21 +296,6 @@ fn replay(
     let ms = (trace::monotonic_ns() - begun_ns) / 1_000_000;
     log::info!("replayed {} slots in {ms} ms", first_unchosen.since(first));
     Ok((store, log_size))
-}
-
-/// What the snapshot and the log behind it say of the configurations; of a node that joins, the file.
-fn configurations(
-    epochs: Option<Epochs>,
-    wal: &Wal,
-    first_unchosen: Slot,
-    config: &Config,
-) -> Result<Configurations, ServeError> {
-    let mut configurations = match epochs {
-        Some(epochs) => Configurations::of_epochs(epochs, limits::ALPHA_SLOTS),
-        None => Configurations::new(config.configuration.clone(), limits::ALPHA_SLOTS),
-    };
-    note_configurations(&mut configurations, wal, first_unchosen)?;
-    Ok(configurations)
 }
 
 /// Says now and then how far reading has come.

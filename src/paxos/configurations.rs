@@ -54,7 +54,7 @@ impl Configurations {
         }
     }
 
-    /// As a snapshot says.
+    /// As a snapshot says, or another file of the data directory.
     pub fn of_epochs(epochs: Epochs, alpha: usize) -> Configurations {
         assert!(0 < alpha);
         let first = Slot::FIRST;

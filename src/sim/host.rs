@@ -9,8 +9,7 @@ use crate::driver::held::Held;
 use crate::driver::replay::{corrupt_on_purpose, learned_values};
 use crate::paxos::{
     Change, ChosenSlot, Command, CommandId, Effects, Event, Expired, Health, LearnReply, Member,
-    Message,
-    Node, NodeId, Now, ReadWay, SessionId, Slot, Value,
+    Message, Node, NodeId, Now, ReadWay, SessionId, Slot, Value,
 };
 use crate::store::{Applied, Outcome, Store};
 use crate::wire::peer;

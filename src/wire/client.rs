@@ -4,9 +4,11 @@
 //! of a command or query and the bytes of a reply travel in the frame's bulk part and are encoded
 //! by `kv`.
 
+use std::net::SocketAddr;
+
 use serde::{Deserialize, Serialize};
 
-use crate::paxos::{Ballot, CommandId, NodeId, SessionId, Slot, SnapshotId};
+use crate::paxos::{Ballot, Change, CommandId, NodeId, SessionId, Slot, SnapshotId};
 
 use super::status::NodeStatus;
 
@@ -26,6 +28,11 @@ pub enum Request {
     Snapshot { id: u64 },
     /// Asks for bytes of a snapshot, from `offset` on: `limits::SNAPSHOT_CHUNK_SIZE`, or what there is.
     SnapshotChunk { id: u64, snapshot: SnapshotId, offset: u64 },
+    /// Asks the leader to change the members, from the configuration of this epoch. The answer comes when
+    /// the change is proposed; `Status` tells when it is settled.
+    Reconfigure { id: u64, epoch: u64, change: Change },
+    /// Asks the leader to hand the lead to this node, or to whom it suits best.
+    TransferLead { id: u64, to: Option<NodeId> },
 }
 
 /// What a read may return.
@@ -60,6 +67,10 @@ pub enum RequestKey {
     },
     /// Of both requests for snapshots.
     Snapshot {
+        id: u64,
+    },
+    /// Of those that change the members or the leader.
+    Admin {
         id: u64,
     },
 }
@@ -100,6 +111,16 @@ pub enum Response {
     SnapshotChunk {
         id: u64,
     },
+    /// The change is proposed; it leads to the configuration of this epoch, if nothing prevents it.
+    Reconfiguring {
+        id: u64,
+        epoch: u64,
+    },
+    /// That node was told to take over.
+    LeadTransferred {
+        id: u64,
+        to: NodeId,
+    },
     Error {
         key: RequestKey,
         error: ErrorReply,
@@ -112,8 +133,10 @@ pub struct ErrorReply {
     pub kind: ErrorKind,
     /// Whether the command certainly did not happen and never will (definite), or may yet.
     pub definite: bool,
-    /// The node to ask instead, if this one knows a better one.
+    /// The node to ask instead, if this one knows a better one, and where it serves clients: it may have
+    /// come to the cluster after the client was told who is in it.
     pub ask: Option<NodeId>,
+    pub ask_at: Option<SocketAddr>,
     /// One line for a person.
     pub message: String,
 }
@@ -130,8 +153,12 @@ pub enum ErrorKind {
     Busy,
     /// This node does not play the role that the request needs; see `ask`.
     NotAReplica,
-    /// The node is about to leave; ask another.
+    /// The node is about to leave, or has left the cluster; ask another.
     Stopping,
     /// The disks of so many nodes are full that nothing can be chosen: free space on them.
     DiskFull,
+    /// Only the leader does this; see `ask`.
+    NotLeading,
+    /// Asked of the leader, and it says no: the message says why.
+    Refused,
 }

@@ -2,7 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::paxos::{Ballot, Health, NodeId, Roles, Slot};
+use crate::paxos::{
+    Addresses, Ballot, Change, Configurations, Health, Member, NodeId, Roles, Slot,
+};
+
+use super::ClusterId;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeStatus {
@@ -40,6 +44,92 @@ pub struct NodeStatus {
     /// Slots in which it may have lost what it accepted, and is having repaired. 0 in a sound node.
     pub unsure_slots: u64,
     pub peers: Vec<PeerStatus>,
+    pub configuration: ConfigurationStatus,
+}
+
+/// What a node knows of who is in the cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigurationStatus {
+    /// The cluster's id (`ClusterId`): a hash of its name.
+    pub cluster: u64,
+    /// Of the newest configuration that is chosen.
+    pub epoch: u64,
+    /// Of the one in force here: it governs the first slot not known to be chosen.
+    pub epoch_in_force: u64,
+    /// Only of a leader: the newest one is in force at a phase-2 quorum of its acceptors, for good. Who left
+    /// is not needed by anybody any more.
+    pub settled: bool,
+    /// This node was a member and is none any more.
+    pub removed: bool,
+    /// Sizes of the newest one's quorums.
+    pub phase1: u64,
+    pub phase2: u64,
+    /// The newest one's, by id.
+    pub members: Vec<MemberStatus>,
+    /// Ids that were members and are never used again.
+    pub left: Vec<NodeId>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberStatus {
+    pub node: NodeId,
+    pub roles: Roles,
+    pub addresses: Addresses,
+}
+
+impl ConfigurationStatus {
+    /// Of a node that tests make up.
+    #[cfg(test)]
+    pub fn of_nobody() -> ConfigurationStatus {
+        ConfigurationStatus {
+            cluster: 1,
+            epoch: 1,
+            epoch_in_force: 1,
+            settled: true,
+            removed: false,
+            phase1: 1,
+            phase2: 1,
+            members: vec![],
+            left: vec![],
+        }
+    }
+
+    pub fn of(configurations: &Configurations, cluster: ClusterId) -> ConfigurationStatus {
+        let (_, latest) = configurations.latest();
+        let member = |(member, addresses): (Member, Addresses)| MemberStatus {
+            node: member.node,
+            roles: member.roles,
+            addresses,
+        };
+        ConfigurationStatus {
+            cluster: cluster.0,
+            epoch: latest.epoch(),
+            epoch_in_force: configurations.epoch_at(configurations.first_unchosen()),
+            settled: false,
+            removed: false,
+            phase1: latest.membership().phase1() as u64,
+            phase2: latest.membership().phase2() as u64,
+            members: latest.members().map(member).collect(),
+            left: latest.left().to_vec(),
+        }
+    }
+
+    pub fn member(&self, node: NodeId) -> Option<&MemberStatus> {
+        self.members.iter().find(|member| member.node == node)
+    }
+
+    /// Whether the change has been made already.
+    pub fn has_done(&self, change: &Change) -> bool {
+        let all = |node: NodeId| self.member(node).is_some_and(|it| it.roles == Roles::ALL);
+        match *change {
+            Change::Add { node, addresses } => {
+                self.member(node).is_some_and(|it| it.addresses == addresses)
+            }
+            Change::Promote { node } => all(node),
+            Change::Remove { node } => self.left.contains(&node),
+            Change::Replace { old, new } => self.left.contains(&old) && all(new),
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

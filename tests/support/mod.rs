@@ -5,6 +5,8 @@
 
 #![allow(dead_code)] // Each test binary uses its own part of this.
 
+pub mod load;
+
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener};
@@ -30,6 +32,8 @@ pub struct TestNode {
     pub id: u16,
     pub peer_address: SocketAddr,
     pub client_address: SocketAddr,
+    /// Of a node that joins; the others share one.
+    config: Option<PathBuf>,
     process: Option<Process>,
 }
 
@@ -77,7 +81,10 @@ impl Cluster {
                  client_address = \"{client_address}\"\nroles = [{}]\n",
                 roles.join(", ")
             );
-            nodes.insert(id, TestNode { id, peer_address, client_address, process: None });
+            nodes.insert(
+                id,
+                TestNode { id, peer_address, client_address, config: None, process: None },
+            );
         }
         std::fs::write(dir.path().join("loggos.toml"), config).expect("the configuration");
         Cluster { dir, variable: None, nodes }
@@ -92,12 +99,51 @@ impl Cluster {
 
     /// Starts a node and waits until it serves.
     pub fn start_node(&mut self, id: u16) {
-        let config = self.config_path();
         let data_dir = self.data_dir(id);
+        let shared = self.config_path();
+        let config = self.nodes[&id].config.clone().unwrap_or(shared);
         let node = self.nodes.get_mut(&id).expect("a node of the cluster");
         assert!(node.process.is_none(), "n{id} runs already");
         node.process = Some(Process::start(&config, id, &data_dir, self.variable));
         self.wait_for(id, "serving as");
+    }
+
+    /// A node that joins the cluster of the others, told of `seed` only; not started, and no member yet.
+    pub fn newcomer(&mut self, id: u16, seed: u16) {
+        let listeners = [0, 1].map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port"));
+        let [peer_address, client_address] =
+            listeners.map(|listener| listener.local_addr().expect("a bound address"));
+        let entry = |id: u16, peer: SocketAddr, client: SocketAddr| {
+            format!(
+                "[[nodes]]\nid = {id}\npeer_address = \"{peer}\"\nclient_address = \"{client}\"\n"
+            )
+        };
+        let seed = &self.nodes[&seed];
+        let config = format!(
+            "cluster = \"test\"\ndata_dir = \"unused\"\njoin = true\n{}{}",
+            entry(id, peer_address, client_address),
+            entry(seed.id, seed.peer_address, seed.client_address)
+        );
+        let path = self.dir.path().join(format!("n{id}.toml"));
+        std::fs::write(&path, config).expect("the configuration");
+        let config = Some(path);
+        let node = TestNode { id, peer_address, client_address, config, process: None };
+        self.nodes.insert(id, node);
+    }
+
+    /// Runs `loggos` with these words; what it printed, or its exit code and what it complained of.
+    pub fn loggos(&self, line: &str) -> Result<String, (i32, String)> {
+        let nodes: Vec<String> = self.addresses().iter().map(ToString::to_string).collect();
+        let output = Command::new(env!("CARGO_BIN_EXE_loggos"))
+            .args(line.split_whitespace())
+            .env("LOGGOS_NODES", nodes.join(","))
+            .output()
+            .expect("the binary starts");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        match output.status.code() {
+            Some(0) => Ok(text(&output.stdout)),
+            code => Err((code.expect("it ends by itself"), text(&output.stderr))),
+        }
     }
 
     pub fn config_path(&self) -> PathBuf {

@@ -14,7 +14,7 @@ use loggos::store::{Command, Failure, Query, Reply};
 use loggos::trace::{self, Event, Kind, Source};
 use loggos::wal::Wal;
 use loggos::wire::client::{Consistency, ErrorKind, ErrorReply, Request, RequestKey, Response};
-use loggos::wire::status::{LinkEnd, NodeStatus, PeerStatus};
+use loggos::wire::status::{ConfigurationStatus, LinkEnd, NodeStatus, PeerStatus};
 use loggos::wire::{ClusterId, Hello, PROTOCOL_VERSION, codec, frame, kv, peer};
 
 use super::wal::{META, OPTIONS, Picture, in_memory};
@@ -185,12 +185,15 @@ fn clients() -> Vec<Vec<u8>> {
         Request::Status { id: 5 },
         Request::Snapshot { id: 6 },
         Request::SnapshotChunk { id: 7, snapshot: SNAPSHOT, offset: 1 << 18 },
+        Request::Reconfigure { id: 6, epoch: 2, change: Change::Promote { node: NodeId(3) } },
+        Request::TransferLead { id: 7, to: Some(NodeId(3)) },
     ];
     let (slot, ballot) = (Slot(9), BALLOT);
     let error = ErrorReply {
         kind: ErrorKind::NotAReplica,
         definite: true,
         ask: Some(NodeId(2)),
+        ask_at: Some(SocketAddr::from(([10, 0, 0, 2], 7401))),
         message: "ask another".to_owned(),
     };
     let responses = [
@@ -201,6 +204,8 @@ fn clients() -> Vec<Vec<u8>> {
         Response::Error { key: RequestKey::Command(ID), error },
         Response::Snapshot { id: 6, snapshot: SNAPSHOT },
         Response::SnapshotChunk { id: 7 },
+        Response::Reconfiguring { id: 6, epoch: 3 },
+        Response::LeadTransferred { id: 7, to: NodeId(3) },
     ];
     let hellos = hellos();
     let encoded = [
@@ -243,6 +248,10 @@ fn status() -> NodeStatus {
             health: Health { disk_full: true, ..Health::default() },
             ended: Some(LinkEnd::Silent),
         }],
+        configuration: ConfigurationStatus::of(
+            &Configurations::new(configuration(), 4),
+            ClusterId::of_name("fuzz"),
+        ),
     }
 }
 

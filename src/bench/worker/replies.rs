@@ -43,7 +43,9 @@ impl Worker {
             Response::Error { key, error } => self.on_error(key, &error, turn.now_ns),
             Response::Status { .. }
             | Response::Snapshot { .. }
-            | Response::SnapshotChunk { .. } => {
+            | Response::SnapshotChunk { .. }
+            | Response::Reconfiguring { .. }
+            | Response::LeadTransferred { .. } => {
                 return Err(WireError::Malformed("nobody asked for it"));
             }
         }
@@ -76,14 +78,17 @@ impl Worker {
         op.outstanding = false;
         op.maybe |= !error.definite;
         match error.kind {
-            ErrorKind::BadRequest => {
+            ErrorKind::BadRequest | ErrorKind::Refused => {
                 let unknown = !op.is_read() && op.maybe;
                 self.leaving_session |= unknown;
                 self.end(at, outcome_of(unknown), Observed::Nothing, self.node);
             }
             ErrorKind::SessionExpired => self.on_session_expired(),
             ErrorKind::Busy | ErrorKind::DiskFull => op.resend_ns = now_ns + BUSY_PAUSE_NS,
-            ErrorKind::Timeout | ErrorKind::NotAReplica | ErrorKind::Stopping => {
+            ErrorKind::Timeout
+            | ErrorKind::NotAReplica
+            | ErrorKind::NotLeading
+            | ErrorKind::Stopping => {
                 self.leave = Some(error.ask);
             }
         }

@@ -30,7 +30,7 @@ pub enum Refusal {
     /// The configuration is another one by now than the change started from.
     OtherEpoch { epoch: u64 },
     /// A change is under way, or the lead is too new; it passes by itself.
-    Busy(&'static str),
+    Busy(String),
     /// What is wrong with it, for the operator.
     No(String),
 }
@@ -45,8 +45,7 @@ impl fmt::Display for Refusal {
             Refusal::OtherEpoch { epoch } => {
                 write!(f, "the configuration has changed meanwhile and is at epoch {epoch}")
             }
-            Refusal::Busy(what) => f.write_str(what),
-            Refusal::No(what) => f.write_str(what),
+            Refusal::Busy(what) | Refusal::No(what) => f.write_str(what),
         }
     }
 }
@@ -60,23 +59,24 @@ impl Node {
             return Err(Refusal::NotLeading { leader: self.view().leader });
         };
         if !leader.can_reconfigure(&self.configurations) {
-            return Err(Refusal::Busy(
-                "another change of the members is under way, or the leader is new; try again soon",
-            ));
+            let what = "another change of the members is under way, or the leader is new";
+            return Err(Refusal::Busy(what.to_string()));
         }
         let (_, latest) = self.configurations.latest();
         if latest.epoch() != epoch {
             return Err(Refusal::OtherEpoch { epoch: latest.epoch() });
         }
         let next = latest.changed(change).map_err(Refusal::No)?;
-        self.may_become(&next, change).map_err(Refusal::No)?;
+        self.has_caught_up(change).map_err(Refusal::Busy)?;
+        self.may_become(&next).map_err(Refusal::No)?;
         let leader = self.leader.as_mut().expect("just seen");
         leader.reconfigure(&next, now.wall_us);
         Ok(next.epoch())
     }
 
-    /// Whether the cluster as it is now can live with the configuration.
-    fn may_become(&self, next: &Configuration, change: &Change) -> Result<(), String> {
+    /// Whether who is to accept answers, and has learned almost all: otherwise it would have no vote for
+    /// long, and the quorums be so much the smaller.
+    fn has_caught_up(&self, change: &Change) -> Result<(), String> {
         if let Change::Promote { node } | Change::Replace { new: node, .. } = *change {
             let Some(standing) = self.election.heard(node) else {
                 return Err(format!(
@@ -90,6 +90,11 @@ impl Node {
                 ));
             }
         }
+        Ok(())
+    }
+
+    /// Whether the cluster as it is now can live with the configuration.
+    fn may_become(&self, next: &Configuration) -> Result<(), String> {
         let membership = next.membership();
         let answers = |node: &NodeId| *node == self.me || self.election.heard(*node).is_some();
         let alive = membership.acceptors().filter(answers).count();
