@@ -53,8 +53,6 @@ mutants! {
     TrustPageCache: "recovery trusts what a failed sync left in the page cache",
     IgnoreFailedSync: "a failed sync counts as a sync",
     ConfigurationGovernsAtOnce: "a configuration governs from the next slot on",
-    OldQuorumForNewSlots: "votes are counted by the old configuration where a new one governs",
-    ScoutOldConfigurationOnly: "phase 1 is content with a quorum of the oldest configuration",
     TwoChangesInFlight: "a configuration is changed while another waits to govern",
     VoteOnForgotten: "an acceptor answers a scout for slots in which it lost what it accepted",
     ForgetPromiseInDamage: "a promise that damage hit is forgotten",

@@ -288,9 +288,7 @@ impl Commander {
             let mut acked: Vec<Slot> = streams.map(|stream| stream.acked).collect();
             acked.sort_unstable_by(|a, b| b.cmp(a));
             let Some(&held_end) = acked.get(membership.phase2() - 1) else { break };
-            let old_quorum = mutants::is_on(Mutant::OldQuorumForNewSlots);
-            let chosen_end = if old_quorum { held_end } else { held_end.min(end) };
-            self.first_unchosen = self.first_unchosen.max(chosen_end);
+            self.first_unchosen = self.first_unchosen.max(held_end.min(end));
             if self.first_unchosen < end {
                 break;
             }

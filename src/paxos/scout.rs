@@ -167,15 +167,11 @@ impl Scout {
     /// The first slot from `slot` up that is governed by a configuration no phase-1 quorum of which has
     /// promised; none if there is no such configuration among those known.
     ///
-    /// Proposing there would go wrong like this: (1) node 4 is added to 1, 2 and 3, whose leader is 1;
-    /// (2) the quorums of the four choose a value in slot s under leader 2, with the votes of 2, 3 and 4;
-    /// (3) leader 1 comes back with a ballot promised by 1 and 3 before that, or by a quorum of the three
-    /// that has not seen s, and chooses another value in s with the votes of nodes that never promised.
+    /// Proposing there would go wrong like this: (1) node 4 replaces 3 beside 1 and 2, from slot s on; (2) the
+    /// leader that did it has a value chosen in s by the votes of 2 and 4; (3) another, with a higher ballot that
+    /// 1 and 3 promised, never heard of that and proposes another value in s, and 1 and 4 accept it. A quorum
+    /// of the new three would have told of the first value.
     pub fn uncovered_from(&self, slot: Slot, configurations: &Configurations) -> Option<Slot> {
-        if mutants::is_on(Mutant::ScoutOldConfigurationOnly) {
-            let oldest = configurations.governing(slot);
-            return (!self.has_quorum(oldest, slot..Slot(u64::MAX))).then_some(slot);
-        }
         let mut all = configurations.governing_from(slot);
         all.find(|(from, end, it)| !self.has_quorum(it, *from..*end)).map(|(from, _, _)| from)
     }
