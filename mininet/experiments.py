@@ -131,6 +131,24 @@ class Quorums(Experiment):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Reconfigure(Experiment):
+    """Nodes of a loaded cluster are replaced one by one; `nodes` counts those that come, too."""
+
+    rate: int
+    # Who is in the cluster at first; and who leaves for whom, with a pause before and behind.
+    members: tuple[int, ...]
+    replacements: tuple[tuple[int, int], ...]
+    pause_s: float
+    warmup_s: float
+    # The longest that the load may last; it is told to end before.
+    duration_s: float
+
+    def quick(self):
+        """A smaller state, and shorter pauses."""
+        return replace(self, keys=10_000, pause_s=2)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Snapshot(Experiment):
     """A large state under load, while snapshots are taken and while none is; then how large the
     disk becomes over many writes, and how long a restart takes."""
@@ -286,6 +304,40 @@ QUORUMS = Quorums(
     warmup_s=1,
 )
 
+RECONFIGURE = Reconfigure(
+    name="reconfigure",
+    title="Three nodes under load: one replaced, then all of them, one by one",
+    # Three members, and four that come.
+    nodes=7,
+    client_hosts=1,
+    delay_ms=0,
+    jitter_ms=0,
+    loss_percent=0,
+    congestion_control="cubic",
+    election_timeout_ms=100,
+    request_timeout_ms=5000,
+    segment_mib=64,
+    sync=True,
+    node_traces=True,
+    histories=True,
+    clients=32,
+    in_flight=4,
+    op_timeout_ms=1000,
+    keys=200_000,
+    value_size=256,
+    # Any share of reads has all keys written before the load.
+    reads=0.1,
+    workload="put",
+    check=False,
+    seed=1,
+    rate=2000,
+    members=(1, 2, 3),
+    replacements=((3, 4), (1, 5), (2, 6), (4, 7)),
+    pause_s=6,
+    warmup_s=1,
+    duration_s=3600,
+)
+
 SNAPSHOT = Snapshot(
     name="snapshot",
     title="Snapshots of a million keys under load; the disk over ten million writes",
@@ -344,5 +396,14 @@ SAMPLE = replace(
 
 EXPERIMENTS = {
     experiment.name: experiment
-    for experiment in (FAILOVER, PARTITION, QUORUMS, SNAPSHOT, STEADY, SMOKE, SAMPLE)
+    for experiment in (
+        FAILOVER,
+        PARTITION,
+        QUORUMS,
+        RECONFIGURE,
+        SNAPSHOT,
+        STEADY,
+        SMOKE,
+        SAMPLE,
+    )
 }

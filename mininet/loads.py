@@ -10,6 +10,8 @@ from lab import CHECK_FAILED, write_json
 # A load generator that is told to stop at a time may first wait for its last replies and check.
 BENCH_GRACE_S = 60
 AGREE_S = 20
+# How long writing the keys before the load may take.
+FILL_S = 300
 
 
 def play_timeline(lab):
@@ -94,6 +96,17 @@ def one_load(lab, system, name, rate, seed, schedule):
     if schedule.pending:
         raise RuntimeError(f"the load ended before {len(schedule.pending)} events of the schedule")
     return list(benches)
+
+
+def wait_filled(system, benches, keys):
+    """Waits until the state is as large as it shall be."""
+    deadline = time.monotonic() + FILL_S
+    while time.monotonic() < deadline:
+        ended(system, benches)
+        if all(answer["keys"] >= keys for answer in system.status().values()):
+            return
+        time.sleep(0.2)
+    raise RuntimeError(f"{keys:,} keys were not written within {FILL_S} s")
 
 
 def wait_ended(system, benches):

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import sandbox
-from experiments import EXPERIMENTS, Partition, Quorums, Rates, Snapshot, Timeline
+from experiments import EXPERIMENTS, Partition, Quorums, Rates, Reconfigure, Snapshot, Timeline
 from faults import words
 from scenarios import all_scenarios
 
@@ -42,7 +42,7 @@ def main():
     options = parser.parse_args()
     if options.list:
         for experiment in EXPERIMENTS.values():
-            print(f"{experiment.name:10} {experiment.title}")
+            print(f"{experiment.name:12} {experiment.title}")
         return 0
     if options.experiment not in EXPERIMENTS:
         known = ", ".join(EXPERIMENTS)
@@ -151,6 +151,10 @@ def show(experiment):
         case Quorums():
             for nodes, phase1, phase2 in experiment.choices:
                 print(f"  {nodes} nodes, q1={phase1} q2={phase2}")
+        case Reconfigure():
+            print(f"  members n{', n'.join(str(node) for node in experiment.members)}")
+            for old, new in experiment.replacements:
+                print(f"  n{old} is replaced by n{new}")
         case Snapshot():
             print(f"  {experiment.keys:,} keys of {experiment.value_size} bytes")
             print(

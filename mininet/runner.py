@@ -16,9 +16,10 @@ import judge
 import loads
 import partition
 import quorums
+import reconfigure
 import sandbox
 import snapshot
-from experiments import Partition, Quorums, Rates, Snapshot, Timeline
+from experiments import Partition, Quorums, Rates, Reconfigure, Snapshot, Timeline
 from judge import CheckFailed
 from lab import CHECK_FAILED, Lab, write_json
 from sandbox import Interrupted
@@ -29,6 +30,7 @@ PLAYS = {
     Rates: loads.play_rates,
     Partition: partition.play,
     Quorums: quorums.play,
+    Reconfigure: reconfigure.play,
     Snapshot: snapshot.play,
 }
 

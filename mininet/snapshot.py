@@ -14,8 +14,6 @@ from dataclasses import replace
 
 import loads
 
-# How long writing the keys before the load may take, and a restart.
-FILL_S = 300
 RESTART_S = 120
 SAMPLE_S = 1.0
 POLL_S = 0.05
@@ -54,7 +52,7 @@ def latency(lab, system, journal):
     """The load, its stretches, and its end."""
     experiment = lab.experiment
     benches = system.bench(experiment.rate, experiment.seed, "bench-latency", trace=True)
-    wait_filled(system, benches, experiment.keys)
+    loads.wait_filled(system, benches, experiment.keys)
     lab.say(f"  {lab.elapsed_s():6.1f} s  {experiment.keys:,} keys are there, the load begins")
     time.sleep(experiment.warmup_s)
     for number in range(1, experiment.rounds + 1):
@@ -68,17 +66,6 @@ def latency(lab, system, journal):
         process.send_signal(signal.SIGINT)
     loads.wait_ended(system, benches)
     loads.judge_now(lab, system, benches)
-
-
-def wait_filled(system, benches, keys):
-    """Waits until the state is as large as it shall be."""
-    deadline = time.monotonic() + FILL_S
-    while time.monotonic() < deadline:
-        loads.ended(system, benches)
-        if all(answer["keys"] >= keys for answer in system.status().values()):
-            return
-        time.sleep(0.2)
-    raise RuntimeError(f"{keys:,} keys were not written within {FILL_S} s")
 
 
 def stretch(system, journal, seconds):

@@ -44,6 +44,8 @@ class Command:
 class Setup:
     """How the nodes of a cluster differ from each other and from the defaults."""
 
+    # Nodes that the cluster begins with; None: all hosts. The others may join.
+    members: tuple[int, ...] | None = None
     # Sizes of phase-1 and phase-2 quorums; None: majorities.
     quorums: tuple[int, int] | None = None
     # Nodes that may lead; None: all.
@@ -64,9 +66,9 @@ class Loggos:
         self.star = star
         self.run_dir = run_dir
         self.binary = binary
-        self.nodes = list(star.nodes)
+        self.nodes = list(setup.members or star.nodes)
         self.processes = {}
-        self.starts = {node: 0 for node in self.nodes}
+        self.starts = {node: 0 for node in star.nodes}
         self.expected_exits = set()
         self.paused = set()
         self.commands = []
@@ -79,7 +81,7 @@ class Loggos:
             home = self._home(host)
             (home / "data").mkdir(parents=True)
             shutil.copy2(self.binary, home / "loggos")
-            (home / "loggos.toml").write_text(self._config(home / "data"))
+            (home / "loggos.toml").write_text(self._config(home / "data", self.nodes))
         shutil.copyfile(
             self._home(self.star.nodes[1]) / "loggos.toml", self.run_dir / "loggos.toml"
         )
@@ -89,14 +91,15 @@ class Loggos:
     def _home(self, host):
         return self.run_dir / "hosts" / host.name
 
-    def _config(self, data):
+    def _config(self, data, nodes, join=False):
         timing = self.experiment
         lines = [
             f'cluster = "{timing.name}"',
             f'data_dir = "{data}"',
+            *(["join = true"] if join else []),
             "",
         ]
-        for node in self.nodes:
+        for node in nodes:
             lines += [
                 "[[nodes]]",
                 f"id = {node}",
@@ -247,7 +250,7 @@ class Loggos:
         for number, host in self.star.clients.items():
             label = f"{name}-{host.name}"
             arguments = [
-                "--nodes", ",".join(f"{node_address(n)}:{CLIENT_PORT}" for n in self.nodes),
+                "--nodes", ",".join(f"{node_address(n)}:{CLIENT_PORT}" for n in self.star.nodes),
                 "--duration", f"{experiment.duration_s}s",
                 "--warmup", f"{experiment.warmup_s}s",
                 "--seed", str(seed + number),
@@ -306,6 +309,45 @@ class Loggos:
     def log_lines(self, node):
         """What a node has said in its present life and those before it."""
         return self._log(node).read_text(errors="replace").splitlines()
+
+    # Members
+
+    def join(self, node):
+        """Starts a node that asks the cluster to let it in."""
+        home = self._home(self.star.nodes[node])
+        config = self._config(home / "data", [node, *self.nodes], join=True)
+        (home / "loggos.toml").write_text(config)
+        self.nodes.append(node)
+        self.start(node)
+
+    def add_member(self, node):
+        """Asks the cluster to let a node learn; returns the process."""
+        address = node_address(node)
+        addresses = ["--peer-address", f"{address}:{PEER_PORT}"]
+        addresses += ["--client-address", f"{address}:{CLIENT_PORT}"]
+        return self._member("add", str(node), *addresses)
+
+    def replace_member(self, old, new):
+        """Asks the cluster to put a node in the place of another one, once it has learned all;
+        returns the process."""
+        return self._member("replace", str(old), str(new), "--timeout", "60s")
+
+    def _member(self, *words):
+        host = self.star.clients[1]
+        nodes = ",".join(f"{node_address(n)}:{CLIENT_PORT}" for n in self.nodes)
+        command = [str(self._home(host) / "loggos"), "member", *words, "--nodes", nodes]
+        with open(self.run_dir / "logs" / "member.log", "ab") as log:
+            return self._popen(host, command, stdout=log, stderr=log)
+
+    def leave(self, node):
+        """Ends a node that is no member any more."""
+        self.expect_exit(node)
+        self.processes[node].terminate()
+        code = self.processes[node].wait(timeout=STOP_S)
+        if code != 0:
+            raise RuntimeError(f"n{node} ended with {code} at SIGTERM; {self._log(node)}")
+        self.nodes.remove(node)
+        del self.processes[node]
 
     # The disk
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import matplotlib
 
-from loggos import faults, partition, quorums, runs, snapshot, steady, timeline
+from loggos import faults, partition, quorums, reconfigure, runs, snapshot, steady, timeline
 from loggos.runs import Run
 
 # What there is to say of each kind of experiment: from a run, and a folder for figures, the table
@@ -22,6 +22,7 @@ REPORTS = {
     "rates": steady.report,
     "partition": partition.report,
     "quorums": quorums.report,
+    "reconfigure": reconfigure.report,
     "snapshot": snapshot.report,
 }
 
