@@ -36,6 +36,8 @@ READY_S = 30
 RECOVERY_S = 60
 STOP_S = 20
 BENCH_GRACE_S = 120
+# A request that was refused, found nobody or was not answered in time is none the worse for it.
+ASKED_CODES = (0, 1, 3, 4)
 # What `wal inspect` ends with on a log that lost records.
 DAMAGED = 5
 MEMORY_MAX_MIB = 512
@@ -148,6 +150,8 @@ class Torture:
         self.lacks = {}
         self.mounted = None
         self.benches = {}
+        # What operators asked for: processes that end by themselves, in whatever way.
+        self.asked = []
         self.violations = []
         self.done = Counter()
         self.skipped = 0
@@ -343,6 +347,9 @@ class Torture:
             node.restart_in(for_s)
             return f"stop n{number}{leads}, start after {for_s:.1f} s"
         node.end(signal.SIGKILL, -signal.SIGKILL)
+        if kind == "transfer":
+            self.asked.append(self.cluster.transfer(number))
+            return f"hand the lead over to n{number}{leads}"
         if kind == "damage":
             node.restart_in(for_s, damage_seed=fault.amount)
             return f"damage n{number}{leads}, start after {for_s:.1f} s"
@@ -460,6 +467,10 @@ class Torture:
                 self.violations.append(f"bench {load}: {wrong}, {check['examples']}")
             checked.append(f"{load} {check['keys']:,} keys")
         self._check_histories(checked)
+        for process in self.asked:
+            if process.poll() not in ASKED_CODES:
+                said = f"{process.poll()}, {self.run_dir}/logs/transfer.log"
+                self.violations.append(f"a request of an operator ended with {said}")
         memory = max(node.memory_mib for node in self.cluster.nodes.values())
         if memory > MEMORY_MAX_MIB:
             self.violations.append(f"a node took {memory:.0f} MiB; {MEMORY_MAX_MIB} are allowed")
@@ -501,10 +512,10 @@ class Torture:
 
     def take_down(self):
         """Ends every process and the network, whatever happened before."""
-        for bench in self.benches.values():
-            if bench.poll() is None:
-                bench.kill()
-                bench.wait()
+        for process in [*self.benches.values(), *self.asked]:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
         if self.cluster:
             self.cluster.kill_rest()
         if self.place:

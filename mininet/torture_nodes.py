@@ -272,6 +272,15 @@ class Cluster:
             return {}
         return {entry["node"]: entry for entry in entries if "node" in entry}
 
+    def transfer(self, number):
+        """Asks that this node may lead; returns the process. Whether it can, nobody knows now."""
+        nodes = self.client_addresses()
+        command = [str(self.binary), "leader", "transfer", str(number), "--nodes", nodes]
+        with open(self.run_dir / "logs" / "transfer.log", "ab") as log:
+            return self.place.popen(
+                None, command, stdout=log, stderr=log, preexec_fn=before_exec(0)
+            )  # fmt: skip
+
     def leader(self):
         """The node that leads, by its own log's last word; `None` if nobody says so."""
         latest, leader = b"", None

@@ -27,6 +27,7 @@ KINDS = {
     "sync-fails": (2, 4.0, 6.0, "one sync ends in EIO, exit code 74 awaited"),
     "slow-disk": (1, 2.0, 5.0, "every sync takes longer"),
     "damage": (2, 0.0, 0.5, "bits, sectors or files of a log gone while it is down"),
+    "transfer": (2, 0.0, 0.0, "the lead handed over, as an operator asks for it"),
     "full-disk": (1, 6.0, 12.0, "no room on a node's disk"),
 }
 NETWORK = ("isolate", "cut", "one-way", "deaf", "mute")
