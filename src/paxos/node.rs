@@ -495,6 +495,12 @@ impl Node {
             }
             Message::HeartbeatReply { round, standing } => {
                 self.note_peer(from, standing.first_unchosen);
+                if !self.learns {
+                    // It keeps no log that would tell it which configurations are over, and would wait for
+                    // quorums of nodes that left long ago.
+                    let known = self.configurations.known_below();
+                    self.configurations.advance(standing.first_unchosen.min(known));
+                }
                 self.election.on_reply(from, round, standing);
             }
             // The scout asks again. Until it may be answered, the leader that holds our grant goes on.

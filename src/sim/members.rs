@@ -24,9 +24,9 @@ impl Cluster {
         if self.configuration.roles(id).is_some() {
             return Configurations::new(self.configuration.clone(), alpha);
         }
-        // As an operator writes them down when the node comes, and never again.
-        let members = self.configuration.membership().members().iter().map(|member| member.node);
-        let seeds = members.map(|node| (node, addresses(node)));
+        // Whoever is there when it comes; an operator writes down some of them.
+        let others = self.hosts.keys().copied().filter(|node| *node != id);
+        let seeds = others.map(|node| (node, addresses(node)));
         let provisional = Configuration::provisional((id, addresses(id)), seeds.collect());
         Configurations::new(provisional.expect("a cluster has members"), alpha)
     }
