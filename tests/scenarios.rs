@@ -86,7 +86,9 @@ impl Play {
     /// The commands:
     ///
     /// - `cluster 3`, `cluster A A A L L R R` (roles of each node), with `phase2=2`, `window=4`,
-    ///   `lead=2` (who ends its first round first), `timeout=2000ms` (of requests), `lease=100ms`
+    ///   `lead=2` (who ends its first round first), `timeout=2000ms` (of requests), `lease=100ms`,
+    ///   `snapshots=3` (every three slots, and the log begins behind the newest), `chunk=100` (bytes of a
+    ///   part of one)
     /// - `run 250ms`: lets time pass
     /// - `write n1 x` or `write n1,n2 x`: one client sends command `x` to these replicas
     /// - `read n1`, `read n1 by-quorum`, `read n1 by-lease`
@@ -193,6 +195,9 @@ impl Play {
             stall_us: (2 * TIMEOUT_US, 2 * TIMEOUT_US),
             dial_us: (1000, 1000),
             learn_values_max: 100,
+            snapshot_slots: 0,
+            keep_slots: 0,
+            snapshot_chunk_size: 400,
             segment_size: 64 * 1024,
             lease_us: 0,
             drift_ppm_max: 0,
@@ -208,6 +213,12 @@ impl Play {
                     settings.window_slots = n.parse().map_err(|_| "a window")?;
                 }
                 (Some(("lease", time)), _) => settings.lease_us = millis(time)?,
+                (Some(("snapshots", n)), _) => {
+                    settings.snapshot_slots = n.parse().map_err(|_| "a number of slots")?;
+                }
+                (Some(("chunk", n)), _) => {
+                    settings.snapshot_chunk_size = n.parse().map_err(|_| "a number of bytes")?;
+                }
                 (Some(("lead", node)), _) => settings.first_leader = id(node)?.0,
                 (Some(("timeout", time)), _) => settings.request_timeout_us = millis(time)?,
                 (None, "A") => settings.roles.push(only(true, false, false)),

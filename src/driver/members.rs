@@ -43,6 +43,7 @@ pub(super) fn recover(
     config: &Config,
     snapshot: Option<Epochs>,
     wal: &Wal,
+    log_begin: Slot,
     first_unchosen: Slot,
 ) -> Result<Configurations, ServeError> {
     let remembered = load(&config.data_dir)?;
@@ -52,7 +53,7 @@ pub(super) fn recover(
         Some(epochs) => Configurations::of_epochs(epochs, ALPHA_SLOTS),
         None => Configurations::new(config.configuration.clone(), ALPHA_SLOTS),
     };
-    note_configurations(&mut configurations, wal, first_unchosen)?;
+    note_configurations(&mut configurations, wal, log_begin, first_unchosen)?;
     let (_, latest) = configurations.latest();
     if !is_new && !config.configuration.has_same_members(latest) && !config.join {
         log::info!(

@@ -31,6 +31,11 @@ pub fn replay_into<D: Disk>(
     done: &mut dyn FnMut(Replayed<'_>),
 ) -> Result<Store, ServeError> {
     let mut applied = Vec::new();
+    if mutants::is_on(Mutant::ApplyTwiceAfterSnapshot) {
+        if let Some((_, last)) = wal.read(store.applied()) {
+            store.apply_again(&Value(Arc::from(last)));
+        }
+    }
     for slot in (store.applied().next().0..first_unchosen.0).map(Slot) {
         let (_, value) = wal.read(slot).ok_or(ServeError::SlotMissing { slot: slot.0 })?;
         check_value(slot, value)?;
@@ -45,14 +50,20 @@ pub fn replay_into<D: Disk>(
     Ok(store)
 }
 
-/// Takes note of the configurations among the chosen values of the log that it does not know yet.
+/// Takes note of the configurations among the chosen values of the log, which begins at `log_begin`, that
+/// are not known yet.
 pub fn note_configurations<D: Disk>(
     configurations: &mut Configurations,
     wal: &Wal<D>,
+    log_begin: Slot,
     first_unchosen: Slot,
 ) -> Result<(), ServeError> {
     let first = configurations.known_below().max(Slot::FIRST);
     for slot in (first.0..first_unchosen.0).map(Slot) {
+        if slot < log_begin {
+            // An acceptor that keeps no state passed over these slots. Its peers tell it what governs now.
+            return Ok(());
+        }
         let (_, value) = wal.read(slot).ok_or(ServeError::SlotMissing { slot: slot.0 })?;
         if let Some(configuration) = Configuration::of_bytes(value) {
             configurations.on_chosen(slot, configuration);

@@ -62,7 +62,8 @@ impl Server {
             && recovered == Recovered { first_unchosen: Slot::FIRST, ..Recovered::default() };
         let dir = SnapshotDir::open(&config.data_dir)?;
         dir.remove_parts()?;
-        let (loaded, epochs) = match load_snapshot(&dir, &wal, config.cluster)? {
+        let log_begin = wal.log_begin(recovered.first_unchosen);
+        let (loaded, epochs) = match load_snapshot(&dir, log_begin, config.cluster)? {
             Some(loaded) => loaded,
             None => (Store::new(), begin_with(&dir, &config)?),
         };
@@ -70,19 +71,21 @@ impl Server {
             recovered = wal.recovered_above(loaded.applied().next());
             tell_of_damage(&wal, &recovered);
         }
+        let log_begin = wal.log_begin(recovered.first_unchosen);
         recovered.snapshot = loaded.applied();
         dir.remove_above(recovered.snapshot)?;
         // All up to the snapshot's slot is chosen. The log may not know: it is told of that later.
         let first_unchosen = recovered.first_unchosen.max(recovered.snapshot.next());
         let mut checkpoints = Checkpoints::default();
-        let (store, log_size) = replay(loaded, &wal, first_unchosen, &config, &mut checkpoints)?;
+        let (store, log_size) =
+            replay(loaded, &wal, log_begin, first_unchosen, &config, &mut checkpoints)?;
         let quarantine = Quarantine::start(dir.clone(), config.cluster, checkpoints, wake.clone())
             .map_err(io_error("cannot start a thread"))?;
         let rule =
             Rule { log_size_min: config.snapshot_log_size, keep_slots: config.snapshot_keep_slots };
         let chunks = chunk_reader(wake.clone()).map_err(io_error("cannot start a thread"))?;
         let snapshots = Snapshots::start(&dir, config.cluster, rule, log_size, wake)?;
-        let configurations = members::recover(&config, epochs, &wal, first_unchosen)?;
+        let configurations = members::recover(&config, epochs, &wal, log_begin, first_unchosen)?;
         let me = config.nodes.iter().find(|n| n.id == config.node).expect("checked by Config");
         let remembered = configurations.roles(config.node);
         let roles = remembered.unwrap_or(if config.join { LEARNER } else { me.roles });
@@ -227,7 +230,7 @@ fn check_numbers(recovered: &Recovered) -> Result<(), ServeError> {
 /// all.
 fn load_snapshot(
     dir: &SnapshotDir,
-    wal: &Wal,
+    log_begin: Slot,
     cluster: ClusterId,
 ) -> Result<Option<(Store, Option<Epochs>)>, ServeError> {
     let begun_ns = trace::monotonic_ns();
@@ -244,7 +247,7 @@ fn load_snapshot(
             }
         }
         Ok(None) => Ok(None),
-        Err(SnapshotError::NoneUsable { .. }) if wal.held().0 == Slot::FIRST => {
+        Err(SnapshotError::NoneUsable { .. }) if log_begin == Slot::FIRST => {
             log::warn!("the log is replayed from its beginning, for want of a snapshot");
             Ok(None)
         }
@@ -269,6 +272,7 @@ fn begin_with(dir: &SnapshotDir, config: &Config) -> Result<Option<Epochs>, Serv
 fn replay(
     store: Store,
     wal: &Wal,
+    log_begin: Slot,
     first_unchosen: Slot,
     config: &Config,
     checkpoints: &mut Checkpoints,
@@ -278,8 +282,8 @@ fn replay(
         return Ok((Store::new(), 0));
     }
     let first = store.applied().next();
-    if first < first_unchosen && wal.read(first).is_none() {
-        let (snapshot, log_begin) = (store.applied().0, wal.held().0.0);
+    if first < first_unchosen && first < log_begin {
+        let (snapshot, log_begin) = (store.applied().0, log_begin.0);
         return Err(ServeError::LogTooShort { snapshot, log_begin });
     }
     let begun_ns = trace::monotonic_ns();

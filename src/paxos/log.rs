@@ -105,8 +105,10 @@ impl Log {
             return;
         }
         let dropped = end.since(before).min(self.tail.len());
-        for entry in self.tail.drain(..dropped).flatten() {
-            self.tail_size -= entry.value.size();
+        if !mutants::is_on(Mutant::JumpKeepsOldTail) {
+            for entry in self.tail.drain(..dropped).flatten() {
+                self.tail_size -= entry.value.size();
+            }
         }
         self.begin_anew(end, fx);
         fx.event(Event::Jumped { before, first_unchosen: end });
@@ -115,7 +117,9 @@ impl Log {
 
     fn begin_anew(&mut self, at: Slot, fx: &mut Effects) {
         self.first_unchosen = at;
-        self.begin = at;
+        if !mutants::is_on(Mutant::JumpKeepsOldLog) {
+            self.begin = at;
+        }
         self.unsure.remove_below(at);
         self.recorded = at;
         fx.persist(Record::Jumped(at));

@@ -130,7 +130,6 @@ impl Node {
         let roles = config.roles;
         let mut configurations = config.configurations;
         assert!(config.window_slots <= configurations.alpha());
-        configurations.on_known(recovered.first_unchosen);
         configurations.advance(recovered.first_unchosen);
         let timeout_us = config.election_timeout_us;
         let jitter_us = timeout_us / 2 + seed % (timeout_us / 2).max(1);
@@ -352,6 +351,20 @@ impl Node {
     /// The received snapshot was no good, or cannot be kept.
     pub fn on_snapshot_refused(&mut self, snapshot: SnapshotId) {
         self.learner.on_refused(snapshot);
+    }
+
+    /// The last slot that a majority of the replicas have in durable snapshots, as far as the last heartbeat
+    /// round told: an acceptor that keeps no state need not keep the values up to there.
+    pub fn covered_by_snapshots(&self) -> Slot {
+        let members = self.configurations.in_force().members();
+        let replicas = members.map(|(member, _)| member).filter(|member| member.roles.replica);
+        let snapshot = |node: NodeId| match node == self.me {
+            true => self.state.snapshot,
+            false => self.heard(node).map_or(Slot(0), |standing| standing.state.snapshot),
+        };
+        let mut snapshots: Vec<Slot> = replicas.map(|member| snapshot(member.node)).collect();
+        snapshots.sort_unstable_by(|a, b| b.cmp(a));
+        snapshots.get(snapshots.len() / 2).copied().unwrap_or(Slot(0))
     }
 
     /// The snapshot that is on its way here, if one is.

@@ -140,13 +140,15 @@ impl Checker {
         if let Some(&told) = self.told.get(&node) {
             assert!(told <= recovered.promised, "{node} forgot its promise {told}");
         }
-        for slot in (1..recovered.first_unchosen.0).map(Slot) {
+        // Of the slots below, the snapshot is held against the digest.
+        let first = recovered.log_begin.max(recovered.snapshot.next()).0;
+        for slot in (first..recovered.first_unchosen.0).map(Slot) {
             let (_, value) = log.value(slot).unwrap_or_else(|| panic!("{node} lost slot {slot}"));
             self.on_handed_out(node, slot, value);
         }
         let held: BTreeMap<Slot, (Ballot, bool)> =
             recovered.tail.iter().map(|entry| (entry.slot, (entry.ballot, entry.chosen))).collect();
-        let first = (node, recovered.first_unchosen);
+        let first = (node, recovered.first_unchosen.max(recovered.snapshot.next()));
         for (&(_, slot), accepted) in self.accepted.range(first..=(node, Slot(u64::MAX))) {
             let held = held.get(&slot);
             assert!(
@@ -201,6 +203,12 @@ impl Checker {
             Message::QuorumReadReply { extent, .. } => {
                 self.on_promise(from, log, extent.ballot);
                 self.check_accepted(from, log, extent.ballot, extent.accepted_end);
+            }
+            Message::SnapshotOffer { first_unchosen, snapshot, .. } => {
+                self.check_chosen_below(from, *first_unchosen);
+                if let Some(snapshot) = snapshot {
+                    self.check_chosen_below(from, snapshot.slot.next());
+                }
             }
             Message::Chosen { first_slot, values, .. } => {
                 for (i, (_, value)) in values.iter().enumerate() {
@@ -274,6 +282,14 @@ impl Checker {
     ) {
         self.on_handed_out(node, slot, value);
         self.oracle.on_applied(slot, value, applied, digest);
+    }
+
+    /// The state behind `slot` is what a node has, by a snapshot.
+    pub fn on_state(&self, node: NodeId, slot: Slot, digest: u128) {
+        assert!(
+            self.oracle.digest(slot) == Some(digest),
+            "{node}: another state behind slot {slot}"
+        );
     }
 
     /// A client is told that its command is done, by a node that applied all slots below `end`.

@@ -46,6 +46,15 @@ pub struct Settings {
     pub dial_us: (u64, u64),
     /// Values in one answer to a `LearnRequest`.
     pub learn_values_max: usize,
+    /// Slots after which a replica takes a snapshot anew; 0 for never.
+    #[serde(default)]
+    pub snapshot_slots: u64,
+    /// Slots up to its last one that the log is kept from.
+    #[serde(default)]
+    pub keep_slots: u64,
+    /// Bytes of a snapshot that are asked for at once.
+    #[serde(default)]
+    pub snapshot_chunk_size: usize,
     /// Bytes of a segment of the log.
     pub segment_size: u64,
     /// Length of leases; 0 for none. They allow for clocks that drift as far as they may.
@@ -144,6 +153,15 @@ pub(super) enum Happening {
         node: NodeId,
         sync: u64,
     },
+    /// A snapshot is written, or one from a peer is installed.
+    SnapshotDone {
+        node: NodeId,
+        number: u64,
+    },
+    /// A process that ended at a step of its own begins again.
+    Restart {
+        node: NodeId,
+    },
     /// The caller's.
     Alarm(u64),
 }
@@ -181,6 +199,8 @@ pub struct Cluster {
     pub settings: Settings,
     /// What the cluster begins with.
     pub configuration: Configuration,
+    /// Whether processes may end at steps of their own that are hard to hit otherwise.
+    pub ends_at_steps: bool,
     pub now_us: u64,
     pub(super) dice: StdRng,
     pub hosts: BTreeMap<NodeId, Host>,
@@ -209,6 +229,7 @@ impl Cluster {
         let configuration = initial(&settings).expect("the settings are valid");
         let hosts = members.iter().map(|member| (member.node, Host::new(*member, &settings)));
         Cluster {
+            ends_at_steps: false,
             now_us: 0,
             dice: StdRng::seed_from_u64(seed),
             hosts: hosts.collect(),
@@ -357,6 +378,12 @@ impl Cluster {
             Happening::Tick { node, at_us } => self.on_tick(node, at_us),
             Happening::Stalled { node, sync } => self.on_stalled(node, sync),
             Happening::Synced { node, sync } => self.on_synced(node, sync),
+            Happening::Restart { node } => {
+                if !self.is_running(node) {
+                    self.start(node);
+                }
+            }
+            Happening::SnapshotDone { node, number } => self.on_snapshot_done(node, number),
             Happening::Alarm(token) => return Some(token),
         }
         None

@@ -47,6 +47,15 @@ pub struct Coverage {
     /// Places of logs that were damaged on the disk, and starts of nodes that had lost something by it.
     pub damages: u64,
     pub repairs: u64,
+    /// Snapshots taken; those from peers that were installed, and that were no good; transfers that went
+    /// on behind what came earlier; acceptors that jumped by an offer alone.
+    pub snapshots: u64,
+    pub installs: u64,
+    /// Segments of logs that went.
+    pub truncations: u64,
+    pub refused_parts: u64,
+    pub resumed: u64,
+    pub passed_over: u64,
     /// Histories whose check was given up.
     pub undecided: u64,
     /// Where each stream of P2a ends.
@@ -137,6 +146,12 @@ impl Coverage {
             ("full disks", &mut self.full_disks),
             ("damages", &mut self.damages),
             ("repairs", &mut self.repairs),
+            ("snapshots", &mut self.snapshots),
+            ("installs", &mut self.installs),
+            ("truncations", &mut self.truncations),
+            ("refused parts", &mut self.refused_parts),
+            ("resumed", &mut self.resumed),
+            ("passed over", &mut self.passed_over),
             ("undecided histories", &mut self.undecided),
         ]
     }

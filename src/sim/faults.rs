@@ -40,7 +40,7 @@ pub fn strike(cluster: &mut Cluster, planned: &Planned) -> Vec<Undo> {
         len => others[dice.random_range(0..len)],
     };
     match planned.fault {
-        Fault::Crash | Fault::PowerLoss => {
+        Fault::Crash | Fault::PowerLoss | Fault::Away => {
             cluster.crash(a, planned.fault == Fault::PowerLoss);
             vec![Undo::Start(a)]
         }
@@ -184,6 +184,7 @@ pub fn undo(cluster: &mut Cluster, undo: Undo) {
 
 /// Ends everything that can end.
 pub fn undo_all(cluster: &mut Cluster) {
+    cluster.ends_at_steps = false;
     let nodes = cluster.nodes();
     for (i, &a) in nodes.iter().enumerate() {
         cluster.mend_disk(a);

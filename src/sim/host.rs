@@ -1,6 +1,7 @@
 //! One node: it carries out `Effects` in the order that `Effects` gives, as the driver does.
 
 mod process;
+mod snapshots;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,8 +9,8 @@ use std::sync::Arc;
 use crate::driver::held::Held;
 use crate::driver::replay::{corrupt_on_purpose, learned_values};
 use crate::paxos::{
-    Change, ChosenSlot, Command, CommandId, Effects, Event, Expired, Health, LearnReply, Member,
-    Message, Node, NodeId, Now, ReadWay, SessionId, Slot, Value,
+    Change, ChosenSlot, Command, CommandId, Effects, Epochs, Event, Expired, Health, LearnReply,
+    Member, Message, Node, NodeId, Now, ReadWay, SessionId, Slot, SnapshotId, Value,
 };
 use crate::store::{Applied, Outcome, Store};
 use crate::wire::peer;
@@ -17,6 +18,7 @@ use crate::wire::peer;
 use super::clock::Clock;
 use super::cluster::{Cluster, Happening, Reply, Settings};
 use super::log::Log;
+use super::snapshots::Snapshots;
 
 /// One input of a node.
 #[derive(Debug)]
@@ -29,6 +31,12 @@ pub enum Input {
     Reconfigure(u64, Change),
     Transfer(Option<NodeId>),
     HandOver,
+    /// So much of a snapshot from a peer is kept.
+    Part(SnapshotId, u64),
+    /// The state behind this slot is this node's now.
+    Installed(Slot, Epochs),
+    /// A snapshot from a peer was no good.
+    Refused(SnapshotId),
     Tick,
 }
 
@@ -36,6 +44,7 @@ pub struct Host {
     pub node: Option<Node>,
     pub store: Store,
     pub(super) log: Log,
+    snapshots: Snapshots,
     is_replica: bool,
     /// Whether it is, or may come to be, a member: a spare is not yet, and who left is not any more.
     pub is_used: bool,
@@ -75,6 +84,7 @@ impl Host {
             node: None,
             store: Store::with_sessions(settings.sessions_open),
             log: Log::new(member.node, settings.segment_size),
+            snapshots: Snapshots::default(),
             is_replica: member.roles.replica,
             is_used: usize::from(member.node.0) <= settings.roles.len(),
             peers: Vec::new(),
@@ -157,6 +167,11 @@ impl Cluster {
                         let result = node.transfer(to, &mut fx);
                         self.note(|| format!("{id} is to hand the lead over: {result:?}"));
                     }
+                    Input::Part(snapshot, size) => node.on_part(now, snapshot, size, &mut fx),
+                    Input::Installed(slot, epochs) => {
+                        node.on_snapshot_installed(now, slot, &epochs, &mut fx);
+                    }
+                    Input::Refused(snapshot) => node.on_snapshot_refused(snapshot),
                     Input::Tick => {
                         node.on_tick(now, &mut fx);
                         let due_us = node.next_deadline_us();
@@ -198,16 +213,30 @@ impl Cluster {
         for (to, message) in fx.sends_after_sync {
             host.held.push(end, to, message);
         }
-        let inputs = self.release_held(id);
+        let mut inputs = self.release_held(id);
         self.start_sync(id);
+        for event in &fx.events {
+            if let Event::Jumped { first_unchosen, .. } = event {
+                self.on_jumped(id, *first_unchosen);
+            }
+        }
         for chosen in &fx.chosen {
             self.apply(id, chosen);
         }
+        self.take_snapshot_if_due(id);
         for read in fx.reads_ready {
             self.serve_read(id, read);
         }
         for reply in fx.learn_replies {
             self.send_chosen(id, reply);
+        }
+        for reply in fx.snapshot_replies {
+            self.send_part(id, reply);
+        }
+        for receive in fx.receives {
+            if self.is_running(id) {
+                inputs.extend(self.receive(id, receive));
+            }
         }
         for expired in fx.expired {
             self.on_expired(id, expired);
@@ -439,6 +468,7 @@ impl Cluster {
         if host.tick_at_us == Some(at_us) {
             host.tick_at_us = None;
             self.input(id, Input::Tick);
+            self.truncate_if_stateless(id);
         }
     }
 

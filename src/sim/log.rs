@@ -27,6 +27,8 @@ pub struct Log {
     recovery_ends_after: Option<u32>,
     /// A segment as it was once.
     old: Option<SegmentCopy>,
+    /// Values of slots below may be gone.
+    truncated_before: Slot,
 }
 
 /// What was there when the log was opened.
@@ -48,6 +50,7 @@ impl Log {
             meta_is_spoiled: false,
             recovery_ends_after: None,
             old: None,
+            truncated_before: Slot::FIRST,
         }
     }
 
@@ -84,7 +87,18 @@ impl Log {
             assert!(self.lost.contains(&it), "record {it} is called lost, and is not");
         }
         if self.lost.is_empty() {
-            let expected = self.shadow.recover();
+            let mut expected = self.shadow.recover();
+            if expected.first_unchosen < recovered.first_unchosen {
+                // What was truncated was chosen, whatever the hints say.
+                let slot = recovered.first_unchosen;
+                assert!(slot <= self.truncated_before, "{slot} was never truncated before");
+                expected.first_unchosen = slot;
+                expected.tail.retain(|entry| slot <= entry.slot);
+            }
+            if recovered.log_begin == Slot(0) && expected.log_begin <= self.truncated_before {
+                // The jump went with all that was before it.
+                expected.log_begin = Slot(0);
+            }
             assert_eq!(recovered, expected, "the log reads otherwise than it was written");
         } else {
             self.shadow.check_recovered(&self.lost, &recovered);
@@ -124,6 +138,17 @@ impl Log {
 
     fn wal_mut(&mut self) -> &mut Wal<Mount> {
         self.wal.as_mut().expect("the process runs")
+    }
+
+    /// Lets go of the values of slots below. Returns how many segments went.
+    pub fn truncate_before(&mut self, slot: Slot) -> Result<usize, WalError> {
+        self.truncated_before = self.truncated_before.max(slot);
+        self.wal_mut().truncate_before(slot)
+    }
+
+    /// From where on all values below `end` can be read.
+    pub fn begin(&mut self, end: Slot) -> Slot {
+        self.wal_mut().log_begin(end)
     }
 
     /// Whether a sync is in flight now.

@@ -10,6 +10,7 @@
 //! - `host` is one node: it carries out `Effects` in the order that `Effects` gives, as the driver does;
 //!   `host/process` is what can be done to it.
 //! - `network` and `link` are the connections.
+//! - `snapshots` are a node's snapshots and what comes of them from peers.
 //! - `log` is a node's log on its `disk`, beside a `shadow` that it is held against; `oracle` is what the
 //!   store must answer.
 //! - `plan` draws from a seed what a run will be: cluster, network, clients, faults. It is data, so it
@@ -39,6 +40,7 @@ pub mod plan;
 mod run;
 mod shadow;
 pub mod shrink;
+mod snapshots;
 mod trace;
 
 pub use cluster::{Cluster, Reply, Settings};

@@ -124,6 +124,11 @@ impl Oracle {
         Slot::FIRST.plus(self.digests.len())
     }
 
+    /// Of the state behind a slot.
+    pub fn digest(&self, slot: Slot) -> Option<u128> {
+        self.digests.get((slot.0 as usize).checked_sub(1)?).copied()
+    }
+
     /// What a key holds behind the last slot applied.
     pub fn get(&self, key: &[u8]) -> Option<&Vec<u8>> {
         self.entries.get(key)

@@ -12,6 +12,7 @@ use rand::seq::IndexedRandom;
 use rand::{Rng, RngExt, SeedableRng};
 use serde::{Deserialize, Serialize};
 
+use crate::limits;
 use crate::paxos::{Addresses, Configuration, Member, NodeId, Roles};
 
 use super::cluster::Settings;
@@ -76,6 +77,8 @@ pub enum Fault {
     PowerLoss,
     CrashAll,
     PowerLossAll,
+    /// A node is down for so long that the others may truncate what it misses.
+    Away,
     Pause,
     HandOver,
     /// A node is told to take over the lead, as by a leader that hands over: also the leader itself.
@@ -112,11 +115,12 @@ pub enum Fault {
     StaleSegment,
 }
 
-pub const FAULTS: [Fault; 25] = [
+pub const FAULTS: [Fault; 26] = [
     Fault::Crash,
     Fault::PowerLoss,
     Fault::CrashAll,
     Fault::PowerLossAll,
+    Fault::Away,
     Fault::Pause,
     Fault::HandOver,
     Fault::Rival,
@@ -285,6 +289,9 @@ fn draw_settings(dice: &mut StdRng, timeout_us: u64, heavy: bool, fixed: &Fixed)
         stall_us: (timeout_us / 2, timeout_us * dice.random_range(1..5)),
         dial_us: (timeout_us / 200, timeout_us / 3),
         learn_values_max: pick(dice, &[3, 20, 100]),
+        snapshot_slots: 0,
+        keep_slots: 0,
+        snapshot_chunk_size: 0,
         segment_size: if heavy { 8 << 20 } else { 256 << 10 },
         lease_us: 0,
         drift_ppm_max: pick(dice, &[0, 100, 20_000]),
@@ -295,9 +302,14 @@ fn draw_settings(dice: &mut StdRng, timeout_us: u64, heavy: bool, fixed: &Fixed)
     settings.spares = dice.random_range(0..6);
     let least = settings.window_slots;
     settings.alpha_slots = pick(dice, &[least, least.max(4), least.max(16), least.max(32)]);
+    settings.snapshot_slots = pick(dice, &[0, 3, 3, 10, 30]);
+    settings.keep_slots = pick(dice, &[0, 0, 0, 2, 10]);
+    settings.snapshot_chunk_size =
+        if heavy { limits::SNAPSHOT_CHUNK_SIZE } else { pick(dice, &[100, 500, 5000]) };
     if timeout_us / 50 < delay_max_us {
         // A few values for each time to a peer and back would take longer than a run may take to end.
         settings.learn_values_max = 100;
+        settings.snapshot_chunk_size = settings.snapshot_chunk_size.max(10_000);
     }
     settings
 }
@@ -372,12 +384,9 @@ fn draw_faults(
     for (start_us, end_us) in storms {
         let mut at_us = start_us + dice.random_range(0..2 * timeout_us);
         while at_us < *end_us && !kinds.is_empty() {
-            faults.push(Planned {
-                at_us,
-                for_us: dice.random_range(1..=2 * length_us),
-                dice: dice.next_u64(),
-                fault: pick(dice, &kinds),
-            });
+            let (for_us, fault) = (dice.random_range(1..=2 * length_us), pick(dice, &kinds));
+            let for_us = if fault == Fault::Away { 5 * timeout_us + 2 * for_us } else { for_us };
+            faults.push(Planned { at_us, for_us, dice: dice.next_u64(), fault });
             at_us += dice.random_range(1..=2 * gap_us);
         }
     }

@@ -83,6 +83,7 @@ impl Run {
     /// # Panics
     /// If a rule is broken.
     pub fn go(&mut self) -> Outcome {
+        self.cluster.ends_at_steps = !self.plan.faults.is_empty();
         self.cluster.start_all();
         for lane in 0..self.clients.lanes() {
             let in_us = self.dice.random_range(0..=self.plan.load.pause_us);

@@ -15,6 +15,7 @@ use super::super::clock::Clock;
 use super::super::cluster::{Cluster, Happening, Reply};
 use super::super::log::Opened;
 use super::Input;
+use super::snapshots::epochs_of;
 
 const LEARNER: Roles = Roles { acceptor: false, leader: false, replica: true };
 
@@ -38,7 +39,7 @@ impl Cluster {
             (now_us, 0)
         };
         let host = self.hosts.get_mut(&id).expect("a member");
-        let Opened { recovered, newly_durable } = match host.log.open(&mut self.dice) {
+        let Opened { mut recovered, newly_durable } = match host.log.open(&mut self.dice) {
             Ok(opened) => opened,
             Err(error) => {
                 self.note(|| format!("{id} does not start: {error}"));
@@ -49,21 +50,32 @@ impl Cluster {
         for record in newly_durable {
             self.checker.on_durable(id, &record);
         }
+        recovered.snapshot = host.snapshots.newest();
         self.checker.on_recovered(id, &host.log.shadow, &recovered);
         host.clock = Clock::new(now_us, origin_us, drift_ppm, host.clock.wall_ahead_us);
         host.store = Store::with_sessions(host.sessions_open);
-        host.applied_end = recovered.first_unchosen;
+        host.applied_end = recovered.first_unchosen.max(recovered.snapshot.next());
+        let mut in_snapshot = None;
         if host.is_replica {
-            let (empty, checker) = (std::mem::take(&mut host.store), &mut self.checker);
+            if let Some(loaded) = host.snapshots.load_newest() {
+                host.store = loaded.store;
+                in_snapshot = Some(epochs_of(&loaded.summary));
+            }
+            let (begun, checker) = (std::mem::take(&mut host.store), &mut self.checker);
             let end = recovered.first_unchosen;
-            host.store = replay_into(empty, host.log.wal(), end, &mut |done| {
+            host.store = replay_into(begun, host.log.wal(), end, &mut |done| {
                 checker.on_applied(id, done.slot, done.value, done.applied, done.store.digest());
             })
             .expect("the log has what it says it has");
         }
         let mut configurations = self.believed(id);
+        if let Some(epochs) = &in_snapshot {
+            configurations.merge(epochs);
+        }
+        let host = self.hosts.get_mut(&id).expect("a member");
         let end = recovered.first_unchosen;
-        note_configurations(&mut configurations, self.hosts[&id].log.wal(), end)
+        let log_begin = host.log.begin(end);
+        note_configurations(&mut configurations, host.log.wal(), log_begin, end)
             .expect("the log has what it says it has");
         // Who was removed goes on as what it was, until it is switched off.
         let first = self.configuration.roles(id).unwrap_or(LEARNER);
@@ -78,10 +90,13 @@ impl Cluster {
             request_timeout_us: self.settings.request_timeout_us,
             window_slots: self.settings.window_slots,
             lease: self.settings.lease(),
-            snapshot_chunk_size: crate::limits::SNAPSHOT_CHUNK_SIZE,
+            snapshot_chunk_size: self.settings.snapshot_chunk_size,
         };
         let mut fx = Effects::new(id);
-        host.node = Some(Node::new(config, &recovered, seed, host.now(now_us), &mut fx));
+        let mut node = Node::new(config, &recovered, seed, host.now(now_us), &mut fx);
+        let log_begin = node.log_begin().max(log_begin);
+        node.on_snapshots(host.snapshots.ids(), log_begin);
+        host.node = Some(node);
         host.lives += 1;
         if 1 < host.lives {
             self.coverage.restarts += 1;
@@ -99,7 +114,7 @@ impl Cluster {
             self.coverage.repairs += 1;
         }
         let inputs = self.carry_out(id, fx);
-        assert!(inputs.is_empty());
+        self.turn(id, inputs);
         self.schedule_tick(id);
         self.dial_all(id);
     }
@@ -132,6 +147,7 @@ impl Cluster {
         if power {
             host.log.lose_power(&mut self.dice);
         }
+        host.snapshots.on_end(power, &mut self.dice);
         host.paused = None;
         host.syncing = false;
         host.held = Held::default();
