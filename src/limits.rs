@@ -126,6 +126,8 @@ pub const SNAPSHOT_LOG_SIZE_DEFAULT: u64 = 256 * 1024 * 1024;
 /// Default of `snapshot.keep_slots`: slots kept in the log behind a snapshot, for peers that lag. None more
 /// than are kept in any case: a slot may hold megabytes.
 pub const SNAPSHOT_KEEP_SLOTS_DEFAULT: u64 = 0;
+/// Default of `snapshot.transfer_mib_s`: how fast snapshots are sent to peers, in bytes a second.
+pub const SNAPSHOT_TRANSFER_BYTES_S_DEFAULT: u64 = 64 * 1024 * 1024;
 /// How long a node waits after a snapshot that could not be written, in microseconds.
 pub const SNAPSHOT_RETRY_US: u64 = 30_000_000;
 /// A replica notes the digest of its state at each slot that is a multiple of this.

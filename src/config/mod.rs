@@ -20,8 +20,8 @@ use toml::Table;
 
 use crate::limits::{
     ALPHA_SLOTS, CLIENTS_MAX_DEFAULT, NODES_MAX, SNAPSHOT_KEEP_SLOTS_DEFAULT,
-    SNAPSHOT_LOG_SIZE_DEFAULT, WAL_SEGMENT_SIZE_DEFAULT, WAL_SEGMENT_SIZE_MIN,
-    WINDOW_SLOTS_DEFAULT,
+    SNAPSHOT_LOG_SIZE_DEFAULT, SNAPSHOT_TRANSFER_BYTES_S_DEFAULT, WAL_SEGMENT_SIZE_DEFAULT,
+    WAL_SEGMENT_SIZE_MIN, WINDOW_SLOTS_DEFAULT,
 };
 use crate::paxos::{Addresses, Configuration, LeaseConfig, NodeId, ReadWay, Roles};
 use crate::wire::ClusterId;
@@ -40,6 +40,7 @@ const CLOCK_ERROR_PERMILLE: RangeInclusive<u64> = 1..=500;
 const CLOCK_ERROR_PERMILLE_DEFAULT: u64 = 10;
 const SEGMENT_MIB: RangeInclusive<u64> = 8..=1_024;
 const SNAPSHOT_LOG_MIB: RangeInclusive<u64> = 1..=1_048_576;
+const SNAPSHOT_TRANSFER_MIB_S: RangeInclusive<u64> = 1..=10_000;
 const SNAPSHOT_KEEP_SLOTS: RangeInclusive<u64> = 0..=1_000_000_000;
 const CLIENTS: RangeInclusive<u64> = 1..=65_536;
 const WINDOW_SLOTS: RangeInclusive<u64> = 1..=ALPHA_SLOTS as u64;
@@ -70,7 +71,7 @@ const KEYS: [(&str, &[&str]); 8] = [
     ("quorum", &["phase1", "phase2"]),
     ("reads", &["way", "lease_ms", "clock_error_permille"]),
     ("wal", &["segment_mib", "sync"]),
-    ("snapshot", &["log_mib", "keep_slots"]),
+    ("snapshot", &["log_mib", "keep_slots", "transfer_mib_s"]),
     ("limits", &["clients_max", "window_slots"]),
 ];
 
@@ -107,6 +108,8 @@ pub struct Config {
     pub snapshot_log_size: u64,
     /// Slots that are kept in the log behind the newest snapshot, at least.
     pub snapshot_keep_slots: u64,
+    /// How fast snapshots are sent to peers that lag, to all of them together, in bytes a second.
+    pub snapshot_transfer_bytes_s: u64,
     pub clients_max: usize,
     pub trace: Option<PathBuf>,
     pub log_level: log::LevelFilter,
@@ -183,6 +186,9 @@ impl Config {
         let snapshot_log_mib = snapshot.integer("log_mib", &SNAPSHOT_LOG_MIB, log_mib_default)?;
         let snapshot_keep_slots =
             snapshot.integer("keep_slots", &SNAPSHOT_KEEP_SLOTS, SNAPSHOT_KEEP_SLOTS_DEFAULT)?;
+        let transfer_default = SNAPSHOT_TRANSFER_BYTES_S_DEFAULT / MIB;
+        let snapshot_transfer_mib_s =
+            snapshot.integer("transfer_mib_s", &SNAPSHOT_TRANSFER_MIB_S, transfer_default)?;
         let mut limits = root.section("limits")?;
         let clients_max = limits.integer("clients_max", &CLIENTS, CLIENTS_MAX_DEFAULT as u64)?;
         let window_slots =
@@ -205,6 +211,7 @@ impl Config {
             wal_sync,
             snapshot_log_size: snapshot_log_mib * MIB,
             snapshot_keep_slots,
+            snapshot_transfer_bytes_s: snapshot_transfer_mib_s * MIB,
             clients_max: clients_max as usize,
             trace,
             log_level,

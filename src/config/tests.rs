@@ -65,6 +65,7 @@ fn a_minimal_file_gets_the_defaults() {
     assert_eq!((config.lease.lease_us, config.lease.clock_error_permille), (0, 10));
     assert_eq!((config.wal_segment_size, config.wal_sync), (64 * MIB, true));
     assert_eq!((config.snapshot_log_size, config.snapshot_keep_slots), (256 * MIB, 0));
+    assert_eq!(config.snapshot_transfer_bytes_s, 64 * MIB);
     assert_eq!((config.trace, config.log_level), (None, log::LevelFilter::Info));
 }
 
@@ -85,7 +86,7 @@ fn the_file_is_followed() {
         quorum = { phase1 = 1 }
         reads = { way = "lease", lease_ms = 5, clock_error_permille = 3 }
         wal = { segment_mib = 8, sync = false }
-        snapshot = { log_mib = 1, keep_slots = 7 }
+        snapshot = { log_mib = 1, keep_slots = 7, transfer_mib_s = 3 }
         limits = { clients_max = 1, window_slots = 256 }
         "#,
     )
@@ -101,6 +102,7 @@ fn the_file_is_followed() {
     assert_eq!((config.election_timeout_us, config.request_timeout_us), (10_000, 100_000));
     assert_eq!((config.wal_segment_size, config.wal_sync), (8 * MIB, false));
     assert_eq!((config.snapshot_log_size, config.snapshot_keep_slots), (MIB, 7));
+    assert_eq!(config.snapshot_transfer_bytes_s, 3 * MIB);
     assert_eq!((config.clients_max, config.window_slots), (1, 256));
 }
 

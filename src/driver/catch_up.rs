@@ -41,6 +41,7 @@ pub struct CatchUp {
     serving: BTreeMap<SnapshotId, Serving>,
     /// When the transfer that is under way began.
     begun_us: u64,
+    told_us: u64,
 }
 
 struct Serving {
@@ -83,7 +84,7 @@ impl CatchUp {
         bytes_per_s: u64,
         wake: impl Fn() + Clone + Send + 'static,
     ) -> Result<CatchUp, SnapshotError> {
-        dir.remove_received(|slot| slot <= applied)?;
+        dir.remove_received(|slot, _| slot <= applied)?;
         let mut pace = Pace { bytes_per_s, next_ns: 0 };
         let send = move |Asked { reply, file }: Asked| {
             let SnapshotReply { to, snapshot, offset, size } = reply;
@@ -97,7 +98,16 @@ impl CatchUp {
         let mut receiver = Receiver { dir: dir.clone(), cluster, file: None, unsynced: 0 };
         let receive = move |step| receiver.step(step);
         let receiver = Helper::start("snapshot-receive", wake, receive).map_err(failed)?;
-        Ok(CatchUp { sender, receiver, serving: BTreeMap::new(), begun_us: 0 })
+        Ok(CatchUp { sender, receiver, serving: BTreeMap::new(), begun_us: 0, told_us: 0 })
+    }
+
+    /// Says now and then how far a transfer has come.
+    fn tell(&mut self, now: Now, snapshot: SnapshotId, size: u64) {
+        if self.told_us + 1_000_000 <= now.mono_us {
+            self.told_us = now.mono_us;
+            let (done, total) = (size >> 20, snapshot.size.div_ceil(1 << 20));
+            log::info!("snapshot of slot {}: received {done} of {total} MiB", snapshot.slot);
+        }
     }
 
     /// What peers can be given, the newest last: these durable ones, and those that are being pulled.
@@ -151,13 +161,13 @@ impl Receiver {
                 if installed.is_err() {
                     self.file = None;
                     // What is left goes at the next attempt, at the latest.
-                    let _ = self.dir.remove_received(|_| true);
+                    let _ = self.dir.remove_received(|_, _| true);
                 }
                 (snapshot, installed)
             }
             Step::Receive(Receive::GiveUp(snapshot)) => {
                 self.file = None;
-                let given_up = self.dir.remove_received(|slot| slot == snapshot.slot);
+                let given_up = self.dir.remove_received(|_, _| true);
                 (snapshot, given_up.map(|()| Came::Nothing).map_err(|error| error.to_string()))
             }
         };
@@ -172,7 +182,7 @@ impl Receiver {
         self.file = None;
         let path = self.path(snapshot);
         let others = |error: SnapshotError| error.to_string();
-        self.dir.remove_received(|slot| slot != snapshot.slot).map_err(others)?;
+        self.dir.remove_received(|_, other| other != path).map_err(others)?;
         let open = || -> io::Result<(File, u64)> {
             let file =
                 File::options().read(true).write(true).create(true).truncate(false).open(&path)?;
@@ -184,6 +194,9 @@ impl Receiver {
             Ok((file, size))
         };
         let (file, size) = open().map_err(|error| format!("{}: {error}", path.display()))?;
+        if 0 < size {
+            log::info!("of that snapshot {size} bytes of {} are there already", snapshot.size);
+        }
         (self.file, self.unsynced) = (Some((snapshot, file)), 0);
         Ok(Came::Part(snapshot, size))
     }
@@ -253,7 +266,7 @@ impl Server {
                 snapshot.slot,
                 snapshot.size.div_ceil(1 << 20)
             );
-            self.catch_up.begun_us = now.mono_us;
+            (self.catch_up.begun_us, self.catch_up.told_us) = (now.mono_us, now.mono_us);
         }
         self.catch_up.receiver.hand_over(Step::Receive(receive));
     }
@@ -270,6 +283,7 @@ impl Server {
             match came {
                 Came::Nothing => {}
                 Came::Part(snapshot, size) => {
+                    self.catch_up.tell(now, snapshot, size);
                     self.node.on_part(now, snapshot, size, &mut self.fx);
                 }
                 Came::Failed(snapshot, why) => {
@@ -330,7 +344,8 @@ mod tests {
             store.apply(slot, &crate::paxos::Value::noop(), &mut Vec::new());
         }
         let member = Member { node: NodeId(1), roles: Roles::ALL };
-        let addresses = Addresses { peer: "a:1".into(), client: "a:2".into() };
+        let address = |port| std::net::SocketAddr::from(([127, 0, 0, 1], port));
+        let addresses = Addresses { peer: address(1), client: address(2) };
         let initial = Configuration::initial(vec![(member, addresses)], None, None).unwrap();
         let mut configurations = Configurations::new(initial, 4);
         configurations.on_known(Slot(slot + 1));

@@ -5,6 +5,7 @@
 //! read in a turn, when to make a client wait, when to give up a connection.
 
 mod backup;
+mod catch_up;
 mod checkpoints;
 mod clients;
 mod connection;

@@ -26,6 +26,7 @@ use crate::wire::peer;
 
 use super::ServeError;
 use super::backup::ChunkReader;
+use super::catch_up::CatchUp;
 use super::clients::PendingRead;
 use super::connection::{Ended, ReadOutcome, Stage};
 use super::held::Held;
@@ -82,6 +83,7 @@ pub struct Server {
     pub(super) snapshots: Snapshots,
     pub(super) chunks: ChunkReader,
     pub(super) quarantine: Quarantine,
+    pub(super) catch_up: CatchUp,
     /// Linearizable reads, by the token that the node has for each.
     pub(super) reads: BTreeMap<u64, PendingRead>,
     pub(super) next_read: u64,
@@ -131,6 +133,7 @@ impl Server {
                 self.note_disk(now);
                 self.tracer.synced(self.syncing_end, done.duration_ns, records);
             }
+            self.look_after_catch_up(now)?;
             self.note_room(now)?;
             self.read_connections(now);
             self.upkeep(now)?;

@@ -142,6 +142,13 @@ impl Snapshots {
         self.log_size = 0;
     }
 
+    /// This one came from a peer and is durable. Older ones are gone: the log has a gap behind them.
+    pub fn on_received(&mut self, snapshot: SnapshotId) {
+        self.durable.retain(|slot, _| snapshot.slot < *slot);
+        self.durable.insert(snapshot.slot, snapshot);
+        self.log_size = 0;
+    }
+
     /// A value of this size was applied.
     pub fn on_applied(&mut self, value_size: usize) {
         self.log_size += size_in_log(value_size);
@@ -269,7 +276,8 @@ impl Server {
             );
         }
         let log_begin = self.wal.log_begin(self.node.view().first_unchosen);
-        self.node.on_snapshots(self.snapshots.all(), log_begin);
+        let snapshots = self.catch_up.with_served(self.snapshots.all());
+        self.node.on_snapshots(snapshots, log_begin);
         self.tell_state();
         Ok(())
     }

@@ -20,6 +20,7 @@ use crate::wire::ClusterId;
 
 use super::ServeError;
 use super::backup::chunk_reader;
+use super::catch_up::CatchUp;
 use super::checkpoints::Checkpoints;
 use super::connection::READ_CHUNK;
 use super::held::Held;
@@ -84,6 +85,13 @@ impl Server {
         let rule =
             Rule { log_size_min: config.snapshot_log_size, keep_slots: config.snapshot_keep_slots };
         let chunks = chunk_reader(wake.clone()).map_err(io_error("cannot start a thread"))?;
+        let catch_up = CatchUp::start(
+            &dir,
+            config.cluster,
+            recovered.snapshot,
+            config.snapshot_transfer_bytes_s,
+            wake.clone(),
+        )?;
         let snapshots = Snapshots::start(&dir, config.cluster, rule, log_size, wake)?;
         let configurations = members::recover(&config, epochs, &wal, log_begin, first_unchosen)?;
         let me = config.nodes.iter().find(|n| n.id == config.node).expect("checked by Config");
@@ -167,6 +175,7 @@ impl Server {
             snapshots,
             chunks,
             quarantine,
+            catch_up,
             reads: BTreeMap::new(),
             next_read: 0,
             tracer,

@@ -66,6 +66,12 @@ impl Server {
         for reply in std::mem::take(&mut self.fx.learn_replies) {
             self.send_chosen(reply)?;
         }
+        for reply in std::mem::take(&mut self.fx.snapshot_replies) {
+            self.serve_part(now, reply);
+        }
+        for receive in std::mem::take(&mut self.fx.receives) {
+            self.receive_snapshot(now, receive);
+        }
         for expired in std::mem::take(&mut self.fx.expired) {
             match expired {
                 Expired::Command { id, client, definite } => {
@@ -92,7 +98,7 @@ impl Server {
     }
 
     /// Sends to a peer, if a connection to it stands: the protocol expects losses only there.
-    fn send(&mut self, to: NodeId, message: &Message) {
+    pub(super) fn send(&mut self, to: NodeId, message: &Message) {
         let Some(id) = self.links.get(&to).and_then(Link::up) else { return };
         let Some(connection) = self.table.get_mut(id) else { return };
         peer::write(message, connection.output());

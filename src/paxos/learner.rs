@@ -25,6 +25,9 @@ pub struct Learner {
     seen: Slot,
     /// After how many ticks without an answer another peer is asked.
     patience_ticks: u32,
+    /// After how many ticks without a chunk another peer is asked. Chunks are sent at a pace, and may be
+    /// long on their way.
+    fetch_patience_ticks: u32,
 }
 
 #[derive(Clone, Debug)]
@@ -43,7 +46,7 @@ struct Asked {
 
 impl Learner {
     /// `chunk_size`: bytes of a snapshot that are asked for at once.
-    pub fn new(patience_ticks: u32, chunk_size: usize) -> Learner {
+    pub fn new(patience_ticks: u32, fetch_patience_ticks: u32, chunk_size: usize) -> Learner {
         Learner {
             peers: BTreeMap::new(),
             asked: None,
@@ -51,6 +54,7 @@ impl Learner {
             chunk_size,
             seen: Slot(0),
             patience_ticks,
+            fetch_patience_ticks,
         }
     }
 
@@ -172,7 +176,7 @@ impl Learner {
         self.give_up_below(first_unchosen, fx);
         let mut silent = None;
         if let Some(fetch) = &mut self.fetch {
-            if !fetch.on_tick(self.patience_ticks) {
+            if !fetch.on_tick(self.fetch_patience_ticks) {
                 return;
             }
             silent = fetch.source();
@@ -233,7 +237,7 @@ mod tests {
     /// Slots that are merely on their way are not asked for; those that do not come are.
     #[test]
     fn asks_only_when_standing_still() {
-        let (mut learner, mut fx) = (Learner::new(3, 10), Effects::new(NodeId(1)));
+        let (mut learner, mut fx) = (Learner::new(3, 3, 10), Effects::new(NodeId(1)));
         learner.on_peer_knows(NodeId(2), Slot(10));
         learner.on_tick(Slot(1), &mut fx);
         learner.on_tick(Slot(5), &mut fx);
@@ -247,7 +251,7 @@ mod tests {
     /// One answer leads to the next question until the peer has no more.
     #[test]
     fn goes_on_until_it_is_level() {
-        let (mut learner, mut fx) = (Learner::new(3, 10), Effects::new(NodeId(1)));
+        let (mut learner, mut fx) = (Learner::new(3, 3, 10), Effects::new(NodeId(1)));
         learner.on_peer_knows(NodeId(2), Slot(10));
         learner.on_gap(Slot(1), &mut fx);
         learner.on_answer(NodeId(2), Slot(6), &mut fx);
@@ -261,7 +265,7 @@ mod tests {
     /// forgot, those two do not answer: asking them in turns would go on for ever.
     #[test]
     fn what_a_restarted_peer_knew_counts_no_more() {
-        let (mut learner, mut fx) = (Learner::new(1, 10), Effects::new(NodeId(1)));
+        let (mut learner, mut fx) = (Learner::new(1, 1, 10), Effects::new(NodeId(1)));
         for (peer, known, now_known) in [(2, 20, 5), (3, 20, 5), (4, 10, 10)] {
             learner.on_peer_knows(NodeId(peer), Slot(known));
             learner.on_peer_down(NodeId(peer));
@@ -274,7 +278,7 @@ mod tests {
     /// A peer that does not answer is not asked for ever.
     #[test]
     fn a_silent_peer_is_replaced() {
-        let (mut learner, mut fx) = (Learner::new(2, 10), Effects::new(NodeId(1)));
+        let (mut learner, mut fx) = (Learner::new(2, 2, 10), Effects::new(NodeId(1)));
         learner.on_peer_knows(NodeId(2), Slot(20));
         learner.on_peer_knows(NodeId(3), Slot(10));
         for _ in 0..4 {
@@ -286,7 +290,7 @@ mod tests {
     const SNAPSHOT: SnapshotId = SnapshotId { slot: Slot(15), size: 30, checksum: 7 };
 
     fn offered(snapshot: SnapshotId) -> (Learner, Effects) {
-        let (mut learner, mut fx) = (Learner::new(2, 10), Effects::new(NodeId(1)));
+        let (mut learner, mut fx) = (Learner::new(2, 2, 10), Effects::new(NodeId(1)));
         learner.on_peer_knows(NodeId(2), Slot(20));
         learner.on_gap(Slot(5), &mut fx);
         learner.on_offer(NodeId(2), Slot(14), Some(snapshot), Slot(5), &mut fx);
@@ -322,7 +326,7 @@ mod tests {
     /// An offer that nobody asked for, as an old message, begins nothing; nor does one of what is known.
     #[test]
     fn only_what_was_asked_for_and_helps_is_fetched() {
-        let (mut learner, mut fx) = (Learner::new(2, 10), Effects::new(NodeId(1)));
+        let (mut learner, mut fx) = (Learner::new(2, 2, 10), Effects::new(NodeId(1)));
         learner.on_peer_knows(NodeId(2), Slot(20));
         learner.on_offer(NodeId(2), Slot(14), Some(SNAPSHOT), Slot(5), &mut fx);
         learner.on_gap(Slot(16), &mut fx);
@@ -364,7 +368,7 @@ mod tests {
     /// know most must not be asked in turns for ever.
     #[test]
     fn who_has_nothing_is_asked_no_more() {
-        let (mut learner, mut fx) = (Learner::new(1, 10), Effects::new(NodeId(1)));
+        let (mut learner, mut fx) = (Learner::new(1, 1, 10), Effects::new(NodeId(1)));
         for (peer, knows) in [(2, 30), (3, 30), (4, 20)] {
             learner.on_peer_knows(NodeId(peer), Slot(knows));
         }

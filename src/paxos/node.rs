@@ -116,6 +116,10 @@ const LEADERLESS_TIMEOUTS_MAX: u64 = 4;
 /// Heartbeat rounds after which a gap below where the leader began is taken for one that nobody can fill.
 const GAP_ROUNDS: u32 = 3;
 
+/// How long a peer may take for a part of a snapshot, while its connection stands: it may send to many, at
+/// the slowest pace, over a slow link.
+const FETCH_PATIENCE_US: u64 = 5_000_000;
+
 impl Node {
     /// A node as it stands after recovery. `seed`, another in each life of the process, sets when its
     /// first heartbeat round ends and the ids of its read requests. The caller must apply `fx.chosen` at once, after all slots below `recovered.first_unchosen`.
@@ -161,7 +165,12 @@ impl Node {
             next_tick_us: now.mono_us + tick_us,
             leader_seen_us: now.mono_us,
             log,
-            learner: Learner::new(2 * TICKS_PER_TIMEOUT as u32, config.snapshot_chunk_size),
+            learner: {
+                let patience_ticks = 2 * TICKS_PER_TIMEOUT as u32;
+                let fetch_patience_ticks = (FETCH_PATIENCE_US / tick_us) as u32;
+                let chunk_size = config.snapshot_chunk_size;
+                Learner::new(patience_ticks, patience_ticks.max(fetch_patience_ticks), chunk_size)
+            },
             snapshots: Vec::new(),
             election,
             state: StateStanding::default(),

@@ -116,6 +116,34 @@ impl SnapshotDir {
         SnapshotError::io(doing, &self.dir, error)
     }
 
+    /// Removes the snapshots of earlier slots.
+    pub fn remove_below(&self, slot: Slot) -> Result<(), SnapshotError> {
+        let mut below = self.slots()?.into_iter().filter(|below| *below < slot);
+        below.try_for_each(|below| self.remove(&self.path(below)))
+    }
+
+    /// Where a snapshot from a peer lies until all of it is there and checked. It may outlive the process.
+    pub fn received_path(&self, snapshot: SnapshotId) -> PathBuf {
+        self.dir.join(format!("{:020}-{:032x}.recv", snapshot.slot.0, snapshot.checksum))
+    }
+
+    /// Removes what came from peers and is not all there, where `goes` says so.
+    pub fn remove_received(&self, goes: impl Fn(Slot, &Path) -> bool) -> Result<(), SnapshotError> {
+        let list = || -> io::Result<Vec<PathBuf>> {
+            fs::read_dir(&self.dir)?.map(|entry| Ok(entry?.path())).collect()
+        };
+        let paths = list().map_err(|error| SnapshotError::io("list", &self.dir, error))?;
+        for path in paths {
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("");
+            let slot = name.strip_suffix(".recv").and_then(|name| name.split_once('-'));
+            let slot = slot.and_then(|(digits, _)| digits.parse().ok()).map(Slot);
+            if slot.is_some_and(|slot| goes(slot, &path)) {
+                self.remove(&path)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Opens a snapshot. It stays readable if it is removed meanwhile.
     pub fn open_file(&self, slot: Slot) -> Result<File, SnapshotError> {
         let path = self.path(slot);

@@ -19,7 +19,7 @@ use loggos::client::{self, Client};
 use loggos::wire::status::NodeStatus;
 
 /// However slow the machine: what has not happened by then will not happen.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 pub struct Cluster {
     dir: tempfile::TempDir,
