@@ -83,3 +83,38 @@ fn a_node_catches_up_by_a_snapshot_while_others_write() {
     cluster.seen(3, "loaded the snapshot of slot");
     cluster.assert_agreement();
 }
+
+/// Acceptors that keep no state let go of what the replicas have in snapshots, and one that was away passes
+/// over it. All of them are killed: with what their logs still hold they serve again, led by a node that has
+/// to learn from them how far all is chosen.
+#[test]
+fn acceptors_without_a_state_let_go_of_the_past() {
+    let mut roles = vec!["acceptor"; 3];
+    roles.extend(["leader replica"; 2]);
+    let fast = SLOW_TRANSFERS.replace("transfer_mib_s = 1 ", "transfer_mib_s = 64 ");
+    let mut cluster = Cluster::new(&roles, &fast);
+    cluster.start_all();
+    cluster.leader();
+    let mut client = cluster.client();
+    put(&mut client, 0, 1);
+    cluster.kill(3);
+    for round in 1..=10 {
+        for key in 0..KEYS {
+            put(&mut client, key, round);
+        }
+    }
+    for acceptor in 1..=2 {
+        cluster.wait_for(acceptor, "files of the log");
+    }
+    cluster.start_node(3);
+    cluster.wait_for(3, "went from slot");
+    for node in 1..=5 {
+        cluster.kill(node);
+    }
+    for node in 1..=5 {
+        cluster.start_node(node);
+    }
+    let mut client = cluster.client();
+    put(&mut client, 0, 11);
+    cluster.assert_agreement();
+}

@@ -31,6 +31,8 @@ use super::server::Server;
 
 /// A file that no peer has asked for in this time is closed, in microseconds.
 const IDLE_US: u64 = 30_000_000;
+/// How often an acceptor without a state looks what the replicas have, in microseconds.
+const TRUNCATION_US: u64 = 1_000_000;
 /// Bytes that are received before they are synced.
 const SYNC_STEP_SIZE: u64 = 4 * 1024 * 1024;
 
@@ -42,6 +44,7 @@ pub struct CatchUp {
     /// When the transfer that is under way began.
     begun_us: u64,
     told_us: u64,
+    next_truncation_us: u64,
 }
 
 struct Serving {
@@ -98,7 +101,14 @@ impl CatchUp {
         let mut receiver = Receiver { dir: dir.clone(), cluster, file: None, unsynced: 0 };
         let receive = move |step| receiver.step(step);
         let receiver = Helper::start("snapshot-receive", wake, receive).map_err(failed)?;
-        Ok(CatchUp { sender, receiver, serving: BTreeMap::new(), begun_us: 0, told_us: 0 })
+        Ok(CatchUp {
+            sender,
+            receiver,
+            serving: BTreeMap::new(),
+            begun_us: 0,
+            told_us: 0,
+            next_truncation_us: 0,
+        })
     }
 
     /// Says now and then how far a transfer has come.
@@ -295,10 +305,32 @@ impl Server {
                 }
             }
         }
+        if self.catch_up.next_truncation_us <= now.mono_us {
+            self.catch_up.next_truncation_us = now.mono_us + TRUNCATION_US;
+            self.truncate_behind_replicas()?;
+        }
         let is_idle = |serving: &Serving| serving.asked_us + IDLE_US <= now.mono_us;
         if self.catch_up.serving.values().any(is_idle) {
             self.catch_up.serving.retain(|_, serving| !is_idle(serving));
             self.on_snapshots_changed()?;
+        }
+        Ok(())
+    }
+
+    /// An acceptor that keeps no state lets go of what a majority of the replicas have in snapshots. To be
+    /// called now and then.
+    pub(super) fn truncate_behind_replicas(&mut self) -> Result<(), ServeError> {
+        if self.node.roles().replica {
+            return Ok(());
+        }
+        let first_unchosen = self.node.view().first_unchosen;
+        let covered = self.node.covered_by_snapshots().next().min(first_unchosen);
+        let needed_from = Slot(covered.0.saturating_sub(self.config.snapshot_keep_slots));
+        let removed = self.wal.truncate_before(needed_from)?;
+        if 0 < removed {
+            log::info!("removing {removed} files of the log: replicas have what is in them");
+            let log_begin = self.wal.log_begin(first_unchosen);
+            self.node.on_snapshots(Vec::new(), log_begin);
         }
         Ok(())
     }

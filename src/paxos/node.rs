@@ -289,8 +289,12 @@ impl Node {
         if let Some(leader) = &mut self.leader {
             leader.on_peer_up(peer, &self.configurations, fx);
         }
-        if peer != self.me && 1 < self.configurations.latest().1.epoch() {
-            // It may be new, or have been away while members came and went.
+        let configurations = &self.configurations;
+        let knows_more = 1 < configurations.latest().1.epoch()
+            || configurations.alpha() < configurations.known_below().since(Slot::FIRST);
+        if peer != self.me && knows_more {
+            // It may be new, or have been away while members came and went; or it passed over slots, and
+            // did not learn whether members came or went in them.
             fx.send(peer, Message::Configurations(self.configurations.epochs().clone()));
         }
         if let Some(replica) = &mut self.replica {
