@@ -183,6 +183,11 @@ impl Plan {
             // As above: whoever joins learns all from the first slot on.
             settings.learn_values_max = 100;
         }
+        let damages = |it: &Planned| matches!(it.fault, Fault::Damage | Fault::StaleSegment);
+        if faults.iter().any(damages) {
+            // A log damaged behind which a snapshot stands is not judged yet.
+            settings.snapshot_slots = 0;
+        }
         let seed = dice.next_u64();
         let hub = dice.random_bool(0.5);
         load.quorum_reads_percent = pick(dice, &[0, 30, 30, 100]);
