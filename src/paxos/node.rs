@@ -788,21 +788,19 @@ impl Node {
         snapshot: Option<SnapshotId>,
         fx: &mut Effects,
     ) {
-        match snapshot {
+        let first_unchosen = self.log.first_unchosen();
+        let useful = snapshot.filter(|snapshot| first_unchosen <= snapshot.slot);
+        let known_below = self.configurations.known_below();
+        match useful {
+            _ if !self.learns => {}
             // An acceptor needs to know that all is chosen, and not what: others keep that.
-            Some(snapshot)
-                if self.learns
-                    && self.replica.is_none()
-                    && snapshot.slot < self.configurations.known_below() =>
-            {
+            Some(snapshot) if self.replica.is_none() && snapshot.slot < known_below => {
                 self.log.jump(snapshot.slot.next(), fx);
                 self.learner.on_answer(from, self.log.first_unchosen(), fx);
             }
-            _ if self.replica.is_some() => {
-                let first_unchosen = self.log.first_unchosen();
-                self.learner.on_offer(from, log_begin, snapshot, first_unchosen, fx);
-            }
-            _ => {}
+            // It has not heard yet what governs there.
+            Some(_) if self.replica.is_none() => {}
+            _ => self.learner.on_offer(from, log_begin, useful, first_unchosen, fx),
         }
     }
 
@@ -1059,6 +1057,12 @@ mod tests {
         assert_eq!(fx.sends, [(NodeId(1), Message::LearnRequest { first_slot: Slot(16) })]);
         assert_eq!((fx.receives.len(), node.log_begin()), (0, Slot(16)));
         assert_eq!(fx.records, [Record::Jumped(Slot(16))]);
+
+        // Who offers nothing that helps is asked no more, or the two would go on for ever.
+        let snapshot = Some(SnapshotId { slot: Slot(0), ..SNAPSHOT });
+        let (log_begin, epochs) = (Slot(17), node.configurations().epochs().clone());
+        let offer = Message::SnapshotOffer { log_begin, first_unchosen, snapshot, epochs };
+        assert_eq!(hear(&mut node, 1, offer).sends, []);
     }
 
     /// Without room nothing is accepted and nothing learned, and what the node says of itself stays true;
