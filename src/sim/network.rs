@@ -124,7 +124,20 @@ impl Cluster {
     /// Of a hundred packets between the two so many are lost from now on.
     pub fn lose(&mut self, a: NodeId, b: NodeId, percent: u32) {
         let link = self.network.index(a, b);
-        self.network.links[link].loss_percent = percent;
+        let state = &mut self.network.links[link];
+        state.loss_percent = percent;
+        if percent != 0 {
+            return;
+        }
+        // What was lost over and over comes through soon now, and holds up no more what is behind it.
+        let soon_us = self.now_us + 3 * state.delay_us.1.max(1);
+        for side in 0..2 {
+            let late = state.pipe[side].iter_mut().filter(|(at_us, _)| soon_us < *at_us);
+            late.for_each(|(at_us, _)| *at_us = soon_us);
+        }
+        for from in 0..2 {
+            self.schedule(soon_us - self.now_us, Happening::Arrival { link, from });
+        }
     }
 
     /// Whether packets pass in both directions.
