@@ -21,6 +21,8 @@ pub struct Log {
     options: Options,
     /// The records, by sequence number, that damage has hit.
     lost: BTreeSet<u64>,
+    /// Something of it was lost since it was opened last.
+    is_damaged: bool,
     /// One copy of `meta` is damaged.
     meta_is_spoiled: bool,
     /// The power goes in the next recovery, after so many changes of the disk.
@@ -47,6 +49,7 @@ impl Log {
             identity: Identity { cluster: ClusterId(7), node },
             options: Options { segment_size, sync: true },
             lost: BTreeSet::new(),
+            is_damaged: false,
             meta_is_spoiled: false,
             recovery_ends_after: None,
             old: None,
@@ -75,6 +78,7 @@ impl Log {
             }
         };
         self.meta_is_spoiled = false;
+        self.is_damaged = false;
         let end = self.wal().end().0 as usize;
         let (durable, len) = (self.shadow.durable(), self.shadow.len());
         assert!(durable <= end, "of {durable} durable records {end} are left");
@@ -205,6 +209,10 @@ impl Log {
                 return None;
             }
             return self.disk.damage_meta(dice).map(|copy| format!("copy {copy} of meta"));
+        }
+        if std::mem::replace(&mut self.is_damaged, true) {
+            // What proves that something was lost must not be lost next.
+            return None;
         }
         let before = self.disk.copy_cached();
         let durable = self.shadow.durable() as u64;

@@ -154,8 +154,9 @@ impl Run {
             return None;
         }
         let membership = self.cluster.latest().membership().clone();
-        let up: Vec<NodeId> =
-            self.cluster.nodes().into_iter().filter(|id| self.cluster.is_running(*id)).collect();
+        // Who is about to join may run already.
+        let is_up = |id: &NodeId| self.cluster.is_running(*id) && membership.roles(*id).is_some();
+        let up: Vec<NodeId> = self.cluster.nodes().into_iter().filter(is_up).collect();
         let roles = |id: &NodeId| membership.roles(*id).expect("a member");
         let hubs: Vec<NodeId> = up
             .iter()
