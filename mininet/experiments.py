@@ -169,6 +169,28 @@ class Snapshot(Experiment):
         return replace(self, keys=100_000, rounds=2, stretch_s=4, writes=1_000_000, watched_s=10)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Reads(Experiment):
+    """Linearizable reads, each way of them in a cluster of its own: at rising rates, then while
+    leaders die."""
+
+    ways: tuple[str, ...]
+    lease_ms: int
+    rates: tuple[int, ...]
+    repeats: int
+    duration_s: float
+    warmup_s: float
+    # Operations a second while leaders die; how many do, half of them in either way that there is,
+    # and how long each one stays dead. It is compared with as long a time just before.
+    death_rate: int
+    deaths: int
+    dead_s: float
+
+    def quick(self):
+        """Fewer rates, once each, and fewer deaths."""
+        return replace(self, rates=self.rates[::2], repeats=1, duration_s=2, deaths=4)
+
+
 FAILOVER = Timeline(
     name="failover",
     title="Three nodes under load: leader killed, link cut, follower paused",
@@ -304,6 +326,41 @@ QUORUMS = Quorums(
     warmup_s=1,
 )
 
+READS = Reads(
+    name="reads",
+    title="Linearizable reads by the leader, by its lease, and by quorums at all replicas",
+    nodes=3,
+    client_hosts=1,
+    delay_ms=0,
+    jitter_ms=0,
+    loss_percent=0,
+    congestion_control="cubic",
+    election_timeout_ms=100,
+    request_timeout_ms=5000,
+    segment_mib=64,
+    sync=True,
+    node_traces=False,
+    histories=True,
+    clients=64,
+    in_flight=16,
+    op_timeout_ms=1000,
+    keys=1000,
+    value_size=256,
+    reads=0.9,
+    workload="put",
+    check=False,
+    seed=1,
+    ways=("leader", "lease", "quorum"),
+    lease_ms=100,
+    rates=(1000, 10000, 25000, 50000, 100000, 150000),
+    repeats=3,
+    duration_s=3,
+    warmup_s=1,
+    death_rate=1000,
+    deaths=8,
+    dead_s=1.5,
+)
+
 RECONFIGURE = Reconfigure(
     name="reconfigure",
     title="Three nodes under load: one replaced, then all of them, one by one",
@@ -400,6 +457,7 @@ EXPERIMENTS = {
         FAILOVER,
         PARTITION,
         QUORUMS,
+        READS,
         RECONFIGURE,
         SNAPSHOT,
         STEADY,

@@ -69,11 +69,12 @@ def judge_now(lab, system, labels):
             path.unlink()
 
 
-def one_load(lab, system, name, rate, seed, schedule):
-    """One load from its start to the load generators' exit; returns their labels."""
+def one_load(lab, system, name, rate, seed, schedule, more=()):
+    """One load from its start to the load generators' exit; returns their labels. They take `more`
+    arguments."""
     experiment = system.experiment
     total_s = experiment.warmup_s + experiment.duration_s
-    benches = system.bench(rate, seed, name, trace=bool(schedule.pending))
+    benches = system.bench(rate, seed, name, trace=bool(schedule.pending), more=more)
     begin = time.monotonic()
     while True:
         elapsed = time.monotonic() - begin

@@ -18,7 +18,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import sandbox
-from experiments import EXPERIMENTS, Partition, Quorums, Rates, Reconfigure, Snapshot, Timeline
+from experiments import (
+    EXPERIMENTS,
+    Partition,
+    Quorums,
+    Rates,
+    Reads,
+    Reconfigure,
+    Snapshot,
+    Timeline,
+)
 from faults import words
 from scenarios import all_scenarios
 
@@ -151,6 +160,13 @@ def show(experiment):
         case Quorums():
             for nodes, phase1, phase2 in experiment.choices:
                 print(f"  {nodes} nodes, q1={phase1} q2={phase2}")
+        case Reads():
+            total = experiment.warmup_s + experiment.duration_s
+            rates = ", ".join(f"{rate:,}" for rate in experiment.rates)
+            print(f"  reads by {', '.join(experiment.ways)}; for each of them")
+            print(f"  {len(experiment.rates)} rates, {experiment.repeats} times, {total:g} s each:")
+            print(f"  {rates} operations/s")
+            print(f"  {experiment.deaths} leaders die, each for {experiment.dead_s:g} s")
         case Reconfigure():
             print(f"  members n{', n'.join(str(node) for node in experiment.members)}")
             for old, new in experiment.replacements:

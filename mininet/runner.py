@@ -16,10 +16,11 @@ import judge
 import loads
 import partition
 import quorums
+import reads
 import reconfigure
 import sandbox
 import snapshot
-from experiments import Partition, Quorums, Rates, Reconfigure, Snapshot, Timeline
+from experiments import Partition, Quorums, Rates, Reads, Reconfigure, Snapshot, Timeline
 from judge import CheckFailed
 from lab import CHECK_FAILED, Lab, write_json
 from sandbox import Interrupted
@@ -30,6 +31,7 @@ PLAYS = {
     Rates: loads.play_rates,
     Partition: partition.play,
     Quorums: quorums.play,
+    Reads: reads.play,
     Reconfigure: reconfigure.play,
     Snapshot: snapshot.play,
 }

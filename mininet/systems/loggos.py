@@ -52,6 +52,8 @@ class Setup:
     leaders: tuple[int, ...] | None = None
     # By how much a sync takes longer, by node.
     slow_sync_ms: dict = field(default_factory=dict)
+    # Length of the leader's lease; 0: none.
+    lease_ms: int = 0
 
 
 EVERYBODY = Setup()
@@ -112,6 +114,8 @@ class Loggos:
         if self.setup.quorums:
             phase1, phase2 = self.setup.quorums
             lines += ["[quorum]", f"phase1 = {phase1}", f"phase2 = {phase2}", ""]
+        if self.setup.lease_ms:
+            lines += ["[reads]", f"lease_ms = {self.setup.lease_ms}", ""]
         lines += [
             "[timing]",
             f"election_timeout_ms = {timing.election_timeout_ms}",
@@ -239,13 +243,15 @@ class Loggos:
                 return answers
             time.sleep(0.1)
         said = {f"n{n}": (s.get("applied"), s.get("digest")) for n, s in answers.items()}
+        said |= {f"n{node}": "no answer" for node in self.nodes if node not in answers}
         raise RuntimeError(f"the nodes did not agree within {timeout_s} s: {said}")
 
     # Load
 
-    def bench(self, rate, seed, name, trace, load=None):
+    def bench(self, rate, seed, name, trace, load=None, more=()):
         """Starts a load generator on each client host; returns their processes by label. `load` is
-        an experiment that says what it does, if that is another one than the cluster's."""
+        an experiment that says what it does, if that is another one than the cluster's; `more` are
+        further arguments."""
         experiment, started = load or self.experiment, {}
         for number, host in self.star.clients.items():
             label = f"{name}-{host.name}"
@@ -254,6 +260,7 @@ class Loggos:
                 "--duration", f"{experiment.duration_s}s",
                 "--warmup", f"{experiment.warmup_s}s",
                 "--seed", str(seed + number),
+                *more,
             ]  # fmt: skip
             if rate:
                 arguments += ["--rate", str(rate / len(self.star.clients)), "--arrivals", "poisson"]

@@ -12,7 +12,17 @@ from pathlib import Path
 
 import matplotlib
 
-from loggos import faults, partition, quorums, reconfigure, runs, snapshot, steady, timeline
+from loggos import (
+    faults,
+    partition,
+    quorums,
+    reads,
+    reconfigure,
+    runs,
+    snapshot,
+    steady,
+    timeline,
+)
 from loggos.runs import Run
 
 # What there is to say of each kind of experiment: from a run, and a folder for figures, the table
@@ -22,6 +32,7 @@ REPORTS = {
     "rates": steady.report,
     "partition": partition.report,
     "quorums": quorums.report,
+    "reads": reads.report,
     "reconfigure": reconfigure.report,
     "snapshot": snapshot.report,
 }
