@@ -86,10 +86,14 @@ impl Log {
         self.shadow.truncate(end);
         // What is appended next takes the numbers of what was torn off.
         self.lost.split_off(&(end as u64 + 1));
-        let newly_durable = self.shadow.make_durable(end);
-        for it in self.wal().lost().iter().flat_map(|it| it.sequences.clone()) {
-            assert!(self.lost.contains(&it), "record {it} is called lost, and is not");
+        for it in self.wal().lost().to_vec().into_iter().flat_map(|it| it.sequences) {
+            // Between damage and what is left behind it there may be records that no sync had reached
+            // when the power went: nobody can tell those from what was damaged.
+            let is_lost = self.lost.contains(&it) || durable < it as usize;
+            assert!(is_lost, "record {it} is called lost, and is not");
+            self.lost.insert(it);
         }
+        let newly_durable = self.shadow.make_durable(end, &self.lost);
         if self.lost.is_empty() {
             let mut expected = self.shadow.recover();
             if expected.first_unchosen < recovered.first_unchosen {
@@ -182,7 +186,7 @@ impl Log {
     /// The records that a finished sync made durable.
     pub fn poll_sync(&mut self) -> Result<Option<Vec<Record>>, WalError> {
         let done = self.wal_mut().poll_sync()?;
-        Ok(done.map(|done| self.shadow.make_durable(done.position.0 as usize)))
+        Ok(done.map(|done| self.shadow.make_durable(done.position.0 as usize, &self.lost)))
     }
 
     /// Whether there is no room for values; `retry`: look for some.

@@ -50,9 +50,12 @@ impl Shadow {
         self.records.push(record);
     }
 
-    /// All records up to `len` are durable now; returns those that were not before.
-    pub fn make_durable(&mut self, len: usize) -> Vec<Record> {
-        let newly: Vec<Record> = self.records[self.durable.min(len)..len].to_vec();
+    /// All records up to `len` but the `lost` ones, which are counted from 1, are durable now; returns those
+    /// that were not before.
+    pub fn make_durable(&mut self, len: usize, lost: &BTreeSet<u64>) -> Vec<Record> {
+        let numbered = (1..).zip(&self.records[..len]).skip(self.durable);
+        let left = numbered.filter(|(it, _)| !lost.contains(it));
+        let newly: Vec<Record> = left.map(|(_, record)| record.clone()).collect();
         for record in &newly {
             match record {
                 Record::Promised(ballot) => {
