@@ -257,10 +257,12 @@ impl State {
         let is_hit =
             |it: &&Placed| it.segment == number && old[it.bytes.clone()] != new[it.bytes.clone()];
         let lost: Vec<u64> = before.records.iter().filter(is_hit).map(|it| it.sequence).collect();
-        // What is left proves what it says; nothing else does.
+        // What is left proves what it says; nothing else does. An earlier damage counts as well: this one may
+        // have hit what proved that.
         let after = self.records();
-        let is_proven =
-            lost.iter().all(|it| *it <= after.durable.max(after.proven) || durable < *it);
+        let left: BTreeSet<u64> = after.records.iter().map(|it| it.sequence).collect();
+        let last_missing = (after.before + 1..=durable).rev().find(|it| !left.contains(it));
+        let is_proven = last_missing.is_none_or(|it| it <= after.durable.max(after.proven));
         // A header that is neither blank nor right is damage by itself, which recovery does not pass over
         // unless it finds something behind.
         let last = after.records.last().map_or(0, |it| it.segment).max(after.last_begun());
@@ -272,7 +274,6 @@ impl State {
                 )
         };
         let refused = self.segments.range(after.first_segment..).any(is_bad) || last == 0;
-        let left = after.records.iter().map(|it| it.sequence).collect();
         let provable = is_proven && !refused;
         Damage { spoil, segment: number, bytes, header, lost, left, provable }
     }
