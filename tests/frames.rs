@@ -162,9 +162,9 @@ fn another_cluster_is_refused_with_a_reason() {
 fn a_stranger_among_the_peers_is_refused() {
     let mut f = Fixture::new();
     let answer = send_and_await_end(f.peer, &peer_hello(PROTOCOL_VERSION, "test", 9, 1));
-    assert!(refusal(&answer).contains("n9 is no other node"));
+    assert!(refusal(&answer).contains("n9 is no member"));
     let answer = send_and_await_end(f.peer, &peer_hello(PROTOCOL_VERSION, "test", 1, 1));
-    assert!(refusal(&answer).contains("n1 is no other node"));
+    assert!(refusal(&answer).contains("n1 is this node's own id"));
     let answer = send_and_await_end(f.peer, &peer_hello(PROTOCOL_VERSION, "test", 3, 2));
     assert!(refusal(&answer).contains("this is n1"));
     // A client on the peers' address, a peer on the clients'.

@@ -263,13 +263,13 @@ pub struct FormatArgs {
 
 #[derive(Args, Clone, Copy, Debug)]
 pub struct ConsistencyArgs {
-    /// linearizable: as the node is configured, or by `leader`, `lease` (by the
-    /// leader alone, where it holds one) or `quorum`; stale: what the node has
-    /// applied so far, may be out of date
+    /// linearizable: as the node is configured, or by
+    /// leader, lease (where the leader holds one) or
+    /// quorum; stale: what the node has applied so far
     /// [default: linearizable]
     #[arg(long, value_enum, default_value_t, hide_possible_values = true)]
     #[arg(hide_default_value = true)]
-    #[arg(value_name = "linearizable|leader|lease|quorum|stale", verbatim_doc_comment)]
+    #[arg(value_name = "KIND", verbatim_doc_comment)]
     pub consistency: ReadConsistency,
 }
 
@@ -298,7 +298,7 @@ pub struct GetArgs {
     pub key: OsString,
     #[command(flatten)]
     pub consistency: ConsistencyArgs,
-    /// Print the bytes of the value as they are, without a newline
+    /// Print the value as it is, without a newline
     #[arg(long, conflicts_with = "json")]
     pub raw: bool,
     #[command(flatten)]

@@ -96,13 +96,15 @@ impl Doubt {
             recovered.first_unchosen = lost.map_or(chosen_end, |run| run.start);
             recovered.unsure.remove_below(recovered.first_unchosen);
         }
-        let far = recovered.first_unchosen.plus(limits::ACCEPTOR_AHEAD_SLOTS_MAX);
+        let first_unchosen = recovered.first_unchosen;
         let mut size = 0;
         for (slot, at) in index.from(recovered.first_unchosen) {
             let is_sure = !recovered.unsure.contains(slot);
             let bytes = record_at(at);
             let (ballot, value) = Stored::value_of(bytes);
-            if slot < chosen_end && (far <= slot || limits::ACCEPTOR_AHEAD_SIZE_MAX <= size) {
+            let is_far = limits::ACCEPTOR_AHEAD_SLOTS_MAX <= slot.since(first_unchosen)
+                || limits::ACCEPTOR_AHEAD_SIZE_MAX <= size;
+            if slot < chosen_end && is_far {
                 // A long way from the gap: no memory for that. It is learned from peers like the gap.
                 recovered.unsure.insert(slot..slot.next());
                 continue;

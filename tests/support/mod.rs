@@ -12,6 +12,7 @@ use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
@@ -62,9 +63,8 @@ impl Cluster {
     pub fn named(name: &str, roles: &[&str], extra: &str) -> Cluster {
         let dir = tempfile::tempdir().expect("a temporary directory");
         // All ports are taken at once, so that no two nodes get the same.
-        let listeners: Vec<TcpListener> = (0..2 * roles.len())
-            .map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port"))
-            .collect();
+        let listeners: Vec<TcpListener> =
+            (0..2 * roles.len()).map(|_| listener_on_a_free_port()).collect();
         let address = |i: usize| listeners[i].local_addr().expect("a bound address");
         let mut config = format!(
             "cluster = {name:?}\ndata_dir = {:?}\n{extra}\n",
@@ -110,7 +110,7 @@ impl Cluster {
 
     /// A node that joins the cluster of the others, told of `seed` only; not started, and no member yet.
     pub fn newcomer(&mut self, id: u16, seed: u16) {
-        let listeners = [0, 1].map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port"));
+        let listeners = [0, 1].map(|_| listener_on_a_free_port());
         let [peer_address, client_address] =
             listeners.map(|listener| listener.local_addr().expect("a bound address"));
         let entry = |id: u16, peer: SocketAddr, client: SocketAddr| {
@@ -276,6 +276,24 @@ impl Drop for Cluster {
             }
         }
     }
+}
+
+/// Below what the kernel gives to outgoing connections: one of those would take the port of a node that is
+/// down.
+fn listener_on_a_free_port() -> TcpListener {
+    const FIRST: u32 = 10_000;
+    const LEN: u32 = 20_000;
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    // Another process of the tests begins elsewhere.
+    let begin = std::process::id().wrapping_mul(211);
+    let mut ports = std::iter::repeat_with(|| {
+        FIRST + begin.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % LEN
+    });
+    ports
+        .by_ref()
+        .take(LEN as usize)
+        .find_map(|port| TcpListener::bind(("127.0.0.1", port as u16)).ok())
+        .expect("a free port")
 }
 
 impl Process {
