@@ -256,7 +256,7 @@ pub struct FormatArgs {
     /// Print the reply as one line of JSON
     #[arg(long)]
     pub json: bool,
-    /// Say on standard error where it was decided and who replied
+    /// Tell where it was decided, and by whom
     #[arg(long, short)]
     pub verbose: bool,
 }

@@ -58,18 +58,16 @@ pub fn note_configurations<D: Disk>(
     log_begin: Slot,
     first_unchosen: Slot,
 ) -> Result<(), ServeError> {
-    let first = configurations.known_below().max(Slot::FIRST);
+    // An acceptor that keeps no state may have passed over slots. Its peers tell it what was chosen there.
+    let first = configurations.known_below().max(Slot::FIRST).max(log_begin);
+    let mut chosen = Vec::new();
     for slot in (first.0..first_unchosen.0).map(Slot) {
-        if slot < log_begin {
-            // An acceptor that keeps no state passed over these slots. Its peers tell it what governs now.
-            return Ok(());
-        }
         let (_, value) = wal.read(slot).ok_or(ServeError::SlotMissing { slot: slot.0 })?;
-        if let Some(configuration) = Configuration::of_bytes(value) {
-            configurations.on_chosen(slot, configuration);
-        }
+        chosen.extend(Configuration::of_bytes(value).map(|configuration| (slot, configuration)));
     }
-    configurations.on_known(first_unchosen);
+    if first < first_unchosen {
+        configurations.on_values(first, first_unchosen, chosen);
+    }
     Ok(())
 }
 

@@ -39,26 +39,31 @@ pub struct Configurations {
     first_unchosen: Slot,
     /// Members of configurations that govern only slots below are nobody's peers any more.
     left_below: Slot,
+    /// What was learned of slots above `known_below`, with a gap to them.
+    apart: Option<Apart>,
+}
+
+/// The configurations of a run of slots of which this node knows the values.
+#[derive(Clone, Debug)]
+struct Apart {
+    first: Slot,
+    end: Slot,
+    chosen: Vec<(Slot, Configuration)>,
 }
 
 impl Configurations {
     /// As a cluster begins: `initial` governs from the first slot. Of epoch 0: nothing is known yet.
     pub fn new(initial: Configuration, alpha: usize) -> Configurations {
-        assert!(0 < alpha);
         let known_below = if initial.epoch() == 0 { Slot(0) } else { Slot::FIRST };
-        Configurations {
-            alpha,
-            epochs: Epochs { known_below, entries: vec![(Slot::FIRST, Arc::new(initial))] },
-            first_unchosen: Slot::FIRST,
-            left_below: Slot::FIRST,
-        }
+        let entries = vec![(Slot::FIRST, Arc::new(initial))];
+        Configurations::of_epochs(Epochs { known_below, entries }, alpha)
     }
 
     /// As a snapshot says, or another file of the data directory.
     pub fn of_epochs(epochs: Epochs, alpha: usize) -> Configurations {
         assert!(0 < alpha);
         let first = Slot::FIRST;
-        Configurations { alpha, epochs, first_unchosen: first, left_below: first }
+        Configurations { alpha, epochs, first_unchosen: first, left_below: first, apart: None }
     }
 
     pub fn epochs(&self) -> &Epochs {
@@ -182,6 +187,29 @@ impl Configurations {
         self.governing_from(self.first_unchosen).map(|(_, _, configuration)| configuration)
     }
 
+    /// The values of the slots `first..end` are known to be chosen; `chosen` are the configurations among
+    /// them.
+    ///
+    /// A node that passed over slots, because others have a snapshot of them, does not know what was chosen
+    /// there. What it learns behind must not make it believe that it knows all: it waits for a peer to
+    /// tell it what came before (`merge`).
+    pub fn on_values(&mut self, first: Slot, end: Slot, chosen: Vec<(Slot, Configuration)>) {
+        if first <= self.epochs.known_below.max(Slot::FIRST) {
+            for (slot, configuration) in chosen {
+                self.on_chosen(slot, configuration);
+            }
+            self.on_known(end);
+            return;
+        }
+        match &mut self.apart {
+            Some(apart) if apart.end == first => {
+                apart.chosen.extend(chosen);
+                apart.end = end;
+            }
+            apart => *apart = Some(Apart { first, end, chosen }),
+        }
+    }
+
     /// A configuration was chosen. Slots are told in order; those known already are passed over.
     pub fn on_chosen(&mut self, slot: Slot, configuration: Configuration) {
         if slot < self.epochs.known_below {
@@ -243,6 +271,10 @@ impl Configurations {
         let before = self.epochs.entries.len();
         self.epochs.entries.extend(newer.cloned());
         self.epochs.known_below = other.known_below;
+        let known_below = other.known_below;
+        if let Some(apart) = self.apart.take_if(|apart| apart.first <= known_below) {
+            self.on_values(apart.first, apart.end, apart.chosen);
+        }
         before < self.epochs.entries.len()
     }
 
@@ -432,6 +464,21 @@ mod tests {
         assert!(old.merge(new.epochs()));
         assert!(old.covers(Slot(380)) && !old.covers(Slot(33)), "what governs 33 it never heard");
         assert_eq!(old.governing(Slot(392)).epoch(), 39);
+    }
+
+    /// A node that passed over slots 4 to 9 must not take what it learns behind for all there is: between
+    /// them members came or went. A peer that knows lets it join the two.
+    #[test]
+    fn what_lies_behind_a_gap_waits_for_what_is_in_it() {
+        let (mut it, mut peer) = (configurations(3, None, 2), configurations(3, None, 2));
+        peer.on_values(Slot(1), Slot(9), vec![(Slot(5), configuration(2, 4, None))]);
+        it.on_values(Slot(1), Slot(4), Vec::new());
+        it.on_values(Slot(9), Slot(12), vec![(Slot(10), configuration(3, 5, None))]);
+        it.on_values(Slot(12), Slot(20), Vec::new());
+        assert_eq!((it.known_below(), it.latest().1.epoch()), (Slot(4), 1));
+        assert!(it.merge(peer.epochs()));
+        assert_eq!((it.known_below(), it.latest().1.epoch()), (Slot(20), 3));
+        assert_eq!(epochs(&it, 6..=12), [1, 2, 2, 2, 2, 2, 3]);
     }
 
     /// A node that joins takes over what any peer tells it.

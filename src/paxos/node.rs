@@ -217,7 +217,8 @@ impl Node {
 
     /// What this node tells its peers of itself.
     pub fn standing(&self) -> Standing {
-        let (first_unchosen, epoch) = (self.log.first_unchosen(), self.epoch_recorded);
+        let first_unchosen = self.log.first_unchosen();
+        let epoch = if self.knows_configurations() { self.epoch_recorded } else { 0 };
         self.election.standing(first_unchosen, epoch, self.state)
     }
 
@@ -521,6 +522,10 @@ impl Node {
             }
             Message::HeartbeatReply { round, standing } => {
                 self.note_peer(from, standing.first_unchosen);
+                if standing.epoch == 0 && Slot::FIRST < self.configurations.known_below() {
+                    // It joins, or passed over slots and cannot know what was chosen there.
+                    fx.send(from, Message::Configurations(self.configurations.epochs().clone()));
+                }
                 if !self.learns {
                     // It keeps no log that would tell it which configurations are over, and would wait for
                     // quorums of nodes that left long ago.
@@ -533,8 +538,9 @@ impl Node {
             Message::P1a { ballot, .. } if self.is_bound_against(ballot, now) => {}
             Message::P1a { ballot, first_slot } => {
                 self.observe(ballot, fx);
-                // (A node that joins, and does not know yet what cluster, could not say what governs.)
-                let knows = !self.configurations.is_provisional();
+                // An answer tells which configurations are among the slots that it calls chosen. One who
+                // passed over slots, or joins, waits until it has heard of theirs.
+                let knows = self.knows_configurations();
                 if let Some(acceptor) = self.acceptor.as_mut().filter(|_| knows) {
                     let epochs = self.configurations.epochs();
                     acceptor.on_p1a(from, ballot, first_slot, &self.log, epochs, fx);

@@ -135,13 +135,13 @@ impl Checker {
         }
     }
 
-    /// A node restarts with what it recovered from its log.
-    pub fn on_recovered(&self, node: NodeId, log: &Shadow, recovered: &Recovered) {
+    /// A node restarts with what it recovered from its log, which may have lost what lies before `begin`.
+    pub fn on_recovered(&self, node: NodeId, log: &Shadow, begin: Slot, recovered: &Recovered) {
         if let Some(&told) = self.told.get(&node) {
             assert!(told <= recovered.promised, "{node} forgot its promise {told}");
         }
         // Of the slots below, the snapshot is held against the digest.
-        let first = recovered.log_begin.max(recovered.snapshot.next()).0;
+        let first = recovered.log_begin.max(recovered.snapshot.next()).max(begin).0;
         for slot in (first..recovered.first_unchosen.0).map(Slot) {
             let (_, value) = log.value(slot).unwrap_or_else(|| panic!("{node} lost slot {slot}"));
             self.on_handed_out(node, slot, value);

@@ -140,6 +140,11 @@ impl Log {
         Ok(())
     }
 
+    /// The values of slots below need not be there.
+    pub fn truncated_before(&self) -> Slot {
+        self.truncated_before
+    }
+
     pub fn wal(&self) -> &Wal<Mount> {
         self.wal.as_ref().expect("the process runs")
     }

@@ -290,14 +290,15 @@ impl Run {
     fn stay_calm(&mut self) {
         self.pass_time(SETTLING_TIMEOUTS);
         assert_eq!(self.pass_time(CALM_TIMEOUTS), 0, "new leaders, and no fault");
-        let running: Vec<NodeId> =
-            self.cluster.nodes().into_iter().filter(|id| self.cluster.is_running(*id)).collect();
         let Some(leader) = self.cluster.leader() else { panic!("nobody leads, and no fault") };
-        let running: Vec<NodeId> =
-            running.into_iter().filter(|id| self.cluster.latest().roles(*id).is_some()).collect();
-        let acceptors = running.iter().filter(|id| self.cluster.roles(**id).acceptor).count();
-        let others: Vec<NodeId> = running.into_iter().filter(|id| *id != leader).collect();
-        if others.len() < 2 || acceptors <= self.cluster.latest().membership().connected() {
+        let latest = self.cluster.latest();
+        let running = self.cluster.nodes().into_iter().filter(|id| self.cluster.is_running(*id));
+        let members: Vec<(NodeId, Roles)> =
+            running.filter_map(|id| Some((id, latest.roles(id)?))).collect();
+        let acceptors = members.iter().filter(|(_, roles)| roles.acceptor).count();
+        let others: Vec<NodeId> =
+            members.into_iter().map(|(id, _)| id).filter(|id| *id != leader).collect();
+        if others.len() < 2 || acceptors <= latest.membership().connected() {
             return;
         }
         let other = others[self.dice.random_range(0..others.len())];
@@ -311,18 +312,15 @@ impl Run {
         self.cluster.heal_all();
         self.pass_time(SETTLING_TIMEOUTS);
         let Some(leader) = self.cluster.leader() else { panic!("nobody leads, and no fault") };
-        let others: Vec<Roles> = self
-            .cluster
-            .nodes()
-            .into_iter()
-            .filter(|id| *id != leader && self.cluster.is_running(*id))
-            .map(|id| self.cluster.roles(id))
-            .collect();
+        let latest = self.cluster.latest();
+        let running = self.cluster.nodes().into_iter().filter(|id| self.cluster.is_running(*id));
+        let others: Vec<Roles> =
+            running.filter(|id| *id != leader).filter_map(|id| latest.roles(id)).collect();
         let acceptors = others.iter().filter(|roles| roles.acceptor).count();
         // Without the role of an acceptor a leader writes its ballots only, and none now.
-        if !self.cluster.roles(leader).acceptor
+        if !latest.roles(leader).is_some_and(|roles| roles.acceptor)
             || !others.iter().any(|roles| roles.leader)
-            || acceptors < self.cluster.configuration.membership().connected()
+            || acceptors < latest.membership().connected()
         {
             return;
         }

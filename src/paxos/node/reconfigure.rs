@@ -16,8 +16,8 @@ use crate::limits;
 
 use super::super::configuration::{Change, Configuration};
 use super::super::configurations::Epochs;
-use super::super::effects::Effects;
-use super::super::ids::NodeId;
+use super::super::effects::{ChosenSlot, Effects};
+use super::super::ids::{NodeId, Slot};
 use super::super::message::Message;
 use super::super::quorum::Roles;
 use super::{Node, Now};
@@ -148,6 +148,12 @@ impl Node {
         Ok(successor)
     }
 
+    /// Whether this node knows all configurations among the slots that it takes for chosen.
+    pub(super) fn knows_configurations(&self) -> bool {
+        let end = if self.learns { self.log.first_unchosen() } else { Slot(0) };
+        !self.configurations.is_provisional() && end <= self.configurations.known_below()
+    }
+
     /// The newest configuration if it governs all that this node does not know to be chosen.
     pub fn is_settled(&self) -> bool {
         let (from, latest) = self.configurations.latest();
@@ -171,13 +177,14 @@ impl Node {
 
     /// Configurations among what was handed out since `before`.
     pub(super) fn note_chosen(&mut self, before: usize, fx: &mut Effects) {
-        for chosen in &fx.chosen[before..] {
-            if let Some(configuration) = Configuration::of_value(&chosen.value) {
-                self.configurations.on_chosen(chosen.slot, configuration);
-            }
+        let new = &fx.chosen[before..];
+        if let (Some(first), Some(last)) = (new.first(), new.last()) {
+            let of =
+                |chosen: &ChosenSlot| Some((chosen.slot, Configuration::of_value(&chosen.value)?));
+            let chosen = new.iter().filter_map(of).collect();
+            self.configurations.on_values(first.slot, last.slot.next(), chosen);
         }
         if self.learns {
-            self.configurations.on_known(self.log.first_unchosen());
             self.configurations.advance(self.log.first_unchosen());
         }
         self.on_configurations(fx);

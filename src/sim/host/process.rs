@@ -51,7 +51,8 @@ impl Cluster {
             self.checker.on_durable(id, &record);
         }
         recovered.snapshot = host.snapshots.newest();
-        self.checker.on_recovered(id, &host.log.shadow, &recovered);
+        let begin = host.log.truncated_before();
+        self.checker.on_recovered(id, &host.log.shadow, begin, &recovered);
         host.clock = Clock::new(now_us, origin_us, drift_ppm, host.clock.wall_ahead_us);
         host.store = Store::with_sessions(host.sessions_open);
         host.applied_end = recovered.first_unchosen.max(recovered.snapshot.next());
