@@ -11,7 +11,7 @@ as_builder cargo fmt --check --manifest-path fuzz/Cargo.toml
 as_builder cargo clippy --quiet --all-targets --all-features -- -D warnings
 as_builder cargo clippy --quiet -- -D warnings
 # Targets that plain `cargo test` leaves out are no part of --all-targets.
-as_builder cargo clippy --quiet --all-features --test sim --test mutants --test model-large -- -D warnings
+as_builder cargo clippy --quiet --all-features --test sim --test connectivity --test mutants --test model-large -- -D warnings
 as_builder .venv/bin/ruff format --quiet --check python mininet
 as_builder .venv/bin/ruff check --quiet python mininet
 if command -v shellcheck >/dev/null; then

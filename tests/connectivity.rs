@@ -86,11 +86,15 @@ fn settings(nodes: u16) -> Settings {
         stall_us: (2 * TIMEOUT_US, 4 * TIMEOUT_US),
         dial_us: (TIMEOUT_US / 100, TIMEOUT_US / 10),
         learn_values_max: 100,
+        snapshot_slots: 0,
+        keep_slots: 0,
+        snapshot_chunk_size: 400,
         segment_size: 256 << 10,
         drift_ppm_max: 20_000,
         random_start: true,
         first_leader: 0,
         lease_us: 0,
+        spares: 0,
         sessions_open: SESSIONS,
     }
 }
