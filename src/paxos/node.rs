@@ -5,7 +5,9 @@
 //!
 //! Here is where branches are: the roles return what they learned, and the node lets the others know.
 
+mod catch_up;
 mod reconfigure;
+mod ways;
 
 pub use reconfigure::Refusal;
 
@@ -15,15 +17,15 @@ use crate::mutants::{self, Mutant};
 
 use super::acceptor::Acceptor;
 use super::batch::{Command, CommandId};
-use super::configurations::{Configurations, Epochs};
-use super::effects::{Effects, Event, LearnReply, SnapshotReply};
+use super::configurations::Configurations;
+use super::effects::{Effects, Event, SnapshotReply};
 use super::election::{Election, RoundOutcome};
 use super::ids::{Ballot, NodeId, Slot};
 use super::leader::{Leader, LeaderOutcome};
 use super::learner::Learner;
 use super::lease::LeaseConfig;
 use super::log::Log;
-use super::message::{Extent, Health, Message, SnapshotId, Standing, StateStanding};
+use super::message::{Health, Message, SnapshotId, Standing, StateStanding};
 use super::quorum::Roles;
 use super::read_rounds::ReadRequest;
 use super::reads::ReadWay;
@@ -314,81 +316,6 @@ impl Node {
         self.learner.on_peer_down(peer);
         self.election.on_peer_down(peer, now.mono_us, &self.configurations, fx);
         self.run_local(now, fx);
-    }
-
-    /// These snapshots are durable here and can be sent to peers, until the next call; the newest is the
-    /// last. The write-ahead log has the values of the slots from `log_begin` on.
-    ///
-    /// To be called at start, when a snapshot comes or goes, and when the log was truncated.
-    pub fn on_snapshots(&mut self, snapshots: Vec<SnapshotId>, log_begin: Slot) {
-        assert!(snapshots.windows(2).all(|pair| pair[0].slot < pair[1].slot));
-        let reach = snapshots.last().map_or(Slot::FIRST, |newest| newest.slot.next());
-        assert!(
-            log_begin <= reach || self.replica.is_none(),
-            "what the log no longer has is in a snapshot"
-        );
-        self.state.snapshot = snapshots.last().map_or(Slot(0), |newest| newest.slot);
-        self.snapshots = snapshots;
-        self.log.begins_at(log_begin);
-    }
-
-    /// Of a snapshot that `Receive::Begin` asked for, the first `size` bytes are kept now.
-    pub fn on_part(&mut self, now: Now, snapshot: SnapshotId, size: u64, fx: &mut Effects) {
-        self.learner.on_part(snapshot, size, fx);
-        self.run_local(now, fx);
-    }
-
-    /// The received snapshot is durable, and the caller's state is what it holds: all slots up to `slot`
-    /// are applied. The log jumps behind it. To be called only where the caller's state was behind.
-    /// `epochs`: the configurations in the snapshot, of all slots up to `slot`.
-    pub fn on_snapshot_installed(
-        &mut self,
-        now: Now,
-        slot: Slot,
-        epochs: &Epochs,
-        fx: &mut Effects,
-    ) {
-        assert!(self.log.first_unchosen() <= slot, "a state never goes back");
-        self.merge(epochs, fx);
-        assert!(slot < self.configurations.known_below(), "a snapshot has its configurations");
-        let chosen_before = fx.chosen.len();
-        self.log.jump(slot.next(), fx);
-        self.note_chosen(chosen_before, fx);
-        // Commands that were applied in the jump are answered when they come again: by their sessions.
-        if let Some(replica) = &mut self.replica {
-            replica.resend_all();
-        }
-        self.learner.on_fetched(self.log.first_unchosen(), fx);
-        self.run_local(now, fx);
-    }
-
-    /// The received snapshot was no good, or cannot be kept.
-    pub fn on_snapshot_refused(&mut self, snapshot: SnapshotId) {
-        self.learner.on_refused(snapshot);
-    }
-
-    /// The last slot that a majority of the replicas have in durable snapshots, as far as the last heartbeat
-    /// round told: an acceptor that keeps no state need not keep the values up to there.
-    pub fn covered_by_snapshots(&self) -> Slot {
-        let members = self.configurations.in_force().members();
-        let replicas = members.map(|(member, _)| member).filter(|member| member.roles.replica);
-        let snapshot = |node: NodeId| match node == self.me {
-            true => self.state.snapshot,
-            false => self.heard(node).map_or(Slot(0), |standing| standing.state.snapshot),
-        };
-        let mut snapshots: Vec<Slot> = replicas.map(|member| snapshot(member.node)).collect();
-        snapshots.sort_unstable_by(|a, b| b.cmp(a));
-        snapshots.get(snapshots.len() / 2).copied().unwrap_or(Slot(0))
-    }
-
-    /// The snapshot that is on its way here, if one is.
-    pub fn fetching(&self) -> Option<SnapshotId> {
-        self.learner.fetching()
-    }
-
-    /// The first chosen slot whose value the write-ahead log can tell.
-    pub fn log_begin(&self) -> Slot {
-        self.log.begin()
     }
 
     /// The node is about to stop: let another take over, if this one leads.
@@ -768,181 +695,11 @@ impl Node {
         }
     }
 
-    fn on_learn_request(&mut self, from: NodeId, first_slot: Slot, fx: &mut Effects) {
-        let first_unchosen = self.log.first_unchosen();
-        if !self.learns || first_unchosen <= first_slot {
-            return;
-        }
-        if first_slot < self.log.begin() {
-            self.offer_snapshot(from, fx);
-        } else {
-            fx.learn_replies.push(LearnReply { to: from, first_slot, first_unchosen });
-        }
-    }
-
-    fn offer_snapshot(&self, to: NodeId, fx: &mut Effects) {
-        let (log_begin, first_unchosen) = (self.log.begin(), self.log.first_unchosen());
-        let snapshot = self.snapshots.last().copied();
-        let epochs = self.configurations.epochs().clone();
-        fx.send(to, Message::SnapshotOffer { log_begin, first_unchosen, snapshot, epochs });
-    }
-
-    fn on_snapshot_offer(
-        &mut self,
-        from: NodeId,
-        log_begin: Slot,
-        snapshot: Option<SnapshotId>,
-        fx: &mut Effects,
-    ) {
-        let first_unchosen = self.log.first_unchosen();
-        let useful = snapshot.filter(|snapshot| first_unchosen <= snapshot.slot);
-        let known_below = self.configurations.known_below();
-        match useful {
-            _ if !self.learns => {}
-            // An acceptor needs to know that all is chosen, and not what: others keep that.
-            Some(snapshot) if self.replica.is_none() && snapshot.slot < known_below => {
-                self.log.jump(snapshot.slot.next(), fx);
-                self.learner.on_answer(from, self.log.first_unchosen(), fx);
-            }
-            // It has not heard yet what governs there.
-            Some(_) if self.replica.is_none() => {}
-            _ => self.learner.on_offer(from, log_begin, useful, first_unchosen, fx),
-        }
-    }
-
     fn note_peer(&mut self, peer: NodeId, first_unchosen: Slot) {
         if peer != self.me && self.configurations.roles(peer).is_some_and(Roles::learns) {
             self.learner.on_peer_knows(peer, first_unchosen);
         }
     }
-
-    /// Commands from a replica. If we do not lead (any more) they are dropped here: that replica keeps
-    /// them and hands them to the next leader as soon as it knows it.
-    fn on_propose(&mut self, now: Now, from: NodeId, commands: Vec<Command>) {
-        if let Some(leader) = self.leader.as_mut().filter(|leader| !leader.is_idle()) {
-            leader.on_propose(from, commands, now.mono_us);
-        }
-    }
-
-    fn hand_to_leader(&mut self, now: Now, fx: &mut Effects) {
-        let ballot = self.election.leader();
-        // A node that cannot hear the leader is not happy, but somebody whom it hears may be.
-        if ballot.is_none() || !(self.election.is_happy() || self.relay().is_some()) {
-            return;
-        }
-        let Some(replica) = &mut self.replica else { return };
-        let commands = replica.commands_to_send(ballot, now.mono_us);
-        let read_requests: Vec<(u64, bool)> =
-            std::iter::from_fn(|| replica.read_request(now.mono_us)).collect();
-        for commands in split(commands) {
-            self.send_to_leader(Message::Propose { commands }, fx);
-        }
-        for (id, lease) in read_requests {
-            self.send_to_leader(Message::ReadIndexRequest { id, lease }, fx);
-        }
-        self.run_local(now, fx);
-    }
-
-    /// Asks all acceptors: the slowest are not waited for.
-    fn begin_quorum_read(&mut self, now: Now, fx: &mut Effects) {
-        let Some(replica) = &mut self.replica else { return };
-        if let Some(round) = replica.begin_quorum_read(now.mono_us) {
-            let first_unchosen = self.configurations.first_unchosen();
-            for acceptor in self.configurations.acceptors_from(first_unchosen) {
-                fx.send(acceptor, Message::QuorumRead { round });
-            }
-            self.run_local(now, fx);
-        }
-    }
-
-    fn on_quorum_read_reply(&mut self, from: NodeId, round: u64, extent: Extent, fx: &mut Effects) {
-        let Some(replica) = &mut self.replica else { return };
-        let chosen = replica.on_quorum_read_reply(from, round, extent, &self.configurations);
-        if let Some((ballot, first_unchosen)) = chosen {
-            self.log.commit(ballot, first_unchosen, fx);
-        }
-    }
-
-    /// Sends to the leader, over a node that hears it if we do not.
-    fn send_to_leader(&self, message: Message, fx: &mut Effects) {
-        let (from, to, over) = (self.me, self.election.leader().node, self.route());
-        if over == to {
-            fx.send(to, message);
-        } else {
-            fx.send(over, Message::Relay { from, to, message: Box::new(message) });
-        }
-    }
-
-    /// The leader itself, or the node over which we reach it.
-    fn route(&self) -> NodeId {
-        let leader = self.election.leader().node;
-        let nobody = self.election.all_heard().next().is_none();
-        if nobody || self.election.heard(leader).is_some() {
-            return leader;
-        }
-        self.relay().unwrap_or(leader)
-    }
-
-    /// A node that hears the leader, for one that does not.
-    fn relay(&self) -> Option<NodeId> {
-        let leader = self.election.leader();
-        if leader.node == self.me {
-            return None;
-        }
-        let relay = self.election.all_heard().find(|(_, s)| s.happy && s.leader == leader);
-        relay.map(|(node, _)| node)
-    }
-
-    fn on_relay(
-        &mut self,
-        now: Now,
-        over: NodeId,
-        origin: NodeId,
-        to: NodeId,
-        message: Message,
-        fx: &mut Effects,
-    ) {
-        if to != self.me {
-            // One hop: only what the origin itself handed us goes on.
-            if over == origin {
-                fx.send(to, Message::Relay { from: origin, to, message: Box::new(message) });
-            }
-            return;
-        }
-        match message {
-            Message::Propose { commands } => self.on_propose(now, over, commands),
-            Message::ReadIndexRequest { id, lease } => {
-                // The answer goes back the way the question came.
-                if let Some(leader) = self.leader.as_mut().filter(|leader| !leader.is_idle()) {
-                    leader.on_read_request(ReadRequest { node: origin, id, over, lease });
-                }
-            }
-            Message::ReadIndexReply { id, read_slot } => {
-                if let Some(replica) = &mut self.replica {
-                    replica.on_read_index(id, read_slot);
-                }
-            }
-            // Nothing else is relayed.
-            _ => {}
-        }
-    }
-}
-
-/// Cuts commands into messages that fit a frame.
-fn split(commands: Vec<Command>) -> Vec<Vec<Command>> {
-    let mut parts: Vec<Vec<Command>> = Vec::new();
-    let mut size = 0;
-    for command in commands {
-        let full = crate::limits::MESSAGE_VALUES_SIZE_SOFT_MAX <= size
-            || parts.last().is_some_and(|part| crate::limits::BATCH_COMMANDS_MAX <= part.len());
-        if full || parts.is_empty() {
-            parts.push(Vec::new());
-            size = 0;
-        }
-        size += command.size();
-        parts.last_mut().expect("just pushed").push(command);
-    }
-    parts
 }
 
 /// Of two nodes with the same configuration that hash alike, each does what the other does: for the
@@ -955,19 +712,19 @@ impl Hash for Node {
     }
 }
 
+/// For the tests of what a node does.
 #[cfg(test)]
-mod tests {
+mod fixtures {
     use super::super::configurations::fixtures::configurations;
-    use super::super::ids::Value;
     use super::*;
 
     /// Node 2 of three, as it starts.
-    fn node() -> Node {
+    pub fn node() -> Node {
         node_of(Roles::ALL)
     }
 
     /// The same, with other roles than the other two.
-    fn node_of(roles: Roles) -> Node {
+    pub fn node_of(roles: Roles) -> Node {
         let config = NodeConfig {
             node: NodeId(2),
             roles,
@@ -982,12 +739,19 @@ mod tests {
         Node::new(config, &Recovered::default(), 1, Now::default(), &mut fx)
     }
 
-    fn hear(node: &mut Node, from: u16, message: Message) -> Effects {
+    pub fn hear(node: &mut Node, from: u16, message: Message) -> Effects {
         let mut fx = Effects::new(node.id());
         node.on_message(Now::default(), NodeId(from), message, &mut fx);
         node.end_turn(Now::default(), &mut fx);
         fx
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::ids::Value;
+    use super::fixtures::{hear, node};
+    use super::*;
 
     /// An answer to a scout rests on durable records only, how far the log is chosen included: here
     /// the scout's question comes a second time, when nothing else is there to be recorded.
@@ -1005,70 +769,6 @@ mod tests {
         assert!(matches!(&fx.sends_after_sync[..], [(NodeId(3), Message::P1b(p1b))]
             if p1b.first_unchosen == Slot(2)));
         assert_eq!(fx.records, [Record::FirstUnchosen(Slot(2))]);
-    }
-
-    /// What a peer that knows all slots below `end` tells of the configurations.
-    fn epochs(end: u64) -> Epochs {
-        let mut configurations = configurations(3, None, 4);
-        configurations.on_known(Slot(end));
-        configurations.epochs().clone()
-    }
-
-    const SNAPSHOT: SnapshotId = SnapshotId { slot: Slot(15), size: 30, checksum: 7 };
-
-    /// What the log no longer has is not told as chosen values: whatever it held there may have lost.
-    /// What it has is told from the log, however many snapshots there are.
-    #[test]
-    fn what_is_gone_from_the_log_is_offered_as_a_snapshot() {
-        let mut node = node();
-        let mut fx = Effects::new(node.id());
-        node.on_snapshot_installed(Now::default(), SNAPSHOT.slot, &epochs(16), &mut fx);
-        node.on_snapshots(vec![SNAPSHOT], Slot(16));
-        let values = vec![(Ballot::NONE, Value::noop()); 2];
-        let first_unchosen = Slot(18);
-        hear(&mut node, 1, Message::Chosen { first_slot: Slot(16), values, first_unchosen });
-
-        let fx = hear(&mut node, 3, Message::LearnRequest { first_slot: Slot(15) });
-        let log_begin = Slot(16);
-        let (snapshot, epochs) = (Some(SNAPSHOT), epochs(18));
-        let offer = Message::SnapshotOffer { log_begin, first_unchosen, snapshot, epochs };
-        assert_eq!((&fx.sends[..], fx.learn_replies.len()), (&[(NodeId(3), offer.clone())][..], 0));
-        let fx = hear(&mut node, 3, Message::LearnRequest { first_slot: Slot(16) });
-        assert_eq!((fx.sends.len(), fx.learn_replies.len()), (0, 1));
-
-        let request = |snapshot| Message::SnapshotRequest { snapshot, offset: 10, size: 5 };
-        let fx = hear(&mut node, 3, request(SNAPSHOT));
-        let reply = SnapshotReply { to: NodeId(3), snapshot: SNAPSHOT, offset: 10, size: 5 };
-        assert_eq!(fx.snapshot_replies, [reply]);
-        // One that it has no more, or never had.
-        let fx = hear(&mut node, 3, request(SnapshotId { checksum: 8, ..SNAPSHOT }));
-        assert_eq!((fx.sends, fx.snapshot_replies.len()), (vec![(NodeId(3), offer)], 0));
-    }
-
-    /// An acceptor that keeps no state needs none: it passes over what only a snapshot tells, and goes on
-    /// with the values behind.
-    #[test]
-    fn an_acceptor_jumps_by_an_offer_alone() {
-        let mut node = node_of(Roles { acceptor: true, leader: false, replica: false });
-        let commit = Message::Commit { ballot: Ballot::NONE, first_unchosen: Slot(18) };
-        hear(&mut node, 1, commit);
-        let mut fx = Effects::new(node.id());
-        node.on_tick(Now { mono_us: 30, wall_us: 0 }, &mut fx);
-        node.on_tick(Now { mono_us: 60, wall_us: 0 }, &mut fx);
-        assert!(fx.sends.contains(&(NodeId(1), Message::LearnRequest { first_slot: Slot(1) })));
-        let (log_begin, first_unchosen) = (Slot(14), Slot(18));
-        let (snapshot, epochs) = (Some(SNAPSHOT), epochs(18));
-        let offer = Message::SnapshotOffer { log_begin, first_unchosen, snapshot, epochs };
-        let fx = hear(&mut node, 1, offer);
-        assert_eq!(fx.sends, [(NodeId(1), Message::LearnRequest { first_slot: Slot(16) })]);
-        assert_eq!((fx.receives.len(), node.log_begin()), (0, Slot(16)));
-        assert_eq!(fx.records, [Record::Jumped(Slot(16))]);
-
-        // Who offers nothing that helps is asked no more, or the two would go on for ever.
-        let snapshot = Some(SnapshotId { slot: Slot(0), ..SNAPSHOT });
-        let (log_begin, epochs) = (Slot(17), node.configurations().epochs().clone());
-        let offer = Message::SnapshotOffer { log_begin, first_unchosen, snapshot, epochs };
-        assert_eq!(hear(&mut node, 1, offer).sends, []);
     }
 
     /// Without room nothing is accepted and nothing learned, and what the node says of itself stays true;

@@ -1,0 +1,205 @@
+//! How a node catches up with others and lets them catch up: chosen values from the log, and a snapshot where
+//! a log no longer has them.
+//!
+//! Which peer is asked for what is the business of `learner` and `fetch`; bytes of snapshots are the
+//! caller's. Here is what both mean for the log.
+
+use super::super::configurations::Epochs;
+use super::super::effects::{Effects, LearnReply};
+use super::super::ids::{NodeId, Slot};
+use super::super::message::{Message, SnapshotId};
+use super::{Node, Now};
+
+impl Node {
+    /// These snapshots are durable here and can be sent to peers, until the next call; the newest is the
+    /// last. The write-ahead log has the values of the slots from `log_begin` on.
+    ///
+    /// To be called at start, when a snapshot comes or goes, and when the log was truncated.
+    pub fn on_snapshots(&mut self, snapshots: Vec<SnapshotId>, log_begin: Slot) {
+        assert!(snapshots.windows(2).all(|pair| pair[0].slot < pair[1].slot));
+        let reach = snapshots.last().map_or(Slot::FIRST, |newest| newest.slot.next());
+        assert!(
+            log_begin <= reach || self.replica.is_none(),
+            "what the log no longer has is in a snapshot"
+        );
+        self.state.snapshot = snapshots.last().map_or(Slot(0), |newest| newest.slot);
+        self.snapshots = snapshots;
+        self.log.begins_at(log_begin);
+    }
+
+    /// Of a snapshot that `Receive::Begin` asked for, the first `size` bytes are kept now.
+    pub fn on_part(&mut self, now: Now, snapshot: SnapshotId, size: u64, fx: &mut Effects) {
+        self.learner.on_part(snapshot, size, fx);
+        self.run_local(now, fx);
+    }
+
+    /// The received snapshot is durable, and the caller's state is what it holds: all slots up to `slot`
+    /// are applied. The log jumps behind it. To be called only where the caller's state was behind.
+    /// `epochs`: the configurations in the snapshot, of all slots up to `slot`.
+    pub fn on_snapshot_installed(
+        &mut self,
+        now: Now,
+        slot: Slot,
+        epochs: &Epochs,
+        fx: &mut Effects,
+    ) {
+        assert!(self.log.first_unchosen() <= slot, "a state never goes back");
+        self.merge(epochs, fx);
+        assert!(slot < self.configurations.known_below(), "a snapshot has its configurations");
+        let chosen_before = fx.chosen.len();
+        self.log.jump(slot.next(), fx);
+        self.note_chosen(chosen_before, fx);
+        // Commands that were applied in the jump are answered when they come again: by their sessions.
+        if let Some(replica) = &mut self.replica {
+            replica.resend_all();
+        }
+        self.learner.on_fetched(self.log.first_unchosen(), fx);
+        self.run_local(now, fx);
+    }
+
+    /// The received snapshot was no good, or cannot be kept.
+    pub fn on_snapshot_refused(&mut self, snapshot: SnapshotId) {
+        self.learner.on_refused(snapshot);
+    }
+
+    /// The last slot that a majority of the replicas have in durable snapshots, as far as the last heartbeat
+    /// round told: an acceptor that keeps no state need not keep the values up to there.
+    pub fn covered_by_snapshots(&self) -> Slot {
+        let members = self.configurations.in_force().members();
+        let replicas = members.map(|(member, _)| member).filter(|member| member.roles.replica);
+        let snapshot = |node: NodeId| match node == self.me {
+            true => self.state.snapshot,
+            false => self.heard(node).map_or(Slot(0), |standing| standing.state.snapshot),
+        };
+        let mut snapshots: Vec<Slot> = replicas.map(|member| snapshot(member.node)).collect();
+        snapshots.sort_unstable_by(|a, b| b.cmp(a));
+        snapshots.get(snapshots.len() / 2).copied().unwrap_or(Slot(0))
+    }
+
+    /// The snapshot that is on its way here, if one is.
+    pub fn fetching(&self) -> Option<SnapshotId> {
+        self.learner.fetching()
+    }
+
+    /// The first chosen slot whose value the write-ahead log can tell.
+    pub fn log_begin(&self) -> Slot {
+        self.log.begin()
+    }
+
+    pub(super) fn on_learn_request(&mut self, from: NodeId, first_slot: Slot, fx: &mut Effects) {
+        let first_unchosen = self.log.first_unchosen();
+        if !self.learns || first_unchosen <= first_slot {
+            return;
+        }
+        if first_slot < self.log.begin() {
+            self.offer_snapshot(from, fx);
+        } else {
+            fx.learn_replies.push(LearnReply { to: from, first_slot, first_unchosen });
+        }
+    }
+
+    pub(super) fn offer_snapshot(&self, to: NodeId, fx: &mut Effects) {
+        let (log_begin, first_unchosen) = (self.log.begin(), self.log.first_unchosen());
+        let snapshot = self.snapshots.last().copied();
+        let epochs = self.configurations.epochs().clone();
+        fx.send(to, Message::SnapshotOffer { log_begin, first_unchosen, snapshot, epochs });
+    }
+
+    pub(super) fn on_snapshot_offer(
+        &mut self,
+        from: NodeId,
+        log_begin: Slot,
+        snapshot: Option<SnapshotId>,
+        fx: &mut Effects,
+    ) {
+        let first_unchosen = self.log.first_unchosen();
+        let useful = snapshot.filter(|snapshot| first_unchosen <= snapshot.slot);
+        let known_below = self.configurations.known_below();
+        match useful {
+            _ if !self.learns => {}
+            // An acceptor needs to know that all is chosen, and not what: others keep that.
+            Some(snapshot) if self.replica.is_none() && snapshot.slot < known_below => {
+                self.log.jump(snapshot.slot.next(), fx);
+                self.learner.on_answer(from, self.log.first_unchosen(), fx);
+            }
+            // It has not heard yet what governs there.
+            Some(_) if self.replica.is_none() => {}
+            _ => self.learner.on_offer(from, log_begin, useful, first_unchosen, fx),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::configurations::fixtures::configurations;
+    use super::super::super::effects::SnapshotReply;
+    use super::super::super::ids::{Ballot, Value};
+    use super::super::super::quorum::Roles;
+    use super::super::super::record::Record;
+    use super::super::fixtures::{hear, node, node_of};
+    use super::*;
+
+    /// What a peer that knows all slots below `end` tells of the configurations.
+    fn epochs(end: u64) -> Epochs {
+        let mut configurations = configurations(3, None, 4);
+        configurations.on_known(Slot(end));
+        configurations.epochs().clone()
+    }
+
+    const SNAPSHOT: SnapshotId = SnapshotId { slot: Slot(15), size: 30, checksum: 7 };
+
+    /// What the log no longer has is not told as chosen values: whatever it held there may have lost.
+    /// What it has is told from the log, however many snapshots there are.
+    #[test]
+    fn what_is_gone_from_the_log_is_offered_as_a_snapshot() {
+        let mut node = node();
+        let mut fx = Effects::new(node.id());
+        node.on_snapshot_installed(Now::default(), SNAPSHOT.slot, &epochs(16), &mut fx);
+        node.on_snapshots(vec![SNAPSHOT], Slot(16));
+        let values = vec![(Ballot::NONE, Value::noop()); 2];
+        let first_unchosen = Slot(18);
+        hear(&mut node, 1, Message::Chosen { first_slot: Slot(16), values, first_unchosen });
+
+        let fx = hear(&mut node, 3, Message::LearnRequest { first_slot: Slot(15) });
+        let log_begin = Slot(16);
+        let (snapshot, epochs) = (Some(SNAPSHOT), epochs(18));
+        let offer = Message::SnapshotOffer { log_begin, first_unchosen, snapshot, epochs };
+        assert_eq!((&fx.sends[..], fx.learn_replies.len()), (&[(NodeId(3), offer.clone())][..], 0));
+        let fx = hear(&mut node, 3, Message::LearnRequest { first_slot: Slot(16) });
+        assert_eq!((fx.sends.len(), fx.learn_replies.len()), (0, 1));
+
+        let request = |snapshot| Message::SnapshotRequest { snapshot, offset: 10, size: 5 };
+        let fx = hear(&mut node, 3, request(SNAPSHOT));
+        let reply = SnapshotReply { to: NodeId(3), snapshot: SNAPSHOT, offset: 10, size: 5 };
+        assert_eq!(fx.snapshot_replies, [reply]);
+        // One that it has no more, or never had.
+        let fx = hear(&mut node, 3, request(SnapshotId { checksum: 8, ..SNAPSHOT }));
+        assert_eq!((fx.sends, fx.snapshot_replies.len()), (vec![(NodeId(3), offer)], 0));
+    }
+
+    /// An acceptor that keeps no state needs none: it passes over what only a snapshot tells, and goes on
+    /// with the values behind.
+    #[test]
+    fn an_acceptor_jumps_by_an_offer_alone() {
+        let mut node = node_of(Roles { acceptor: true, leader: false, replica: false });
+        let commit = Message::Commit { ballot: Ballot::NONE, first_unchosen: Slot(18) };
+        hear(&mut node, 1, commit);
+        let mut fx = Effects::new(node.id());
+        node.on_tick(Now { mono_us: 30, wall_us: 0 }, &mut fx);
+        node.on_tick(Now { mono_us: 60, wall_us: 0 }, &mut fx);
+        assert!(fx.sends.contains(&(NodeId(1), Message::LearnRequest { first_slot: Slot(1) })));
+        let (log_begin, first_unchosen) = (Slot(14), Slot(18));
+        let (snapshot, epochs) = (Some(SNAPSHOT), epochs(18));
+        let offer = Message::SnapshotOffer { log_begin, first_unchosen, snapshot, epochs };
+        let fx = hear(&mut node, 1, offer);
+        assert_eq!(fx.sends, [(NodeId(1), Message::LearnRequest { first_slot: Slot(16) })]);
+        assert_eq!((fx.receives.len(), node.log_begin()), (0, Slot(16)));
+        assert_eq!(fx.records, [Record::Jumped(Slot(16))]);
+
+        // Who offers nothing that helps is asked no more, or the two would go on for ever.
+        let snapshot = Some(SnapshotId { slot: Slot(0), ..SNAPSHOT });
+        let (log_begin, epochs) = (Slot(17), node.configurations().epochs().clone());
+        let offer = Message::SnapshotOffer { log_begin, first_unchosen, snapshot, epochs };
+        assert_eq!(hear(&mut node, 1, offer).sends, []);
+    }
+}
