@@ -336,10 +336,18 @@ fn a_full_disk_is_waited_out() {
     assert!(
         behind.applied < cluster.status(1).applied || behind.applied < cluster.status(3).applied
     );
+    // Not a byte of room, and a new life: what it knows is as before.
+    let filler = cluster.data_dir(2).join("filler");
+    let mut rest = fs::File::create(&filler).unwrap();
+    while rest.write_all(&[1; 4096]).is_ok() {}
+    cluster.kill(2);
+    cluster.start_node(2);
+    cluster.wait_for(2, "the disk is full");
+    put(34);
     let mut mount = Command::new("mount");
     mount.args(["-o", "remount,size=64m"]).arg(cluster.data_dir(2));
     assert!(mount.status().unwrap().success());
     cluster.wait_for(2, "there is room for the log again");
-    put(34);
+    put(35);
     cluster.assert_agreement();
 }

@@ -41,7 +41,8 @@ pub fn serve(args: ServeArgs) -> Result<(), Failure> {
             ServeError::SlotMissing { .. }
             | ServeError::LogTooShort { .. }
             | ServeError::LogForeign { .. }
-            | ServeError::Configurations { .. } => code::CHECK,
+            | ServeError::ConfigurationsDamaged { .. } => code::CHECK,
+            ServeError::ConfigurationsIo { .. } => code::DISK,
             ServeError::Forgotten { .. } => code::USAGE,
             ServeError::Listen { .. } | ServeError::Io { .. } => code::DEFINITE,
         };

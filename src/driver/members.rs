@@ -48,6 +48,7 @@ pub(super) fn recover(
 ) -> Result<Configurations, ServeError> {
     let remembered = load(&config.data_dir)?;
     let is_new = remembered.is_none() && snapshot.is_none();
+    let known = remembered.clone();
     let newest = remembered.into_iter().chain(snapshot).max_by_key(Epochs::known_below);
     let mut configurations = match newest {
         Some(epochs) => Configurations::of_epochs(epochs, ALPHA_SLOTS),
@@ -62,8 +63,12 @@ pub(super) fn recover(
             latest.epoch()
         );
     }
-    if !configurations.is_provisional() {
-        save(&config.data_dir, configurations.epochs())?;
+    if !configurations.is_provisional() && known.as_ref() != Some(configurations.epochs()) {
+        match save(&config.data_dir, configurations.epochs()) {
+            // What there is may lag: a disk that is full must not keep the node from serving.
+            Err(error) if !is_new => log::warn!("{error}"),
+            saved => saved?,
+        }
     }
     Ok(configurations)
 }
@@ -73,11 +78,11 @@ fn load(dir: &Path) -> Result<Option<Epochs>, ServeError> {
     let bytes = match fs::read(&path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(ServeError::Configurations { path, what: error.to_string() }),
+        Err(error) => return Err(ServeError::ConfigurationsIo { path, error }),
     };
     match decode(&bytes) {
         Ok(epochs) => Ok(Some(epochs)),
-        Err(what) => Err(ServeError::Configurations { path, what }),
+        Err(what) => Err(ServeError::ConfigurationsDamaged { path, what }),
     }
 }
 
@@ -116,8 +121,7 @@ fn save(dir: &Path, epochs: &Epochs) -> Result<(), ServeError> {
         fs::rename(&part, &path)?;
         File::open(dir)?.sync_all()
     };
-    write()
-        .map_err(|error| ServeError::Configurations { path: path.clone(), what: error.to_string() })
+    write().map_err(|error| ServeError::ConfigurationsIo { path: path.clone(), error })
 }
 
 impl Server {

@@ -58,7 +58,12 @@ pub enum ServeError {
         log_begin: u64,
     },
     /// The file that remembers the members cannot be read or written.
-    Configurations {
+    ConfigurationsIo {
+        path: PathBuf,
+        error: io::Error,
+    },
+    /// The file that remembers the members holds what no node writes.
+    ConfigurationsDamaged {
         path: PathBuf,
         what: String,
     },
@@ -94,7 +99,10 @@ impl fmt::Display for ServeError {
                  slot {snapshot}: bring back the snapshot that was lost, or replace this node by one \
                  with a new id"
             ),
-            ServeError::Configurations { path, what } => {
+            ServeError::ConfigurationsIo { path, error } => {
+                write!(f, "{}, which says who is in the cluster: {error}", path.display())
+            }
+            ServeError::ConfigurationsDamaged { path, what } => {
                 write!(f, "{}, which says who is in the cluster: {what}", path.display())
             }
             ServeError::Forgotten { node } => write!(
