@@ -288,7 +288,7 @@ impl Run {
     /// With nothing in the way, whoever leads goes on to lead; and also when one link of it is cut, as
     /// long as it reaches a quorum over the others and they tell of it.
     fn stay_calm(&mut self) {
-        self.pass_time(SETTLING_TIMEOUTS);
+        self.settle();
         assert_eq!(self.pass_time(CALM_TIMEOUTS), 0, "new leaders, and no fault");
         let Some(leader) = self.cluster.leader() else { panic!("nobody leads, and no fault") };
         let latest = self.cluster.latest();
@@ -310,7 +310,7 @@ impl Run {
     /// neither while the disk stalls nor because it does no more.
     fn leave_stalled_disk(&mut self) {
         self.cluster.heal_all();
-        self.pass_time(SETTLING_TIMEOUTS);
+        self.settle();
         let Some(leader) = self.cluster.leader() else { panic!("nobody leads, and no fault") };
         let latest = self.cluster.latest();
         let running = self.cluster.nodes().into_iter().filter(|id| self.cluster.is_running(*id));
@@ -345,6 +345,32 @@ impl Run {
         assert_eq!(self.pass_time(CALM_TIMEOUTS), 0, "new leaders, and one disk stalls");
         self.cluster.mend_disk(leader);
         assert_eq!(self.pass_time(CALM_TIMEOUTS), 0, "new leaders, and a disk that works again");
+    }
+
+    /// Lets what the faults left come to rest; a change of the members, too, at whose end a leader that was
+    /// removed leaves the lead to another.
+    fn settle(&mut self) {
+        self.pass_time(SETTLING_TIMEOUTS);
+        let timeouts = RECOVERY_TIMEOUTS_MAX as u64 + self.cluster.settings.alpha_slots as u64;
+        let deadline_us =
+            self.cluster.now_us + timeouts * self.cluster.settings.election_timeout_us;
+        while !self.is_settled() {
+            self.step_until(deadline_us, "a change of the members");
+            self.pass_replies();
+            if self.is_settled() {
+                self.pass_time(SETTLING_TIMEOUTS);
+            }
+        }
+    }
+
+    /// Whether a member leads, and the newest members are all that matter.
+    fn is_settled(&self) -> bool {
+        let latest = self.cluster.latest();
+        let leader = self.cluster.leader().filter(|id| latest.roles(*id).is_some());
+        let node = leader.and_then(|id| self.cluster.hosts[&id].node.as_ref());
+        node.is_some_and(|node| {
+            node.is_settled() && node.configurations().latest().1.epoch() == latest.epoch()
+        })
     }
 
     /// Lets election timeouts pass, and returns how many leaders were elected meanwhile.
