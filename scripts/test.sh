@@ -28,7 +28,7 @@ step "formatting and lints" scripts/check.sh
 step "Rust tests" as_builder cargo test --all-features --quiet --no-fail-fast
 simulator() {
     as_builder cargo test --profile sim --features mutants --quiet --test sim --test connectivity --test mutants &&
-        scripts/sim.sh --first 3501 --seeds 2000 --seconds "${SIM_SECONDS:-120}"
+        scripts/sim.sh --first fresh --seeds 1000000 --seconds "${SIM_SECONDS:-120}"
 }
 step "Simulated clusters" simulator
 step "Python tests and notebooks" python_tests

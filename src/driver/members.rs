@@ -25,7 +25,7 @@ use crate::wal::Wal;
 use crate::wire::client::{ErrorKind, RequestKey, Response};
 
 use super::ServeError;
-use super::replay::note_configurations;
+use super::replay::recover_configurations;
 use super::server::Server;
 use super::table::ConnectionId;
 
@@ -48,13 +48,13 @@ pub(super) fn recover(
 ) -> Result<Configurations, ServeError> {
     let remembered = load(&config.data_dir)?;
     let is_new = remembered.is_none() && snapshot.is_none();
-    let known = remembered.clone();
-    let newest = remembered.into_iter().chain(snapshot).max_by_key(Epochs::known_below);
-    let mut configurations = match newest {
-        Some(epochs) => Configurations::of_epochs(epochs, ALPHA_SLOTS),
-        None => Configurations::new(config.configuration.clone(), ALPHA_SLOTS),
-    };
-    note_configurations(&mut configurations, wal, log_begin, first_unchosen)?;
+    let configurations = recover_configurations(
+        Configurations::new(config.configuration.clone(), ALPHA_SLOTS),
+        remembered.iter().cloned().chain(snapshot),
+        wal,
+        log_begin,
+        first_unchosen,
+    )?;
     let (_, latest) = configurations.latest();
     if !is_new && !config.configuration.has_same_members(latest) && !config.join {
         log::info!(
@@ -63,7 +63,7 @@ pub(super) fn recover(
             latest.epoch()
         );
     }
-    if !configurations.is_provisional() && known.as_ref() != Some(configurations.epochs()) {
+    if !configurations.is_provisional() && remembered.as_ref() != Some(configurations.epochs()) {
         match save(&config.data_dir, configurations.epochs()) {
             // What there is may lag: a disk that is full must not keep the node from serving.
             Err(error) if !is_new => log::warn!("{error}"),

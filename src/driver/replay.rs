@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use crate::limits;
 use crate::mutants::{self, Mutant};
-use crate::paxos::{Ballot, Batch, Configuration, Configurations, LearnReply, NodeId, Slot, Value};
+use crate::paxos::{
+    Ballot, Batch, Configuration, Configurations, Epochs, LearnReply, NodeId, Slot, Value,
+};
 use crate::store::{Applied, Store};
 use crate::wal::{Disk, Wal};
 
@@ -50,14 +52,20 @@ pub fn replay_into<D: Disk>(
     Ok(store)
 }
 
-/// Takes note of the configurations among the chosen values of the log, which begins at `log_begin`, that
-/// are not known yet.
-pub fn note_configurations<D: Disk>(
-    configurations: &mut Configurations,
+/// What a node knows at start of the configurations: the newest of what its data directory remembers, or
+/// `first` if it is new, and what is chosen behind in the log, which begins at `log_begin`.
+pub fn recover_configurations<D: Disk>(
+    first: Configurations,
+    remembered: impl IntoIterator<Item = Epochs>,
     wal: &Wal<D>,
     log_begin: Slot,
     first_unchosen: Slot,
-) -> Result<(), ServeError> {
+) -> Result<Configurations, ServeError> {
+    let newest = remembered.into_iter().max_by_key(Epochs::known_below);
+    let mut configurations = match newest {
+        Some(epochs) => Configurations::of_epochs(epochs, first.alpha()),
+        None => first,
+    };
     // An acceptor that keeps no state may have passed over slots. Its peers tell it what was chosen there.
     let first = configurations.known_below().max(Slot::FIRST).max(log_begin);
     let mut chosen = Vec::new();
@@ -68,7 +76,7 @@ pub fn note_configurations<D: Disk>(
     if first < first_unchosen {
         configurations.on_values(first, first_unchosen, chosen);
     }
-    Ok(())
+    Ok(configurations)
 }
 
 /// The log's checksums are right, or it would not have been opened. A value that nobody here has written

@@ -309,6 +309,10 @@ impl Epochs {
         self.known_below
     }
 
+    pub fn newest_epoch(&self) -> u64 {
+        self.entries.last().expect("never empty").1.epoch()
+    }
+
     pub fn entries(&self) -> impl Iterator<Item = (Slot, &Configuration)> + '_ {
         self.entries.iter().map(|(from, configuration)| (*from, &**configuration))
     }

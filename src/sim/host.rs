@@ -18,6 +18,7 @@ use crate::wire::peer;
 use super::clock::Clock;
 use super::cluster::{Cluster, Happening, Reply, Settings};
 use super::log::Log;
+use super::members::Remembered;
 use super::snapshots::Snapshots;
 
 /// One input of a node.
@@ -45,6 +46,8 @@ pub struct Host {
     pub store: Store,
     pub(super) log: Log,
     snapshots: Snapshots,
+    /// Who is in the cluster, as the data directory has it.
+    pub(super) remembered: Remembered,
     is_replica: bool,
     /// Whether it is, or may come to be, a member: a spare is not yet, and who left is not any more.
     pub is_used: bool,
@@ -85,6 +88,7 @@ impl Host {
             store: Store::with_sessions(settings.sessions_open),
             log: Log::new(member.node, settings.segment_size),
             snapshots: Snapshots::default(),
+            remembered: Remembered::default(),
             is_replica: member.roles.replica,
             is_used: usize::from(member.node.0) <= settings.roles.len(),
             peers: Vec::new(),

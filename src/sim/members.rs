@@ -6,11 +6,58 @@
 use rand::RngExt;
 use rand::rngs::StdRng;
 
-use crate::paxos::{Change, Configuration, Configurations, NodeId, Roles};
+use crate::paxos::{Change, Configuration, Configurations, Epochs, NodeId, Roles};
 
 use super::cluster::Cluster;
 use super::host::Input;
 use super::plan::addresses;
+
+/// How long it takes to write down the members.
+const REMEMBER_US: u64 = 20_000;
+
+/// What the data directory of a node says of the members. It is written beside the loop, and so may lag.
+#[derive(Default)]
+pub(super) struct Remembered {
+    written: Option<Epochs>,
+    /// On its way to the disk, where it is from this time on.
+    writing: Option<(u64, Epochs)>,
+}
+
+impl Remembered {
+    /// As a node finds it at start.
+    pub fn on_disk(&self) -> Option<Epochs> {
+        self.written.clone()
+    }
+
+    /// A node that starts writes down what it recovered before it does anything else.
+    pub fn on_start(&mut self, recovered: &Configurations) {
+        if !recovered.is_provisional() {
+            self.written = Some(recovered.epochs().clone());
+        }
+    }
+
+    /// What a node knows after a turn: a new epoch is written down.
+    pub fn note(&mut self, now_us: u64, known: &Configurations) {
+        self.settle(now_us);
+        let newest = self.writing.as_ref().map(|(_, epochs)| epochs).or(self.written.as_ref());
+        let is_noted = newest.is_some_and(|it| it.newest_epoch() == known.epochs().newest_epoch());
+        if !known.is_provisional() && !is_noted {
+            self.writing = Some((now_us + REMEMBER_US, known.epochs().clone()));
+        }
+    }
+
+    /// The process ends, perhaps before the newest is written.
+    pub fn on_end(&mut self, now_us: u64) {
+        self.settle(now_us);
+        self.writing = None;
+    }
+
+    fn settle(&mut self, now_us: u64) {
+        if let Some((_, epochs)) = self.writing.take_if(|(at_us, _)| *at_us <= now_us) {
+            self.written = Some(epochs);
+        }
+    }
+}
 
 impl Cluster {
     /// The newest configuration that is chosen, whoever knows.
@@ -110,6 +157,7 @@ impl Cluster {
         let host = self.hosts.get_mut(&id).expect("a member");
         let Some(node) = &host.node else { return };
         let peers = node.configurations().nodes();
+        host.remembered.note(self.now_us, node.configurations());
         if host.peers == peers {
             return;
         }

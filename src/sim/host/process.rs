@@ -6,7 +6,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, RngExt};
 
 use crate::driver::held::Held;
-use crate::driver::replay::{note_configurations, replay_into};
+use crate::driver::replay::{recover_configurations, replay_into};
 use crate::paxos::{Effects, Node, NodeConfig, NodeId, Roles, Slot};
 use crate::store::Store;
 use crate::wal::WalError;
@@ -69,15 +69,15 @@ impl Cluster {
             })
             .expect("the log has what it says it has");
         }
-        let mut configurations = self.believed(id);
-        if let Some(epochs) = &in_snapshot {
-            configurations.merge(epochs);
-        }
+        let believed = self.believed(id);
         let host = self.hosts.get_mut(&id).expect("a member");
         let end = recovered.first_unchosen;
         let log_begin = host.log.begin(end);
-        note_configurations(&mut configurations, host.log.wal(), log_begin, end)
-            .expect("the log has what it says it has");
+        let remembered = host.remembered.on_disk().into_iter().chain(in_snapshot);
+        let configurations =
+            recover_configurations(believed, remembered, host.log.wal(), log_begin, end)
+                .expect("the log has what it says it has");
+        host.remembered.on_start(&configurations);
         // Who was removed goes on as what it was, until it is switched off.
         let first = self.configuration.roles(id).unwrap_or(LEARNER);
         let roles = configurations.roles(id).unwrap_or(first);
@@ -149,6 +149,7 @@ impl Cluster {
             host.log.lose_power(&mut self.dice);
         }
         host.snapshots.on_end(power, &mut self.dice);
+        host.remembered.on_end(self.now_us);
         host.paused = None;
         host.syncing = false;
         host.held = Held::default();
