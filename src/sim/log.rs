@@ -83,6 +83,10 @@ impl Log {
         let (durable, len) = (self.shadow.durable(), self.shadow.len());
         assert!(durable <= end, "of {durable} durable records {end} are left");
         assert!(end <= len, "{end} records are found, and {len} were appended");
+        if end < len {
+            // What was torn off had never been told to be there, and stays away: its numbers are given anew.
+            self.old = None;
+        }
         self.shadow.truncate(end);
         // What is appended next takes the numbers of what was torn off.
         self.lost.split_off(&(end as u64 + 1));
