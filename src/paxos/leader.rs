@@ -387,7 +387,12 @@ impl Leader {
         let ballot = self.ballot;
         match &mut self.phase {
             Phase::Idle => {}
-            Phase::Scouting(scout) => ask(scout, ballot, configurations, fx),
+            Phase::Scouting(scout) => {
+                for acceptor in scout.asks(configurations) {
+                    let first_slot = scout.ask_from(acceptor);
+                    fx.send_after_sync(acceptor, Message::P1a { ballot, first_slot });
+                }
+            }
             Phase::Leading { scout, commander, .. } => {
                 commander.on_tick(fx);
                 let LeaseConfig { lease_us, .. } = self.lease.config();
@@ -399,8 +404,13 @@ impl Leader {
                 }
                 ask_uncovered(scout, commander, ballot, configurations, fx);
                 if let Some((round, read_slot)) = self.reads.in_flight() {
-                    for acceptor in configurations.acceptors_from(read_slot) {
-                        fx.send(acceptor, Message::Confirm { ballot, round });
+                    let asked = configurations.acceptors_from(read_slot);
+                    if asked != configurations.acceptors_from(commander.first_unchosen()) {
+                        self.reads.give_up();
+                    } else {
+                        for acceptor in asked {
+                            fx.send(acceptor, Message::Confirm { ballot, round });
+                        }
                     }
                 }
             }

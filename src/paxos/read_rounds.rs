@@ -87,6 +87,13 @@ impl ReadRounds {
         self.in_flight.as_ref().map(|round| (self.round, round.read_slot))
     }
 
+    /// The round in flight waits for acceptors that may have left: what it was to serve waits for the next.
+    pub fn give_up(&mut self) {
+        if let Some(round) = self.in_flight.take() {
+            self.waiting.splice(0..0, round.requests);
+        }
+    }
+
     /// An acceptor confirmed, and told its votes for slots below `told_end`. When a quorum did (`is_quorum`,
     /// of what governs the slots from the round's on): the requests served and their slot.
     pub fn on_confirmed(
@@ -143,6 +150,24 @@ mod tests {
         assert_eq!(rounds.begin(Slot(8)), Some(3));
         let served = rounds.on_confirmed(NodeId(2), 3, Slot(8), |_, _| true);
         assert_eq!(served, Some((vec![request(2, 8)], Slot(8))));
+    }
+
+    /// Acceptors that left the cluster answer no more: their round is given up, late answers to it count for
+    /// nothing, and the next serves its requests too, in their order.
+    #[test]
+    fn a_round_given_up_is_served_by_the_next() {
+        let mut rounds = ReadRounds::default();
+        let request =
+            |id| ReadRequest { node: NodeId(id as u16), id, over: NodeId(1), lease: false };
+        rounds.add(request(1));
+        assert_eq!(rounds.begin(Slot(5)), Some(1));
+        rounds.add(request(2));
+        rounds.give_up();
+        assert_eq!(rounds.on_confirmed(NodeId(1), 1, Slot(0), |_, _| true), None);
+        assert_eq!(rounds.begin(Slot(6)), Some(2));
+        assert_eq!(rounds.on_confirmed(NodeId(1), 1, Slot(0), |_, _| true), None);
+        let served = rounds.on_confirmed(NodeId(1), 2, Slot(0), |_, _| true);
+        assert_eq!(served, Some((vec![request(1), request(2)], Slot(6))));
     }
 
     /// A lease answers those that asked for it, and only while nobody knows more than the leader.

@@ -72,8 +72,11 @@ impl Scout {
     }
 
     /// From which slot on an acceptor is to be asked: a new connection goes on where the last ended, and one
-    /// that could not answer for all slots is asked for these again. It may have learned by now what was
-    /// chosen.
+    /// that could not answer for all slots is asked for these again.
+    ///
+    /// While the scout waits, those that have answered are asked again as well: they may have learned by
+    /// now what was chosen, so that acceptors of an older configuration need not answer any more. These may
+    /// have left for good.
     pub fn ask_from(&self, acceptor: NodeId) -> Slot {
         let Some(answer) = self.answers.get(&acceptor) else { return self.first_slot };
         self.first_unsure(answer).filter(|_| answer.complete).unwrap_or(answer.covered)
@@ -117,10 +120,7 @@ impl Scout {
         let none = Answer { covered: first_slot, complete: false, unsure: SlotSet::default() };
         let answer = self.answers.entry(from).or_insert(none);
         if answer.complete {
-            if answer.unsure.is_empty() {
-                return ScoutOutcome::Waiting;
-            }
-            // Asked again: what it was unsure of there it may be sure of now.
+            // Asked again: it may know more slots to be chosen by now, and be sure of what it was unsure of.
             let end = if p1b.no_more_accepted { Slot(u64::MAX) } else { p1b.end };
             answer.unsure.remove_in(p1b.first_slot..end);
         } else {
@@ -371,6 +371,27 @@ mod tests {
         assert_eq!(scout.0.uncovered_from(Slot(3), &scout.1), Some(Slot(5)));
         let outcome = scout.on_p1b(NodeId(5), whole(1, vec![pvalue(2, 5, 5)]));
         assert_eq!(scout.adopted(&outcome), (3, vec![vec![], vec![], vec![5], vec![6]]));
+    }
+
+    /// Node 1 scouts while the other two of its configuration leave: once it has recorded that all slots that
+    /// they governed are chosen, nobody waits for them.
+    #[test]
+    fn who_left_need_not_answer() {
+        let alone = fixtures::without(&fixtures::configuration(2, 3, None), 2);
+        let alone = fixtures::without(&alone, 3);
+        let mut scout = Fixture::new(3, 2);
+        scout.1.on_chosen(Slot(1), alone);
+        let epochs = scout.1.epochs().clone();
+        let own = |first_unchosen, accepted| P1b {
+            epochs: epochs.clone(),
+            ..whole(first_unchosen, accepted)
+        };
+        let outcome = scout.on_p1b(NodeId(1), own(2, vec![pvalue(1, 7, 7)]));
+        assert_eq!(outcome, ScoutOutcome::Waiting);
+        assert_eq!(scout.0.ask_from(NodeId(1)), Slot(8));
+        assert_eq!(scout.on_p1b(NodeId(1), own(4, vec![])), ScoutOutcome::Waiting);
+        let outcome = scout.on_p1b(NodeId(1), own(5, vec![]));
+        assert_eq!(scout.adopted(&outcome), (5, vec![vec![], vec![], vec![7]]));
     }
 
     /// It is known that slots are chosen, and not what governs the next: nothing is proposed there.
