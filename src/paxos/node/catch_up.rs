@@ -4,6 +4,7 @@
 //! Which peer is asked for what is the business of `learner` and `fetch`; bytes of snapshots are the
 //! caller's. Here is what both mean for the log.
 
+use super::super::configuration::Configuration;
 use super::super::configurations::Epochs;
 use super::super::effects::{Effects, LearnReply};
 use super::super::ids::{NodeId, Slot};
@@ -63,17 +64,22 @@ impl Node {
     }
 
     /// The last slot that a majority of the replicas have in durable snapshots, as far as the last heartbeat
-    /// round told: an acceptor that keeps no state need not keep the values up to there.
+    /// round told: an acceptor that keeps no state need not keep the values up to there. Of each
+    /// configuration that governs or will govern: those that stay may be behind those that leave.
     pub fn covered_by_snapshots(&self) -> Slot {
-        let members = self.configurations.in_force().members();
-        let replicas = members.map(|(member, _)| member).filter(|member| member.roles.replica);
         let snapshot = |node: NodeId| match node == self.me {
             true => self.state.snapshot,
             false => self.heard(node).map_or(Slot(0), |standing| standing.state.snapshot),
         };
-        let mut snapshots: Vec<Slot> = replicas.map(|member| snapshot(member.node)).collect();
-        snapshots.sort_unstable_by(|a, b| b.cmp(a));
-        snapshots.get(snapshots.len() / 2).copied().unwrap_or(Slot(0))
+        let covered = |configuration: &Configuration| {
+            let members = configuration.membership().members().iter();
+            let replicas = members.filter(|member| member.roles.replica);
+            let mut snapshots: Vec<Slot> = replicas.map(|member| snapshot(member.node)).collect();
+            snapshots.sort_unstable_by(|a, b| b.cmp(a));
+            snapshots.get(snapshots.len() / 2).copied().unwrap_or(Slot(0))
+        };
+        let all = self.configurations.governing_from(self.configurations.first_unchosen());
+        all.map(|(_, _, configuration)| covered(configuration)).min().expect("one governs")
     }
 
     /// The snapshot that is on its way here, if one is.

@@ -4,7 +4,8 @@
 //! if nothing speaks against it (`Refusal`). (2) Chosen in slot i, it governs from i + alpha; the leader fills
 //! up to there and gets the promises of the new acceptors meanwhile. (3) It is *in force* at a node
 //! that knows all slots below to be chosen. (4) It is *settled* when a phase-2 quorum of its own
-//! acceptors knows that by durable records. From then on whoever left is not needed any more, by anybody.
+//! acceptors, and one of its replicas, knows that by durable records. From then on whoever left is not
+//! needed any more, by anybody: there are votes without it, and somebody has the state.
 //!
 //! If who left were to stop at (3): (1) {1, 2} becomes {1}, in force at 1, not recorded there; (2) node 2
 //! stops for good; (3) node 1 restarts, knows only that {1, 2} governs, and never gets its quorum. So leaders
@@ -83,7 +84,10 @@ impl Node {
                     "{node} does not answer: start it, and see that it is reached"
                 ));
             };
-            let behind = self.log.first_unchosen().since(standing.first_unchosen);
+            // A leader that keeps no log knows all the same what it had chosen.
+            let own = self.leader.as_ref().and_then(|leader| leader.first_unchosen());
+            let first_unchosen = own.unwrap_or(Slot::FIRST).max(self.log.first_unchosen());
+            let behind = first_unchosen.since(standing.first_unchosen);
             if limits::PROMOTE_BEHIND_SLOTS_MAX < behind {
                 return Err(format!(
                     "{node} has not caught up: it is {behind} slots behind; try again later"
@@ -166,8 +170,10 @@ impl Node {
             };
             latest.epoch() <= epoch
         };
+        let mut replicas = membership.members().iter().filter(|it| it.roles.replica);
         first.is_some_and(|first| from <= first)
             && membership.phase2() <= membership.acceptors().filter(knows).count()
+            && replicas.any(|it| knows(&it.node))
     }
 
     /// Whether this node was a member once and is none any more, as far as it knows.
@@ -259,6 +265,118 @@ impl Node {
         self.configurations.leave_all();
         if let Some(leader) = &mut self.leader {
             leader.on_configurations(&self.configurations, fx);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::configurations::Configurations;
+    use super::super::super::configurations::fixtures::addresses;
+    use super::super::super::ids::Ballot;
+    use super::super::super::message::{Health, P1b, P2b, Standing, StateStanding};
+    use super::super::super::quorum::Member;
+    use super::super::fixtures::hear;
+    use super::super::{LeaseConfig, NodeConfig, Recovered};
+    use super::*;
+
+    const BALLOT: Ballot = Ballot { round: 1, node: NodeId(2) };
+
+    /// Node 2, which only leads, of a cluster with one acceptor, 1, and the replicas 3 and 4. It leads from slot
+    /// `first` on.
+    fn leader(first: u64) -> Node {
+        let only = |acceptor, leader, replica| Roles { acceptor, leader, replica };
+        let roles = [
+            only(true, false, false),
+            only(false, true, false),
+            only(false, false, true),
+            only(false, false, true),
+        ];
+        let member = |(roles, id)| (Member { node: NodeId(id), roles }, addresses(id));
+        let members = roles.into_iter().zip(1..).map(member).collect();
+        let initial = Configuration::initial(members, None, None).unwrap();
+        let configurations = Configurations::new(initial, 4);
+        let mut theirs = configurations.clone();
+        theirs.on_known(Slot(first));
+        let config = NodeConfig {
+            node: NodeId(2),
+            roles: roles[1],
+            configurations,
+            election_timeout_us: 100,
+            request_timeout_us: 1000,
+            window_slots: 4,
+            lease: LeaseConfig::default(),
+            snapshot_chunk_size: 10,
+        };
+        let mut fx = Effects::new(NodeId(2));
+        let mut node = Node::new(config, &Recovered::default(), 1, Now::default(), &mut fx);
+        hear(&mut node, 1, Message::TakeOver { ballot: Ballot::NONE });
+        let p1b = P1b {
+            ballot: BALLOT,
+            promised: BALLOT,
+            first_slot: Slot(1),
+            end: Slot(first),
+            no_more_accepted: true,
+            first_unchosen: Slot(first),
+            epochs: theirs.epochs().clone(),
+            accepted: vec![],
+            unsure: vec![],
+        };
+        hear(&mut node, 1, Message::P1b(p1b));
+        node
+    }
+
+    /// A peer answers in a round of heartbeats.
+    fn stands(node: &mut Node, id: u16, round: u64, first_unchosen: u64, epoch: u64) {
+        let standing = Standing {
+            ballot: Ballot::NONE,
+            leader: BALLOT,
+            happy: true,
+            first_unchosen: Slot(first_unchosen),
+            epoch,
+            hears: vec![],
+            health: Health::default(),
+            state: StateStanding::default(),
+        };
+        hear(node, id, Message::HeartbeatReply { round, standing });
+    }
+
+    fn accepts(node: &mut Node, accepted_end: u64) {
+        let accepted_end = Slot(accepted_end);
+        let p2b = P2b { ballot: BALLOT, promised: BALLOT, accepted_end, resend: false };
+        hear(node, 1, Message::P2b(p2b));
+    }
+
+    /// Node 3 has the state and is removed; as long as 4 has not come to where it is not needed, it is.
+    #[test]
+    fn who_has_the_state_is_needed_until_another_has_it() {
+        let mut node = leader(1);
+        for id in [1, 3, 4] {
+            stands(&mut node, id, 0, 1, 1);
+        }
+        let change = Change::Remove { node: NodeId(3) };
+        assert_eq!(node.reconfigure(Now::default(), 1, &change), Ok(2));
+        for end in 1..=5 {
+            accepts(&mut node, end);
+        }
+        assert_eq!(node.configurations().first_unchosen(), Slot(5));
+        let later = Now { mono_us: 100, ..Now::default() };
+        node.on_tick(later, &mut Effects::new(NodeId(2)));
+        stands(&mut node, 1, 1, 5, 2);
+        assert!(!node.is_settled(), "nobody else has the state");
+        stands(&mut node, 4, 1, 5, 2);
+        assert!(node.is_settled());
+    }
+
+    /// A leader that keeps no log knows who is behind: by what it had chosen.
+    #[test]
+    fn a_leader_without_a_log_knows_who_is_behind() {
+        let change = Change::Promote { node: NodeId(3) };
+        let far = limits::PROMOTE_BEHIND_SLOTS_MAX as u64;
+        for (first, is_near) in [(1, true), (far + 1, true), (far + 2, false)] {
+            let mut node = leader(first);
+            stands(&mut node, 3, 0, 1, 1);
+            assert_eq!(node.has_caught_up(&change).is_ok(), is_near, "{first}");
         }
     }
 }
