@@ -3,6 +3,7 @@
 
 mod support;
 
+use loggos::wire::status::PeerStatus;
 use support::Cluster;
 use support::load::Load;
 
@@ -129,16 +130,17 @@ fn harmful_changes_are_refused() {
     // With one of three down, no other may leave.
     cluster.kill(third);
     let line = format!("member remove {other}");
-    loop {
-        // Until the leader has noticed that nobody answers there.
-        let status = cluster.status(leader);
-        if status.peers.iter().all(|peer| peer.heard == (peer.node.0 == other)) {
-            break;
-        }
-        std::thread::yield_now();
-    }
+    wait_until_heard(&cluster, leader, &[other]);
     refused(&cluster, &line, "would lose its quorum");
     cluster.loggos(&format!("member remove {third} {TIMEOUT}")).expect("the dead one may leave");
+}
+
+/// Until a node has noticed that these peers answer, and no others.
+fn wait_until_heard(cluster: &Cluster, node: u16, peers: &[u16]) {
+    let is_as_told = |peer: &PeerStatus| peer.heard == peers.contains(&peer.node.0);
+    while !cluster.status(node).peers.iter().all(is_as_told) {
+        std::thread::yield_now();
+    }
 }
 
 /// Leadership goes where it is asked to go.
@@ -147,6 +149,7 @@ fn the_lead_is_transferred() {
     let cluster = Cluster::start(3);
     let leader = cluster.leader();
     let to = leader % 3 + 1;
+    wait_until_heard(&cluster, leader, &[1, 2, 3]);
     let said = cluster.loggos(&format!("leader transfer {to} {TIMEOUT}")).unwrap();
     assert_eq!(said, format!("n{to} leads\n"));
     assert_eq!(cluster.leader(), to);
