@@ -331,16 +331,13 @@ impl<'a> Known<'a> {
             if self.matrix.hears(*node, leader) != Some(false) {
                 continue;
             }
-            let hears = |peer: &&PeerStatus| peer.heard && peer.hears.contains(&leader);
-            let (wrong, text) = match status.peers.iter().find(hears) {
-                Some(over) => {
-                    let over = over.node;
-                    (
-                        false,
-                        format!("Clients at {node} are served over {over}, which hears {leader}."),
-                    )
+            let (wrong, text) = match &*status.route {
+                [over @ .., last] if *last == leader && !over.is_empty() => {
+                    let over: Vec<String> = over.iter().map(NodeId::to_string).collect();
+                    let over = over.join(" and ");
+                    (false, format!("Clients at {node} are served over {over} by {leader}."))
                 }
-                None => (true, format!("Clients at {node} are not served: let them ask {leader}.")),
+                _ => (true, format!("Clients at {node} are not served: let them ask {leader}.")),
             };
             findings.push(Finding { about: "client", wrong, text });
         }
@@ -383,61 +380,24 @@ fn wrapped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::paxos::{Ballot, Roles, Slot};
-    use crate::wire::status::ConfigurationStatus;
-
-    /// Node `id` of `n`, which hears `hears`.
-    fn status(id: u16, n: u16, hears: &[u16]) -> NodeStatus {
-        let peer = |node: u16| PeerStatus {
-            node: NodeId(node),
-            connected: hears.contains(&node),
-            heard: hears.contains(&node),
-            first_unchosen: Slot(5),
-            hears: Vec::new(),
-            health: Health::default(),
-            ended: None,
-        };
-        NodeStatus {
-            configuration: ConfigurationStatus::of_nobody(),
-            node: NodeId(id),
-            version: "test".to_owned(),
-            pid: 1,
-            uptime_ms: 1,
-            roles: Roles::ALL,
-            members: (1..=n).map(|node| (NodeId(node), Roles::ALL)).collect(),
-            quorum: n / 2 + 1,
-            leader: None,
-            ballot: Ballot { round: 3, node: NodeId(1) },
-            leading: false,
-            quorum_connected: usize::from(n / 2) <= hears.len(),
-            health: Health::default(),
-            first_unchosen: Slot(5),
-            applied: Slot(4),
-            digest: "0".repeat(32),
-            keys: 1,
-            sessions: 1,
-            clients: 0,
-            syncs: 1,
-            lost_records: 0,
-            unsure_slots: 0,
-            peers: (1..=n).filter(|node| *node != id).map(peer).collect(),
-        }
-    }
+    use crate::paxos::{Ballot, Slot};
 
     /// A cluster in which the last answers of all that are heard have come.
     fn cluster(hears: &[&[u16]], leader: Option<u16>) -> Vec<NodeStatus> {
         let n = hears.len() as u16;
-        let mut all: Vec<NodeStatus> =
-            (1..=n).map(|id| status(id, n, hears[usize::from(id) - 1])).collect();
-        for status in &mut all {
-            status.leader = leader.map(NodeId);
-            status.leading = leader == Some(status.node.0);
-            for peer in status.peers.iter_mut().filter(|peer| peer.heard) {
-                peer.hears =
-                    hears[usize::from(peer.node.0) - 1].iter().map(|b| NodeId(*b)).collect();
+        let heard_by = |node: u16| hears[usize::from(node) - 1];
+        let status = |id: u16| {
+            let told: Vec<(u16, &[u16])> =
+                heard_by(id).iter().map(|peer| (*peer, heard_by(*peer))).collect();
+            NodeStatus {
+                leader: leader.map(NodeId),
+                ballot: Ballot { round: 3, node: NodeId(1) },
+                leading: leader == Some(id),
+                quorum_connected: usize::from(n / 2) <= told.len(),
+                ..NodeStatus::made_up(id, n).hearing(&told)
             }
-        }
-        all
+        };
+        (1..=n).map(status).collect()
     }
 
     fn rows(statuses: Vec<NodeStatus>) -> Vec<Row> {
@@ -515,8 +475,10 @@ mod tests {
     /// Chained: a node that does not hear the leader says over whom its clients are served.
     #[test]
     fn clients_of_a_node_that_does_not_hear_the_leader() {
-        let (wrong, text) = texts(cluster(&[&[2], &[1, 3], &[2]], Some(1)));
-        assert!(text.contains("Clients at n3 are served over n2, which hears n1."), "{text}");
+        let mut chained = cluster(&[&[2], &[1, 3], &[2]], Some(1));
+        chained[2].route = vec![NodeId(2), NodeId(1)];
+        let (wrong, text) = texts(chained);
+        assert!(text.contains("Clients at n3 are served over n2 by n1."), "{text}");
         assert_eq!(wrong, 1, "the link: {text}");
         let text = texts(cluster(&[&[2], &[1], &[]], Some(1))).1;
         assert!(text.contains("Clients at n3 are not served: let them ask n1."), "{text}");

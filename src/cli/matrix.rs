@@ -78,55 +78,13 @@ impl Matrix {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::paxos::{Ballot, Health, Roles, Slot};
-    use crate::wire::status::{ConfigurationStatus, PeerStatus};
-
-    /// Node `id` of `n`, which hears these, and was told whom they hear.
-    fn status(id: u16, n: u16, told: &[(u16, &[u16])]) -> NodeStatus {
-        let peer = |node: u16| {
-            let heard = told.iter().find(|(it, _)| *it == node);
-            PeerStatus {
-                node: NodeId(node),
-                connected: heard.is_some(),
-                heard: heard.is_some(),
-                first_unchosen: Slot(1),
-                hears: heard
-                    .map_or_else(Vec::new, |(_, all)| all.iter().map(|b| NodeId(*b)).collect()),
-                health: Health::default(),
-                ended: None,
-            }
-        };
-        NodeStatus {
-            configuration: ConfigurationStatus::of_nobody(),
-            node: NodeId(id),
-            version: String::new(),
-            pid: 1,
-            uptime_ms: 1,
-            roles: Roles::ALL,
-            members: (1..=n).map(|node| (NodeId(node), Roles::ALL)).collect(),
-            quorum: n / 2 + 1,
-            leader: None,
-            ballot: Ballot::NONE,
-            leading: false,
-            quorum_connected: false,
-            health: Health::default(),
-            first_unchosen: Slot(1),
-            applied: Slot(0),
-            digest: String::new(),
-            keys: 0,
-            sessions: 0,
-            clients: 0,
-            syncs: 0,
-            lost_records: 0,
-            unsure_slots: 0,
-            peers: (1..=n).filter(|node| *node != id).map(peer).collect(),
-        }
-    }
 
     /// One node that answers is enough for all that it hears; the others nobody knows.
     #[test]
     fn one_node_tells_of_those_that_it_hears() {
-        let matrix = Matrix::new([&status(2, 4, &[(1, &[2]), (3, &[2, 4])])].into_iter());
+        let matrix = Matrix::new(
+            [&NodeStatus::made_up(2, 4).hearing(&[(1, &[2]), (3, &[2, 4])])].into_iter(),
+        );
         let lines = ["HEARS  n1  n2  n3  n4", "n1     .   +   -   -", "n2     +   .   +   -"];
         let rest = ["n3     -   +   .   +", "n4     ?   ?   ?   .", ""];
         assert_eq!(matrix.table(), [lines, rest].concat().join("\n"));
@@ -135,7 +93,10 @@ mod tests {
     /// What a node says of itself counts more than what its peers were told before.
     #[test]
     fn first_hand_counts_more() {
-        let (one, two) = (status(1, 2, &[]), status(2, 2, &[(1, &[2])]));
+        let (one, two) = (
+            NodeStatus::made_up(1, 2).hearing(&[]),
+            NodeStatus::made_up(2, 2).hearing(&[(1, &[2])]),
+        );
         let matrix = Matrix::new([&one, &two].into_iter());
         assert_eq!(matrix.hears(NodeId(1), NodeId(2)), Some(false));
         assert_eq!(matrix.hears(NodeId(2), NodeId(1)), Some(true));
@@ -143,7 +104,7 @@ mod tests {
 
     #[test]
     fn large_clusters_are_told_in_lines() {
-        let matrix = Matrix::new([&status(1, 30, &[(2, &[1])])].into_iter());
+        let matrix = Matrix::new([&NodeStatus::made_up(1, 30).hearing(&[(2, &[1])])].into_iter());
         let table = matrix.table();
         assert!(table.starts_with("n1 does not hear n3 n4 "), "{table}");
         assert!(table.contains("nobody can tell whom n3 hears\n"), "{table}");

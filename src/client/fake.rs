@@ -9,11 +9,11 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
 use crate::limits::SNAPSHOT_CHUNK_SIZE;
-use crate::paxos::{Ballot, CommandId, Health, NodeId, Roles, SessionId, Slot};
+use crate::paxos::{Ballot, CommandId, NodeId, SessionId, Slot};
 use crate::snapshot::{self, Summary};
 use crate::store::{Command, Failure, Query, Reply};
 use crate::wire::client::{ErrorReply, Request, Response};
-use crate::wire::status::{ConfigurationStatus, NodeStatus};
+use crate::wire::status::NodeStatus;
 use crate::wire::{ClusterId, Hello, PROTOCOL_VERSION, codec, frame, kv};
 
 use super::key_of;
@@ -233,28 +233,16 @@ fn answer(keys: &BTreeMap<Vec<u8>, Vec<u8>>, query: &Query<'_>) -> Reply {
 
 fn status(node: NodeId, store: &Store) -> NodeStatus {
     NodeStatus {
-        node,
-        version: "fake".to_owned(),
-        pid: 1,
-        uptime_ms: 1,
-        roles: Roles::ALL,
-        members: (1..=2).map(|node| (NodeId(node), Roles::ALL)).collect(),
-        quorum: 2,
         leader: Some(store.leader),
         ballot: Ballot { round: 3, node: store.leader },
         leading: node == store.leader,
         quorum_connected: true,
-        health: Health::default(),
         first_unchosen: Slot(store.slot + 1),
         applied: Slot(store.slot),
-        digest: "0".repeat(32),
         keys: store.keys.len() as u64,
         sessions: store.sessions,
         clients: 1,
-        syncs: 0,
-        lost_records: 0,
-        unsure_slots: 0,
         peers: vec![],
-        configuration: ConfigurationStatus::of_nobody(),
+        ..NodeStatus::made_up(node.0, 2)
     }
 }

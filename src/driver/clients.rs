@@ -424,6 +424,7 @@ impl Server {
             quorum: membership.connected() as u16,
             leader: view.leader,
             ballot: view.ballot,
+            route: self.node.route(),
             leading: view.leading,
             quorum_connected: view.quorum_connected,
             health: self.node.health(),

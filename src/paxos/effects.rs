@@ -158,6 +158,18 @@ impl Effects {
         }
     }
 
+    /// Sends over other nodes, to the last of `route`; nowhere if there is none.
+    pub fn send_over(&mut self, route: Vec<NodeId>, message: Message) {
+        match *route {
+            [] => {}
+            [to] => self.send(to, message),
+            [over, ..] => {
+                let (from, message) = (self.me, Box::new(message));
+                self.send(over, Message::Relay { from, route, message });
+            }
+        }
+    }
+
     /// Sends when all that was recorded so far is durable; to the node itself too.
     pub fn send_after_sync(&mut self, to: NodeId, message: Message) {
         if mutants::is_on(Mutant::ReplyBeforeSync) {

@@ -208,8 +208,35 @@ impl Election {
             first_unchosen,
             epoch,
             hears: self.heard.keys().copied().collect(),
+            route: self.route(),
             health: self.health,
             state,
+        }
+    }
+
+    /// The nodes over which this node's messages reach its leader, in order, the leader last: the shortest way
+    /// that those know who are heard. Empty if it leads itself, or there is none.
+    pub fn route(&self) -> Vec<NodeId> {
+        if self.leader.is_none() || self.leader.node == self.me {
+            return Vec::new();
+        }
+        let direct = || vec![self.leader.node];
+        if self.happy && self.heard(self.leader.node).is_some() {
+            return direct();
+        }
+        let leads_there = |(peer, standing): &(NodeId, &Standing)| {
+            let passes = |node: &NodeId| node == peer || *node == self.me;
+            standing.leader == self.leader
+                && standing.route.last() == Some(&self.leader.node)
+                && !standing.route.iter().any(passes)
+        };
+        let over = self.all_heard().filter(leads_there);
+        let shortest = over.min_by_key(|(_, standing)| standing.route.len());
+        match shortest {
+            Some((peer, standing)) => [&[peer], &*standing.route].concat(),
+            // It may be on its way to be heard.
+            None if self.happy => direct(),
+            None => Vec::new(),
         }
     }
 
@@ -364,7 +391,8 @@ mod tests {
         // Everybody else of three.
         let hears = vec![NodeId(1), NodeId(2), NodeId(3)];
         let (ballot, epoch) = (own, 1);
-        Standing { ballot, leader, happy, first_unchosen, epoch, hears, health, state }
+        let route = if happy && own != leader { vec![leader.node] } else { vec![] };
+        Standing { ballot, leader, happy, first_unchosen, epoch, hears, route, health, state }
     }
 
     /// Node 1 of `n`, in its first round, following `leader`.
@@ -443,7 +471,7 @@ mod tests {
     fn an_unfit_node_competes_for_want_of_others_only() {
         let stalled = Health { disk_stalled: true, ..Health::default() };
         let fit = standing(ballot(0, 0), OLD, false);
-        let alone = Standing { hears: vec![], ..fit };
+        let alone = Standing { hears: vec![], ..fit.clone() };
         let unfit = Standing { health: stalled, ..fit.clone() };
         for (other, competes) in [(fit, false), (alone, true), (unfit, true)] {
             let (mut e, m, _) = election(3, OLD);
@@ -461,6 +489,28 @@ mod tests {
         let chained = [(2, standing(ballot(0, 0), OLD, true))];
         for _ in 0..5 {
             assert_eq!(end_round(&mut e, &m, &chained), RoundOutcome::Nothing);
+        }
+    }
+
+    /// Links along a chain: messages reach the leader over as many nodes as it takes, by the shortest way,
+    /// and never over a node that would send them back.
+    #[test]
+    fn a_route_goes_over_those_that_know_one() {
+        let (mut e, m, _) = election(5, OLD);
+        assert_eq!(e.route(), [NodeId(3)], "the leader itself, as long as it may be there");
+        let over = |route: &[u16]| Standing {
+            route: route.iter().copied().map(NodeId).collect(),
+            ..standing(ballot(0, 0), OLD, false)
+        };
+        let routes = |e: &mut Election, answers: &[(u16, &[u16])]| {
+            let answers: Vec<_> = answers.iter().map(|(node, it)| (*node, over(it))).collect();
+            (0..2).for_each(|_| _ = end_round(e, &m, &answers));
+            e.route().into_iter().map(|it| it.0).collect::<Vec<_>>()
+        };
+        assert_eq!(routes(&mut e, &[(2, &[]), (4, &[5, 3])]), [4, 5, 3]);
+        assert_eq!(routes(&mut e, &[(2, &[3]), (4, &[5, 3])]), [2, 3]);
+        for no_way in [&[][..], &[1, 3], &[2, 3], &[5, 4]] {
+            assert_eq!(routes(&mut e, &[(2, no_way)]), [0; 0]);
         }
     }
 

@@ -516,14 +516,8 @@ fn are_enough(
 }
 
 fn answer(requests: Vec<ReadRequest>, read_slot: Slot, fx: &mut Effects) {
-    for ReadRequest { node, id, over, .. } in requests {
-        let reply = Message::ReadIndexReply { id, read_slot };
-        if over == node {
-            fx.send(node, reply);
-        } else {
-            let (from, message) = (fx.me, Box::new(reply));
-            fx.send(over, Message::Relay { from, to: node, message });
-        }
+    for ReadRequest { id, route, .. } in requests {
+        fx.send_over(route, Message::ReadIndexReply { id, read_slot });
     }
 }
 

@@ -155,10 +155,11 @@ pub enum Message {
     Recorded {
         first_unchosen: Slot,
     },
-    /// Carries a message between two nodes that cannot reach each other, over one that reaches both.
+    /// Carries a message between two nodes that cannot reach each other, over others that can.
     Relay {
         from: NodeId,
-        to: NodeId,
+        /// The nodes over which it goes, in order; the last is whom it is for.
+        route: Vec<NodeId>,
         message: Box<Message>,
     },
 }
@@ -190,6 +191,9 @@ pub struct Standing {
     /// The peers that the sender hears (they answered one of its last rounds), by id, ascending: over these
     /// links messages pass in both directions.
     pub hears: Vec<NodeId>,
+    /// The nodes over which messages of the sender reach that leader, in order, the leader last. Empty if it
+    /// leads itself, or knows no way.
+    pub route: Vec<NodeId>,
     pub health: Health,
     pub state: StateStanding,
 }

@@ -87,7 +87,7 @@ pub struct Node {
     /// it has stood still below where we began to lead.
     furthest: (Slot, u32),
     /// Over whom commands and reads went to the leader in the last round.
-    route: NodeId,
+    route: Vec<NodeId>,
     acceptor: Option<Acceptor>,
     leader: Option<Leader>,
     replica: Option<Replica>,
@@ -177,7 +177,7 @@ impl Node {
             election,
             state: StateStanding::default(),
             furthest: (Slot(0), 0),
-            route: me,
+            route: Vec::new(),
         };
         node.note_chosen(0, fx);
         node
@@ -227,6 +227,11 @@ impl Node {
     /// The caller's snapshots and digests, which heartbeats tell the peers of.
     pub fn set_standing_of_state(&mut self, state: StateStanding) {
         self.state = state;
+    }
+
+    /// The nodes over which commands reach the leader, in order, the leader last.
+    pub fn route(&self) -> Vec<NodeId> {
+        self.election.route()
     }
 
     pub fn health(&self) -> Health {
@@ -392,7 +397,7 @@ impl Node {
     /// use: an election timeout, in which a quorum read may yet be served.
     fn patience_without_leader(&mut self, now: Now) -> Option<u64> {
         let limit_us = LEADERLESS_TIMEOUTS_MAX * TICKS_PER_TIMEOUT * self.tick_us;
-        if self.election.is_happy() || self.relay().is_some() {
+        if self.reaches_leader() {
             self.leader_seen_us = now.mono_us;
         }
         let timeout_us = TICKS_PER_TIMEOUT * self.tick_us;
@@ -542,7 +547,8 @@ impl Node {
             Message::Propose { commands } => self.on_propose(now, from, commands),
             Message::ReadIndexRequest { id, lease } => {
                 if let Some(leader) = self.leader.as_mut().filter(|leader| !leader.is_idle()) {
-                    leader.on_read_request(ReadRequest { node: from, id, over: from, lease });
+                    let route = vec![from];
+                    leader.on_read_request(ReadRequest { node: from, id, route, lease });
                 }
             }
             Message::ReadIndexReply { id, read_slot } => {
@@ -600,8 +606,8 @@ impl Node {
                     self.epoch_recorded = self.epoch_recorded.max(epoch);
                 }
             }
-            Message::Relay { from: origin, to, message } => {
-                self.on_relay(now, from, origin, to, *message, fx);
+            Message::Relay { from: origin, route, message } => {
+                self.on_relay(now, from, origin, route, *message, fx);
             }
         }
     }
@@ -613,8 +619,8 @@ impl Node {
             self.on_new_leader(fx);
         }
         // What went the old way may be stuck there, in a connection that is cut and not closed yet.
-        let route = self.route();
-        if route != self.route {
+        let route = self.election.route();
+        if !route.is_empty() && route != self.route {
             self.route = route;
             if let Some(replica) = &mut self.replica {
                 replica.resend_all();

@@ -17,13 +17,13 @@ use std::collections::BTreeSet;
 use super::ids::{NodeId, Slot};
 
 /// A replica's request for all its waiting reads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ReadRequest {
     pub node: NodeId,
     /// The replica's own.
     pub id: u64,
-    /// The peer over which it came and the answer goes: `node`, or one that relays.
-    pub over: NodeId,
+    /// The nodes over which the answer goes, in order; `node` is the last.
+    pub route: Vec<NodeId>,
     /// Whether it may be answered under a lease, without a round.
     pub lease: bool,
 }
@@ -130,8 +130,12 @@ mod tests {
     #[test]
     fn late_reads_wait_for_the_next_round() {
         let mut rounds = ReadRounds::default();
-        let request =
-            |node, id| ReadRequest { node: NodeId(node), id, over: NodeId(node), lease: false };
+        let request = |node, id| ReadRequest {
+            node: NodeId(node),
+            id,
+            route: vec![NodeId(node)],
+            lease: false,
+        };
         rounds.add(request(1, 7));
         assert_eq!(rounds.begin(Slot(5)), Some(1));
         rounds.add(request(2, 8));
@@ -158,7 +162,7 @@ mod tests {
     fn a_round_given_up_is_served_by_the_next() {
         let mut rounds = ReadRounds::default();
         let request =
-            |id| ReadRequest { node: NodeId(id as u16), id, over: NodeId(1), lease: false };
+            |id| ReadRequest { node: NodeId(id as u16), id, route: vec![NodeId(1)], lease: false };
         rounds.add(request(1));
         assert_eq!(rounds.begin(Slot(5)), Some(1));
         rounds.add(request(2));
@@ -174,7 +178,8 @@ mod tests {
     #[test]
     fn a_lease_serves_those_that_allow_it() {
         let mut rounds = ReadRounds::default();
-        let request = |id, lease| ReadRequest { node: NodeId(1), id, over: NodeId(1), lease };
+        let request =
+            |id, lease| ReadRequest { node: NodeId(1), id, route: vec![NodeId(1)], lease };
         rounds.add(request(1, false));
         rounds.add(request(2, true));
         rounds.on_told(Slot(5));

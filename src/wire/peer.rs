@@ -33,6 +33,7 @@ enum Head {
         first_unchosen: Slot,
         epoch: u64,
         hears: Vec<NodeId>,
+        route: Vec<NodeId>,
         /// The bits `DISK_STALLED`, `DISK_FULL` and `QUARANTINED`; no others.
         health: u8,
         snapshot: Slot,
@@ -132,7 +133,7 @@ enum Head {
     },
     Relay {
         from: NodeId,
-        to: NodeId,
+        route: Vec<NodeId>,
         /// The encoded head of the message inside: bytes, so that no hostile frame can make the
         /// decoder recurse.
         head: Vec<u8>,
@@ -202,6 +203,7 @@ fn head_of<'a>(message: &'a Message, bulk: &mut Vec<&'a [u8]>) -> Head {
             first_unchosen: standing.first_unchosen,
             epoch: standing.epoch,
             hears: standing.hears.clone(),
+            route: standing.route.clone(),
             health: health_bits(standing.health),
             snapshot: standing.state.snapshot,
             checkpoint: standing.state.checkpoint.map(|it| (it.slot, it.digest)),
@@ -298,9 +300,11 @@ fn head_of<'a>(message: &'a Message, bulk: &mut Vec<&'a [u8]>) -> Head {
         Message::TakeOver { ballot } => Head::TakeOver { ballot: *ballot },
         Message::Configurations(epochs) => Head::Configurations { epochs: epochs.to_bytes() },
         Message::Recorded { .. } => unreachable!("a node says this to itself only"),
-        Message::Relay { from, to, message } => {
-            Head::Relay { from: *from, to: *to, head: codec::encode(&head_of(message, bulk)) }
-        }
+        Message::Relay { from, route, message } => Head::Relay {
+            from: *from,
+            route: route.clone(),
+            head: codec::encode(&head_of(message, bulk)),
+        },
     }
 }
 
@@ -315,6 +319,7 @@ fn message_of(head: Head, bulk: &mut Bulk<'_>, depth: usize) -> Result<Message, 
             first_unchosen,
             epoch,
             hears,
+            route,
             health,
             snapshot,
             checkpoint,
@@ -322,11 +327,21 @@ fn message_of(head: Head, bulk: &mut Bulk<'_>, depth: usize) -> Result<Message, 
             if NODES_MAX <= hears.len() || !hears.is_sorted_by(|a, b| a < b) {
                 return Err(WireError::Malformed("the nodes that are heard are out of order"));
             }
+            check_route(&route)?;
             let health = health_of(health)?;
             let checkpoint = checkpoint.map(|(slot, digest)| Checkpoint { slot, digest });
             let state = StateStanding { snapshot, checkpoint };
-            let standing =
-                Standing { ballot, leader, happy, first_unchosen, epoch, hears, health, state };
+            let standing = Standing {
+                ballot,
+                leader,
+                happy,
+                first_unchosen,
+                epoch,
+                hears,
+                route,
+                health,
+                state,
+            };
             Message::HeartbeatReply { round, standing }
         }
         Head::P1a { ballot, first_slot } => Message::P1a { ballot, first_slot },
@@ -434,14 +449,27 @@ fn message_of(head: Head, bulk: &mut Bulk<'_>, depth: usize) -> Result<Message, 
         }
         Head::TakeOver { ballot } => Message::TakeOver { ballot },
         Head::Configurations { epochs } => Message::Configurations(epochs_of(&epochs)?),
-        Head::Relay { from, to, head } => {
+        Head::Relay { from, route, head } => {
+            check_route(&route)?;
+            if route.is_empty() || route.contains(&from) {
+                return Err(WireError::Malformed("a route leads to another node"));
+            }
             if 0 < depth {
                 return Err(WireError::Malformed("a relayed message is relayed once"));
             }
             let message = Box::new(message_of(codec::decode(&head)?, bulk, depth + 1)?);
-            Message::Relay { from, to, message }
+            Message::Relay { from, route, message }
         }
     })
+}
+
+/// A route goes over other nodes than its beginning, over each once.
+fn check_route(route: &[NodeId]) -> Result<(), WireError> {
+    let again = |(at, node): (usize, &NodeId)| route[..at].contains(node);
+    if NODES_MAX <= route.len() || route.iter().enumerate().any(again) {
+        return Err(WireError::Malformed("a route goes over a node twice"));
+    }
+    Ok(())
 }
 
 /// A part of a snapshot lies within it, holds something, and fits a message.
@@ -633,6 +661,7 @@ mod tests {
             first_unchosen,
             epoch: 2,
             hears: vec![NodeId(1), NodeId(3)],
+            route: vec![NodeId(3), NodeId(1)],
             health: Health { disk_stalled: true, disk_full: false, quarantined: true },
             state: StateStanding {
                 snapshot: Slot(2),
@@ -641,6 +670,7 @@ mod tests {
         };
         let alone = Standing {
             hears: vec![],
+            route: vec![],
             health: Health { disk_full: true, ..Health::default() },
             state: StateStanding::default(),
             ..standing
@@ -711,7 +741,7 @@ mod tests {
             Message::Configurations(epochs()),
             Message::Relay {
                 from: NodeId(1),
-                to: NodeId(3),
+                route: vec![NodeId(2), NodeId(3)],
                 message: Box::new(Message::Propose { commands: vec![command(1, b"q")] }),
             },
         ]
@@ -809,7 +839,7 @@ mod tests {
     /// Who is heard is a set of other nodes; health has signs that are known, slots a range.
     #[test]
     fn a_standing_that_nobody_writes_is_refused() {
-        let read_with = |hears: Vec<NodeId>, health: u8, snapshot: Slot| {
+        let read_with = |hears: Vec<NodeId>, route: Vec<NodeId>, health: u8, snapshot: Slot| {
             let (ballot, first_unchosen) = (ballot(1), Slot(1));
             let head = Head::HeartbeatReply {
                 epoch: 1,
@@ -819,6 +849,7 @@ mod tests {
                 happy: false,
                 first_unchosen,
                 hears,
+                route,
                 health,
                 snapshot,
                 checkpoint: None,
@@ -826,12 +857,15 @@ mod tests {
             read(Frame { head: &codec::encode(&head), bulk: &[] })
         };
         let nodes = |ids: std::ops::Range<u16>| ids.map(NodeId).collect::<Vec<_>>();
-        assert!(read_with(nodes(1..NODES_MAX as u16), 7, Slot(1)).is_ok());
-        assert!(read_with(nodes(1..NODES_MAX as u16 + 1), 7, Slot(1)).is_err());
-        assert!(read_with(vec![NodeId(2), NodeId(2)], 0, Slot(1)).is_err());
-        assert!(read_with(vec![NodeId(2), NodeId(1)], 0, Slot(1)).is_err());
-        assert!(read_with(vec![], 8, Slot(1)).is_err());
-        assert!(read_with(vec![], 0, Slot(1 << 62)).is_err());
+        let most = || nodes(1..NODES_MAX as u16);
+        assert!(read_with(most(), most(), 7, Slot(1)).is_ok());
+        assert!(read_with(nodes(1..NODES_MAX as u16 + 1), vec![], 7, Slot(1)).is_err());
+        assert!(read_with(vec![], nodes(1..NODES_MAX as u16 + 1), 7, Slot(1)).is_err());
+        assert!(read_with(vec![NodeId(2), NodeId(2)], vec![], 0, Slot(1)).is_err());
+        assert!(read_with(vec![NodeId(2), NodeId(1)], vec![], 0, Slot(1)).is_err());
+        assert!(read_with(vec![], vec![NodeId(2), NodeId(1), NodeId(2)], 0, Slot(1)).is_err());
+        assert!(read_with(vec![], vec![], 8, Slot(1)).is_err());
+        assert!(read_with(vec![], vec![], 0, Slot(1 << 62)).is_err());
     }
 
     /// A receiver writes what comes where the chunk says, and counts on.
@@ -860,12 +894,28 @@ mod tests {
         assert!(chunk(5, b"ab") && !chunk(6, b"ab") && !chunk(5, b""));
     }
 
+    /// A relayed message goes to others than it is from, and over each once.
+    #[test]
+    fn a_relay_goes_somewhere() {
+        let taken = |route: &[u16]| {
+            let (from, route) = (NodeId(1), route.iter().copied().map(NodeId).collect());
+            let message = Box::new(Message::HeartbeatRequest { round: 1 });
+            let mut bytes = Vec::new();
+            write(&Message::Relay { from, route, message }, &mut bytes);
+            let (frame, _) = frame::read(&bytes).unwrap().unwrap();
+            read(frame).is_ok()
+        };
+        assert!(taken(&[2]) && taken(&[3, 2]));
+        assert!(!taken(&[]) && !taken(&[1]) && !taken(&[2, 1]) && !taken(&[2, 3, 2]));
+    }
+
     /// A message inside a relayed message inside a relayed message: refused, however deep.
     #[test]
     fn relays_do_not_nest() {
         let mut message = Message::HeartbeatRequest { round: 1 };
         for _ in 0..3 {
-            message = Message::Relay { from: NodeId(1), to: NodeId(2), message: Box::new(message) };
+            let (from, route) = (NodeId(1), vec![NodeId(2)]);
+            message = Message::Relay { from, route, message: Box::new(message) };
         }
         let mut bytes = Vec::new();
         write(&message, &mut bytes);

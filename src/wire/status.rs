@@ -22,6 +22,8 @@ pub struct NodeStatus {
     /// The leader that this node follows, and its ballot.
     pub leader: Option<NodeId>,
     pub ballot: Ballot,
+    /// Over whom its clients' commands reach that leader, the leader last. Empty if it leads, or there is no way.
+    pub route: Vec<NodeId>,
     /// Whether this node is itself the leader and has finished phase 1.
     pub leading: bool,
     /// Whether a quorum answered this node's last heartbeat round.
@@ -45,6 +47,69 @@ pub struct NodeStatus {
     pub unsure_slots: u64,
     pub peers: Vec<PeerStatus>,
     pub configuration: ConfigurationStatus,
+}
+
+#[cfg(test)]
+impl NodeStatus {
+    /// Node `id` of `n` with all roles, which hears nobody: for tests, which change what matters to them.
+    pub fn made_up(id: u16, n: u16) -> NodeStatus {
+        let peer = |node: u16| PeerStatus {
+            node: NodeId(node),
+            connected: false,
+            heard: false,
+            first_unchosen: Slot(0),
+            hears: vec![],
+            health: Health::default(),
+            ended: None,
+        };
+        NodeStatus {
+            node: NodeId(id),
+            version: "made up".to_owned(),
+            pid: 1,
+            uptime_ms: 1,
+            roles: Roles::ALL,
+            members: (1..=n).map(|node| (NodeId(node), Roles::ALL)).collect(),
+            quorum: n / 2 + 1,
+            leader: None,
+            ballot: Ballot::NONE,
+            route: vec![],
+            leading: false,
+            quorum_connected: false,
+            health: Health::default(),
+            first_unchosen: Slot(5),
+            applied: Slot(4),
+            digest: "0".repeat(32),
+            keys: 1,
+            sessions: 1,
+            clients: 0,
+            syncs: 1,
+            lost_records: 0,
+            unsure_slots: 0,
+            peers: (1..=n).filter(|node| *node != id).map(peer).collect(),
+            configuration: ConfigurationStatus {
+                cluster: 1,
+                epoch: 1,
+                epoch_in_force: 1,
+                settled: true,
+                removed: false,
+                phase1: 1,
+                phase2: 1,
+                members: vec![],
+                left: vec![],
+            },
+        }
+    }
+
+    /// The same, of a node that hears these, and was told by them whom they hear.
+    pub fn hearing(mut self, told: &[(u16, &[u16])]) -> NodeStatus {
+        for (node, hears) in told {
+            let peer = self.peers.iter_mut().find(|peer| peer.node.0 == *node).expect("a peer");
+            (peer.connected, peer.heard) = (true, true);
+            peer.first_unchosen = self.first_unchosen;
+            peer.hears = hears.iter().copied().map(NodeId).collect();
+        }
+        self
+    }
 }
 
 /// What a node knows of who is in the cluster.
@@ -78,22 +143,6 @@ pub struct MemberStatus {
 }
 
 impl ConfigurationStatus {
-    /// Of a node that tests make up.
-    #[cfg(test)]
-    pub fn of_nobody() -> ConfigurationStatus {
-        ConfigurationStatus {
-            cluster: 1,
-            epoch: 1,
-            epoch_in_force: 1,
-            settled: true,
-            removed: false,
-            phase1: 1,
-            phase2: 1,
-            members: vec![],
-            left: vec![],
-        }
-    }
-
     pub fn of(configurations: &Configurations, cluster: ClusterId) -> ConfigurationStatus {
         let (_, latest) = configurations.latest();
         let member = |(member, addresses): (Member, Addresses)| MemberStatus {

@@ -70,6 +70,7 @@ fn messages() -> Vec<Message> {
         first_unchosen,
         epoch: 1,
         hears: vec![NodeId(1), NodeId(3)],
+        route: vec![NodeId(3)],
         health: Health { disk_full: true, ..Health::default() },
         state: StateStanding { snapshot: Slot(1), checkpoint },
     };
@@ -119,7 +120,11 @@ fn messages() -> Vec<Message> {
             extent: Extent { end: Slot(9), ballot: BALLOT, accepted_end: Slot(7) },
         },
         Message::TakeOver { ballot: BALLOT },
-        Message::Relay { from: NodeId(1), to: NodeId(3), message: Box::new(propose) },
+        Message::Relay {
+            from: NodeId(1),
+            route: vec![NodeId(2), NodeId(3)],
+            message: Box::new(propose),
+        },
         Message::SnapshotOffer {
             log_begin: first_slot,
             first_unchosen,
@@ -227,6 +232,7 @@ fn status() -> NodeStatus {
         quorum: 2,
         leader: Some(NodeId(2)),
         ballot: BALLOT,
+        route: vec![NodeId(2)],
         leading: false,
         quorum_connected: true,
         health: Health::default(),

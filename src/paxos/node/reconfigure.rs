@@ -335,6 +335,7 @@ mod tests {
             first_unchosen: Slot(first_unchosen),
             epoch,
             hears: vec![],
+            route: vec![],
             health: Health::default(),
             state: StateStanding::default(),
         };

@@ -21,19 +21,19 @@ impl Node {
 
     pub(super) fn hand_to_leader(&mut self, now: Now, fx: &mut Effects) {
         let ballot = self.election.leader();
-        // A node that cannot hear the leader is not happy, but somebody whom it hears may be.
-        if ballot.is_none() || !(self.election.is_happy() || self.relay().is_some()) {
+        if ballot.is_none() || !self.reaches_leader() {
             return;
         }
         let Some(replica) = &mut self.replica else { return };
         let commands = replica.commands_to_send(ballot, now.mono_us);
         let read_requests: Vec<(u64, bool)> =
             std::iter::from_fn(|| replica.read_request(now.mono_us)).collect();
-        for commands in split(commands) {
-            self.send_to_leader(Message::Propose { commands }, fx);
-        }
-        for (id, lease) in read_requests {
-            self.send_to_leader(Message::ReadIndexRequest { id, lease }, fx);
+        let proposals = split(commands).into_iter().map(|commands| Message::Propose { commands });
+        let requests =
+            read_requests.into_iter().map(|(id, lease)| Message::ReadIndexRequest { id, lease });
+        for message in proposals.chain(requests) {
+            let route = if ballot.node == self.me { vec![self.me] } else { self.election.route() };
+            fx.send_over(route, message);
         }
         self.run_local(now, fx);
     }
@@ -64,50 +64,28 @@ impl Node {
         }
     }
 
-    /// Sends to the leader, over a node that hears it if we do not.
-    fn send_to_leader(&self, message: Message, fx: &mut Effects) {
-        let (from, to, over) = (self.me, self.election.leader().node, self.route());
-        if over == to {
-            fx.send(to, message);
-        } else {
-            fx.send(over, Message::Relay { from, to, message: Box::new(message) });
-        }
+    /// Whether there is a way to a leader that is well, as far as known here.
+    pub(super) fn reaches_leader(&self) -> bool {
+        self.election.is_happy() || !self.election.route().is_empty()
     }
 
-    /// The leader itself, or the node over which we reach it.
-    pub(super) fn route(&self) -> NodeId {
-        let leader = self.election.leader().node;
-        let nobody = self.election.all_heard().next().is_none();
-        if nobody || self.election.heard(leader).is_some() {
-            return leader;
-        }
-        self.relay().unwrap_or(leader)
-    }
-
-    /// A node that hears the leader, for one that does not.
-    pub(super) fn relay(&self) -> Option<NodeId> {
-        let leader = self.election.leader();
-        if leader.node == self.me {
-            return None;
-        }
-        let relay = self.election.all_heard().find(|(_, s)| s.happy && s.leader == leader);
-        relay.map(|(node, _)| node)
-    }
-
+    /// A message that goes over other nodes, or has come. Each passes it on to the one behind itself on the route,
+    /// and only if it came from the one before: so it makes as many steps as the route has nodes.
     pub(super) fn on_relay(
         &mut self,
         now: Now,
         over: NodeId,
         origin: NodeId,
-        to: NodeId,
+        route: Vec<NodeId>,
         message: Message,
         fx: &mut Effects,
     ) {
-        if to != self.me {
-            // One hop: only what the origin itself handed us goes on.
-            if over == origin {
-                fx.send(to, Message::Relay { from: origin, to, message: Box::new(message) });
-            }
+        let Some(at) = route.iter().position(|node| *node == self.me) else { return };
+        if over != at.checked_sub(1).map_or(origin, |before| route[before]) {
+            return;
+        }
+        if let Some(next) = route.get(at + 1) {
+            fx.send(*next, Message::Relay { from: origin, route, message: Box::new(message) });
             return;
         }
         match message {
@@ -115,7 +93,8 @@ impl Node {
             Message::ReadIndexRequest { id, lease } => {
                 // The answer goes back the way the question came.
                 if let Some(leader) = self.leader.as_mut().filter(|leader| !leader.is_idle()) {
-                    leader.on_read_request(ReadRequest { node: origin, id, over, lease });
+                    let back = route[..at].iter().rev().copied().chain([origin]).collect();
+                    leader.on_read_request(ReadRequest { node: origin, id, route: back, lease });
                 }
             }
             Message::ReadIndexReply { id, read_slot } => {
