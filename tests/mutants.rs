@@ -11,8 +11,8 @@ use loggos::sim::plan::{Fault, Fixed};
 /// finds what depends on the dice, and so changes with the core and the simulator.
 const SEEDS_MAX: u64 = 2000;
 
-/// Mutants that harm only where logs are cut off again and again, or where the leader's own vote and that of
-/// another are late, are looked for among such runs.
+/// Mutants that harm only where logs are cut off again and again, where the leader's own vote and that of
+/// another are late, or where many have led, are looked for among such runs.
 fn faults(mutant: Mutant) -> Option<Vec<Fault>> {
     match mutant {
         Mutant::KeepTornTail | Mutant::RecoverWithoutSync => {
@@ -21,6 +21,7 @@ fn faults(mutant: Mutant) -> Option<Vec<Fault>> {
         Mutant::VotesToldInSecret | Mutant::VotesToldUnderLease => {
             Some(vec![Fault::SlowDisk, Fault::SlowLink])
         }
+        Mutant::CountForeignVotes => Some(vec![Fault::Rival, Fault::HandOver, Fault::Split]),
         _ => None,
     }
 }
