@@ -112,7 +112,7 @@ pub fn scan(
         let next = scan.next_readable();
         let end = match next {
             Some((_, sequence)) => sequence,
-            None if first <= meta.proven.sequence && scan.at.is_some() => meta.proven.sequence + 1,
+            None if scan.may_end_at(meta.proven.sequence) => meta.proven.sequence + 1,
             None => return Err(scan.unbounded(why)),
         };
         visit(Found::Lost(&Lost { segment, offset, sequences: first..end, why }));
@@ -322,19 +322,15 @@ impl Scan<'_> {
         record: impl Fn(u64) -> bool,
     ) -> Option<(Place, u64)> {
         let begin = self.at.unwrap_or(Place { view: 0, offset: HEADER_SIZE });
-        let last = self.views.last()?.number;
-        // No segment holds more records than this, whatever the size of one that is gone.
-        let records_max = u64::from(u32::MAX) / record::HEADER_SIZE as u64;
-        let segments = last - self.meta.first_segment.min(last) + 1;
-        let sequence_max = missing.saturating_add(segments.saturating_mul(records_max));
         for (i, view) in self.views.iter().enumerate().skip(begin.view) {
             if self.at.is_none_or(|at| at.view < i) {
                 if let Header::Good(it) = &self.headers[i] {
-                    if header(&it.start) {
+                    if header(&it.start) && it.start.first_sequence <= self.sequence_max(view) {
                         return Some((Place { view: i, offset: 0 }, it.start.first_sequence));
                     }
                 }
             }
+            let sequence_max = self.sequence_max(view);
             let seed = Seed::new(self.meta.log.random, view.number);
             let start = if i == begin.view { begin.offset } else { HEADER_SIZE };
             let mut rest = view.bytes.get(start.next_multiple_of(8)..).unwrap_or(&[]);
@@ -354,6 +350,19 @@ impl Scan<'_> {
             }
         }
         None
+    }
+
+    /// What number a record in a segment has at most, whatever the sizes of those that are gone.
+    fn sequence_max(&self, view: &View) -> u64 {
+        let records_max = u64::from(u32::MAX) / record::HEADER_SIZE as u64;
+        let segments = view.number.saturating_sub(self.meta.first_segment) + 1;
+        self.meta.first_sequence.saturating_add(segments.saturating_mul(records_max))
+    }
+
+    /// Whether the log may end, where it is read to, with this record as the last that is lost.
+    fn may_end_at(&self, sequence: u64) -> bool {
+        let Some(at) = self.at else { return false };
+        self.sequence < sequence && sequence < self.sequence_max(&self.views[at.view])
     }
 
     /// The error where damage ends the log, and nobody can say any more what was promised in it.
