@@ -23,7 +23,9 @@ pub struct Learner {
     chunk_size: usize,
     /// Where the log stood at the last tick.
     seen: Slot,
-    /// After how many ticks without an answer another peer is asked.
+    /// After how many ticks without an answer another peer is asked: at least, and now. It doubles with each
+    /// answer that was not waited for: on a slow link questions must not pile up faster than answers come.
+    patience_ticks_min: u32,
     patience_ticks: u32,
     /// After how many ticks without a chunk another peer is asked. Chunks are sent at a pace, and may be
     /// long on their way.
@@ -41,6 +43,7 @@ struct Peer {
 #[derive(Clone, Debug)]
 struct Asked {
     peer: NodeId,
+    first_slot: Slot,
     ticks: u32,
 }
 
@@ -53,6 +56,7 @@ impl Learner {
             fetch: None,
             chunk_size,
             seen: Slot(0),
+            patience_ticks_min: patience_ticks,
             patience_ticks,
             fetch_patience_ticks,
         }
@@ -84,12 +88,24 @@ impl Learner {
         }
     }
 
-    /// An answer was taken and the log now stands at `first_unchosen`: ask for more if there is more.
-    pub fn on_answer(&mut self, from: NodeId, first_unchosen: Slot, fx: &mut Effects) {
+    /// Values from `first_slot` on were taken, and the log now stands at `first_unchosen`: if that was the answer,
+    /// ask for more if there is more.
+    ///
+    /// Not everything that comes is the answer: whoever asked once too often has two under way. Were each
+    /// of them to lead to a question, there would be two to the end of the log, and three when that
+    /// happens again: gigabytes for a log of some megabytes.
+    pub fn on_answer(
+        &mut self,
+        from: NodeId,
+        first_slot: Slot,
+        first_unchosen: Slot,
+        fx: &mut Effects,
+    ) {
         self.give_up_below(first_unchosen, fx);
-        if self.asked.take_if(|asked| asked.peer == from).is_none() {
-            return;
-        }
+        let is_answer = |asked: &mut Asked| (asked.peer, asked.first_slot) == (from, first_slot);
+        let Some(asked) = self.asked.take_if(is_answer) else { return };
+        let took = self.patience_ticks_min.max(2 * asked.ticks);
+        self.patience_ticks = took.max(self.patience_ticks / 2);
         if self.peers.get(&from).is_some_and(|peer| first_unchosen < peer.knows) {
             self.ask(from, first_unchosen, fx);
         }
@@ -187,6 +203,7 @@ impl Learner {
                 return;
             }
             silent = Some(asked.peer);
+            self.patience_ticks = (2 * self.patience_ticks).min(64 * self.patience_ticks_min);
         }
         self.asked = None;
         if stood_still {
@@ -215,7 +232,7 @@ impl Learner {
     }
 
     fn ask(&mut self, peer: NodeId, first_slot: Slot, fx: &mut Effects) {
-        self.asked = Some(Asked { peer, ticks: 0 });
+        self.asked = Some(Asked { peer, first_slot, ticks: 0 });
         fx.send(peer, Message::LearnRequest { first_slot });
     }
 }
@@ -254,9 +271,10 @@ mod tests {
         let (mut learner, mut fx) = (Learner::new(3, 3, 10), Effects::new(NodeId(1)));
         learner.on_peer_knows(NodeId(2), Slot(10));
         learner.on_gap(Slot(1), &mut fx);
-        learner.on_answer(NodeId(2), Slot(6), &mut fx);
-        learner.on_answer(NodeId(2), Slot(10), &mut fx);
-        learner.on_answer(NodeId(2), Slot(10), &mut fx);
+        learner.on_answer(NodeId(2), Slot(1), Slot(6), &mut fx);
+        // A copy of the answer asks for nothing.
+        learner.on_answer(NodeId(2), Slot(1), Slot(6), &mut fx);
+        learner.on_answer(NodeId(2), Slot(6), Slot(10), &mut fx);
         assert_eq!(asked(&fx), [(2, 1), (2, 6)]);
         assert!(learner.asked.is_none());
     }
@@ -285,6 +303,24 @@ mod tests {
             learner.on_tick(Slot(1), &mut fx);
         }
         assert_eq!(asked(&fx), [(2, 1), (3, 1)]);
+    }
+
+    /// Answers that take long are waited for, once that is known.
+    #[test]
+    fn patience_grows_on_a_slow_link() {
+        let (mut learner, mut fx) = (Learner::new(2, 2, 10), Effects::new(NodeId(1)));
+        learner.on_peer_knows(NodeId(2), Slot(90));
+        let tick = |learner: &mut Learner, slot, times| {
+            let mut fx = Effects::new(NodeId(1));
+            (0..times).for_each(|_| learner.on_tick(Slot(slot), &mut fx));
+            asked(&fx).len()
+        };
+        assert_eq!(tick(&mut learner, 1, 16), 4, "at ticks 2, 4, 8 and 16");
+        // Answers that take seven ticks each are waited for by then.
+        for (first_slot, slot) in [(1, 10), (10, 20), (20, 30)] {
+            learner.on_answer(NodeId(2), Slot(first_slot), Slot(slot), &mut fx);
+            assert_eq!(tick(&mut learner, slot, 7), 0);
+        }
     }
 
     const SNAPSHOT: SnapshotId = SnapshotId { slot: Slot(15), size: 30, checksum: 7 };
@@ -359,7 +395,7 @@ mod tests {
         learner.on_offer(NodeId(3), Slot(14), Some(SNAPSHOT), Slot(5), &mut fx);
         assert_eq!(learner.fetching(), Some(newer));
 
-        learner.on_answer(NodeId(4), Slot(18), &mut fx);
+        learner.on_answer(NodeId(4), Slot(5), Slot(18), &mut fx);
         assert_eq!(fx.receives.last(), Some(&Receive::GiveUp(newer)));
         assert_eq!(learner.fetching(), None);
     }

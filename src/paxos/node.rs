@@ -523,7 +523,7 @@ impl Node {
                 if self.learns && !self.election.health().disk_full {
                     self.log.learn(first_slot, values, fx);
                     let now_at = self.log.first_unchosen();
-                    self.learner.on_answer(from, now_at, fx);
+                    self.learner.on_answer(from, first_slot, now_at, fx);
                     if now_at < first_slot {
                         self.learner.on_gap(now_at, fx);
                     }

@@ -126,7 +126,7 @@ impl Node {
             // An acceptor needs to know that all is chosen, and not what: others keep that.
             Some(snapshot) if self.replica.is_none() && snapshot.slot < known_below => {
                 self.log.jump(snapshot.slot.next(), fx);
-                self.learner.on_answer(from, self.log.first_unchosen(), fx);
+                self.learner.on_answer(from, first_unchosen, self.log.first_unchosen(), fx);
             }
             // It has not heard yet what governs there.
             Some(_) if self.replica.is_none() => {}
