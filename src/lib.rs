@@ -14,6 +14,7 @@ pub mod config;
 pub mod driver;
 pub mod limits;
 pub mod mutants;
+mod os;
 pub mod paxos;
 #[cfg(feature = "sim")]
 pub mod sim;

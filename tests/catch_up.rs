@@ -40,6 +40,9 @@ fn a_node_catches_up_by_a_snapshot_while_others_write() {
     }
     for node in 1..=2 {
         cluster.wait_for(node, "files of the log");
+        // And no newer one comes while the third fetches it.
+        let at = &[cluster.nodes[&node].client_address];
+        Client::new(at, support::PATIENCE).snapshot().expect("one is taken now");
     }
 
     let done = AtomicBool::new(false);

@@ -20,6 +20,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use memmap2::{Advice, MmapMut};
 use rand::TryRng;
 
+use crate::os;
+
 use super::disk::{Blank, Disk, Finished, SegmentBytes, SpareState};
 use super::remover::Remover;
 use super::spare::SpareMaker;
@@ -78,6 +80,13 @@ impl MappedSegment {
             .map_err(|error| WalError::io("map the log segment", &file.path, error))?;
         let _ = map.advise(advice);
         Ok(MappedSegment { file, map })
+    }
+
+    /// Ends the mapping.
+    pub fn into_file(self) -> Arc<SegmentFile> {
+        let MappedSegment { file, map } = self;
+        drop(map);
+        file
     }
 }
 
@@ -182,7 +191,7 @@ impl Disk for FileDisk {
         let size = map.len() as u64;
         // Pages that are mapped would stay.
         drop(map);
-        map::drop_cache(&file.file);
+        os::drop_cache(&file.file);
         let never = AtomicBool::new(false);
         fill_with_zeros(&file.file, used as u64, size, true, &never)
             .and_then(|()| file.file.sync_data())
@@ -251,7 +260,7 @@ fn lock(dir: &Path) -> Result<File, WalError> {
         .truncate(false)
         .open(&path)
         .map_err(|error| WalError::io("open", &path, error))?;
-    if !map::try_lock(&file, false).map_err(|error| WalError::io("lock", &path, error))? {
+    if !os::try_lock(&file, false).map_err(|error| WalError::io("lock", &path, error))? {
         return Err(WalError::Locked { dir: dir.to_owned() });
     }
     Ok(file)

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use memmap2::Mmap;
 
+use crate::os;
+
 use super::files::{self, SegmentFile};
 use super::meta::{self, Meta};
 use super::record::Stored;
@@ -126,7 +128,7 @@ fn lock(dir: &Path) -> Result<Option<File>, WalError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(WalError::io("open", &path, error)),
     };
-    if !map::try_lock(&file, true).map_err(|error| WalError::io("lock", &path, error))? {
+    if !os::try_lock(&file, true).map_err(|error| WalError::io("lock", &path, error))? {
         return Err(WalError::Locked { dir: dir.to_owned() });
     }
     Ok(Some(file))

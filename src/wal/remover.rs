@@ -5,9 +5,10 @@
 //! a log that misses one it needs. A failure is told and no more: what is left takes room until the
 //! next start.
 
-use std::fs;
 use std::path::Path;
 use std::thread::JoinHandle;
+
+use crate::os;
 
 use super::files::{MappedSegment, sync_dir, write_meta};
 use super::{WalError, segment};
@@ -58,9 +59,10 @@ fn remove(dir: &Path, gone: Vec<(u64, MappedSegment)>, meta: &[u8]) -> Result<()
     write_meta(dir, meta)?;
     let wal_dir = segment::dir_in(dir);
     for (number, mapped) in gone {
-        drop(mapped);
+        let file = mapped.into_file();
         let path = segment::path_in(&wal_dir, number);
-        fs::remove_file(&path).map_err(|error| WalError::io("remove", &path, error))?;
+        os::remove_by_steps(&path, &file.file)
+            .map_err(|error| WalError::io("remove", &path, error))?;
     }
     sync_dir(&wal_dir).map_err(|error| WalError::io("sync", &wal_dir, error))
 }
