@@ -104,7 +104,7 @@ impl Doubt {
             let (ballot, value) = Stored::value_of(bytes);
             let is_far = limits::ACCEPTOR_AHEAD_SLOTS_MAX <= slot.since(first_unchosen)
                 || limits::ACCEPTOR_AHEAD_SIZE_MAX <= size;
-            if slot < chosen_end && is_far {
+            if self.is_damaged && is_far {
                 // A long way from the gap: no memory for that. It is learned from peers like the gap.
                 recovered.unsure.insert(slot..slot.next());
                 continue;
