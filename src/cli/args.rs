@@ -382,15 +382,8 @@ pub struct StatusArgs {
 pub struct BackupArgs {
     /// Where it goes; nothing is overwritten
     pub file: PathBuf,
-    /// Print what it holds as one line of JSON
-    #[arg(long)]
-    pub json: bool,
     #[command(flatten)]
-    pub nodes: NodesArgs,
-    /// How long to wait for the snapshot, and then for each part of it
-    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration::parse_positive)]
-    #[arg(help_heading = "Cluster")]
-    pub timeout: Duration,
+    pub snapshot: SnapshotArgs,
 }
 
 #[derive(Args, Debug)]
@@ -429,12 +422,12 @@ pub struct VerifyArgs {
 
 #[derive(Args, Debug)]
 pub struct SnapshotArgs {
-    /// Print which one it is as one line of JSON
+    /// Print what it is as one line of JSON
     #[arg(long)]
     pub json: bool,
     #[command(flatten)]
     pub nodes: NodesArgs,
-    /// How long to wait for it
+    /// How long to wait for it, and for each part of it where it is fetched
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration::parse_positive)]
     #[arg(help_heading = "Cluster")]
     pub timeout: Duration,

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::args::{BackupArgs, RestoreArgs, SnapshotArgs, VerifyArgs};
 use super::server::snapshot_failure;
-use super::{Failure, code, server};
+use super::{Failure, code, output, server};
 use crate::client::Client;
 use crate::snapshot::{self, Loaded, SnapshotDir, Summary};
 
@@ -30,13 +30,13 @@ pub fn backup(args: &BackupArgs, nodes: &[SocketAddr], out: &mut dyn Write) -> R
     let summary = summary.inspect_err(|_| {
         let _ = fs::remove_file(&part);
     })?;
-    tell(&summary, args.json, out)
+    tell(&summary, args.snapshot.json, out)
 }
 
 fn fetch(part: &Path, args: &BackupArgs, nodes: &[SocketAddr]) -> Result<Summary, Failure> {
     let file = File::options().write(true).create(true).truncate(true).open(part);
     let file = file.map_err(|error| disk("create", part, &error))?;
-    let mut client = Client::new(nodes, args.timeout);
+    let mut client = Client::new(nodes, args.snapshot.timeout);
     let (id, node) = client.fetch_snapshot(&file, &mut |_, _| {})?;
     file.sync_all().map_err(|error| disk("write", part, &error))?;
     let mut file = File::open(part).map_err(|error| disk("read", part, &error))?;
@@ -93,7 +93,7 @@ pub fn restore(args: &RestoreArgs, out: &mut dyn Write) -> Result<(), Failure> {
     server::create_log(data_dir, identity)?;
     if !args.json {
         let dir = data_dir.display();
-        write_out(out, &format!("{dir} is the data directory of {identity}\n"))?;
+        output::print(out, &format!("{dir} is the data directory of {identity}\n"))?;
     }
     tell(&summary, args.json, out)
 }
@@ -108,7 +108,7 @@ pub fn take(args: &SnapshotArgs, nodes: &[SocketAddr], out: &mut dyn Write) -> R
     } else {
         format!("{node} has a snapshot of slot {}: {} bytes\n", id.slot, id.size)
     };
-    write_out(out, &text)
+    output::print(out, &text)
 }
 
 fn tell(summary: &Summary, json: bool, out: &mut dyn Write) -> Result<(), Failure> {
@@ -126,13 +126,7 @@ fn tell(summary: &Summary, json: bool, out: &mut dyn Write) -> Result<(), Failur
             head.slot
         )
     };
-    write_out(out, &text)
-}
-
-fn write_out(out: &mut dyn Write, text: &str) -> Result<(), Failure> {
-    out.write_all(text.as_bytes())
-        .and_then(|()| out.flush())
-        .map_err(|error| Failure::output(&error))
+    output::print(out, &text)
 }
 
 fn disk(doing: &str, path: &Path, error: &io::Error) -> Failure {

@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::Failure;
 use super::args::StatusArgs;
 use super::matrix::Matrix;
 use super::status::{Row, ask};
+use super::{Failure, output};
 use crate::paxos::{Health, NodeId};
 use crate::wire::status::{LinkEnd, NodeStatus, PeerStatus};
 
@@ -48,9 +48,7 @@ pub fn run(
     } else {
         findings.iter().map(|finding| wrapped(&finding.text)).collect()
     };
-    out.write_all(text.as_bytes())
-        .and_then(|()| out.flush())
-        .map_err(|error| Failure::output(&error))?;
+    output::print(out, &text)?;
     match wrong {
         0 => Ok(()),
         1 => Err(Failure::refused("one thing is wrong".to_owned())),

@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::args::{AddArgs, LeaderCommand, MemberCommand, StatusArgs};
-use super::{ConnectArgs, Failure, code};
+use super::{ConnectArgs, Failure, code, output};
 use crate::client::connection::{Connection, describe};
 use crate::client::{NotDone, reconfigure, status_of, transfer_lead};
 use crate::paxos::{Addresses, Change, NodeId, Roles};
@@ -75,7 +75,7 @@ pub fn run_leader(command: LeaderCommand, out: &mut dyn Write) -> Result<(), Fai
 }
 
 fn say(out: &mut dyn Write, line: &str) -> Result<(), Failure> {
-    writeln!(out, "{line}").and_then(|()| out.flush()).map_err(|error| Failure::output(&error))
+    output::print(out, &format!("{line}\n"))
 }
 
 fn add(args: &AddArgs, mut cluster: Cluster, out: &mut dyn Write) -> Result<(), Failure> {
@@ -163,9 +163,7 @@ fn list(args: StatusArgs, cluster: &Cluster, out: &mut dyn Write) -> Result<(), 
         let left: Vec<String> = it.left.iter().map(ToString::to_string).collect();
         text.push_str(&format!("left for good: {}\n", left.join(" ")));
     }
-    out.write_all(text.as_bytes())
-        .and_then(|()| out.flush())
-        .map_err(|error| Failure::output(&error))
+    output::print(out, &text)
 }
 
 /// The cluster as it is found: from the addresses given, and those that its nodes tell.

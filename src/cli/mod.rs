@@ -142,7 +142,9 @@ fn run(command: Command) -> Result<(), Failure> {
             let nodes = nodes(&online.connect.nodes)?;
             doctor::run(online.what, &nodes, online.connect.timeout, &mut io::stdout())
         }
-        Command::Backup(args) => backup::backup(&args, &nodes(&args.nodes)?, &mut io::stdout()),
+        Command::Backup(args) => {
+            backup::backup(&args, &nodes(&args.snapshot.nodes)?, &mut io::stdout())
+        }
         Command::Restore(args) => backup::restore(&args, &mut io::stdout()),
         Command::Verify(args) => backup::verify(&args, &mut io::stdout()),
         Command::Snapshot(args) => backup::take(&args, &nodes(&args.nodes)?, &mut io::stdout()),

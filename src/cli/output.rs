@@ -5,13 +5,22 @@
 //! text, and where the bytes are no UTF-8, `value_hex` stands in its place.
 
 use std::fmt::Write;
+use std::io;
 
 use serde_json::{Map, Value, json};
 
+use super::Failure;
 use crate::client::Answer;
 
 /// Longest piece of a value that an error message quotes, in characters.
 const QUOTE_MAX: usize = 64;
+
+/// All that a command has to say, at once.
+pub fn print(out: &mut dyn io::Write, text: &str) -> Result<(), Failure> {
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.flush())
+        .map_err(|error| Failure::output(&error))
+}
 
 /// A key or value on a line of its own fields: no newline, no tab.
 pub fn field(bytes: &[u8]) -> String {

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use super::Failure;
 use super::args::StatusArgs;
 use super::matrix::Matrix;
+use super::{Failure, output};
 use crate::client::status_of;
 use crate::paxos::{Health, NodeId, Roles};
 use crate::wire::status::NodeStatus;
@@ -24,9 +24,7 @@ pub fn run(
     let rows = ask(nodes, timeout);
     let matrix = Matrix::new(rows.iter().filter_map(|(_, status)| status.as_ref().ok()));
     let text = if args.json { format!("{}\n", json(&rows, &matrix)) } else { text(&rows, &matrix) };
-    out.write_all(text.as_bytes())
-        .and_then(|()| out.flush())
-        .map_err(|error| Failure::output(&error))?;
+    output::print(out, &text)?;
 
     if rows.iter().all(|(_, status)| status.is_err()) {
         return Err(Failure::definite(
