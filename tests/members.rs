@@ -149,7 +149,11 @@ fn the_lead_is_transferred() {
     let cluster = Cluster::start(3);
     let leader = cluster.leader();
     let to = leader % 3 + 1;
-    wait_until_heard(&cluster, leader, &[1, 2, 3]);
+    // Until the leader knows that whom it is asked to hand the lead to could have it.
+    let hears_both = |peer: &PeerStatus| peer.heard && peer.hears.len() == 2;
+    while !cluster.status(leader).peers.iter().all(hears_both) {
+        std::thread::yield_now();
+    }
     let said = cluster.loggos(&format!("leader transfer {to} {TIMEOUT}")).unwrap();
     assert_eq!(said, format!("n{to} leads\n"));
     assert_eq!(cluster.leader(), to);
