@@ -56,6 +56,10 @@ fn a_node_that_lost_its_disk_is_replaced() {
     load.wait_for_progress(200);
     cluster.kill(2);
     std::fs::remove_dir_all(cluster.data_dir(2)).unwrap();
+    cluster.newcomer(2, 1);
+    cluster.start_node(2);
+    cluster.wait_for(2, "its data directory is empty");
+    cluster.kill(2);
     cluster.newcomer(4, 1);
     let node = &cluster.nodes[&4];
     let add = format!(
@@ -138,9 +142,10 @@ fn harmful_changes_are_refused() {
 /// Until a node has noticed that these peers answer, and no others.
 fn wait_until_heard(cluster: &Cluster, node: u16, peers: &[u16]) {
     let is_as_told = |peer: &PeerStatus| peer.heard == peers.contains(&peer.node.0);
-    while !cluster.status(node).peers.iter().all(is_as_told) {
-        std::thread::yield_now();
-    }
+    cluster.wait_until("the peers that it hears", |statuses| {
+        let status = statuses.iter().find(|status| status.node.0 == node)?;
+        status.peers.iter().all(is_as_told).then_some(())
+    });
 }
 
 /// Leadership goes where it is asked to go.
@@ -151,9 +156,10 @@ fn the_lead_is_transferred() {
     let to = leader % 3 + 1;
     // Until the leader knows that whom it is asked to hand the lead to could have it.
     let hears_both = |peer: &PeerStatus| peer.heard && peer.hears.len() == 2;
-    while !cluster.status(leader).peers.iter().all(hears_both) {
-        std::thread::yield_now();
-    }
+    cluster.wait_until("a leader that hears of all links", |statuses| {
+        let status = statuses.iter().find(|status| status.node.0 == leader)?;
+        status.peers.iter().all(hears_both).then_some(())
+    });
     let said = cluster.loggos(&format!("leader transfer {to} {TIMEOUT}")).unwrap();
     assert_eq!(said, format!("n{to} leads\n"));
     assert_eq!(cluster.leader(), to);

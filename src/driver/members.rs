@@ -138,9 +138,6 @@ impl Server {
         let list: Vec<String> =
             latest.members().map(|(it, _)| format!("{} ({})", it.node, it.roles)).collect();
         log::info!("epoch {} of the cluster: {}", latest.epoch(), list.join(", "));
-        if std::mem::take(&mut self.is_new) && latest.membership().is_acceptor(me) {
-            return Err(ServeError::Forgotten { node: me });
-        }
         if latest.has_removed(me) {
             log::warn!(
                 "{me} was removed from the cluster in epoch {}: it serves nobody any more, and may be \

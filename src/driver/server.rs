@@ -67,8 +67,6 @@ pub struct Server {
     pub(super) linked_us: u64,
     /// The newest configuration that the data directory was told of.
     pub(super) members_epoch: u64,
-    /// The node joins with nothing, and has not yet heard what it is in the cluster.
-    pub(super) is_new: bool,
     /// Connections that have or may have more to read than the last turn took.
     pub(super) ready: Vec<ConnectionId>,
     /// Clients that must wait because the node is full.
@@ -139,6 +137,9 @@ impl Server {
             self.upkeep(now)?;
             if self.node.next_deadline_us() <= now.mono_us {
                 self.node.on_tick(now, &mut self.fx);
+            }
+            if self.node.is_forgotten() {
+                return Err(ServeError::Forgotten { node: self.config.node });
             }
             self.finish_turn(now)?;
             self.look_after_snapshots(now)?;

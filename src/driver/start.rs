@@ -59,8 +59,6 @@ impl Server {
         for entry in &recovered.tail {
             check_value(entry.slot, &entry.value.0)?;
         }
-        let is_new = config.join
-            && recovered == Recovered { first_unchosen: Slot::FIRST, ..Recovered::default() };
         let dir = SnapshotDir::open(&config.data_dir)?;
         dir.remove_parts()?;
         let log_begin = wal.log_begin(recovered.first_unchosen);
@@ -158,7 +156,6 @@ impl Server {
             links: BTreeMap::new(),
             linked_us: now.mono_us,
             members_epoch: 0,
-            is_new,
             ready: Vec::new(),
             blocked: Vec::new(),
             dirty: Vec::new(),

@@ -64,6 +64,9 @@ pub struct NodeConfig {
 #[derive(Clone, Debug)]
 pub struct Node {
     me: NodeId,
+    /// It joins with nothing, and has not heard yet what it is in the cluster.
+    is_new: bool,
+    is_forgotten: bool,
     /// Acceptors and replicas do: see `Roles::learns`.
     learns: bool,
     configurations: Configurations,
@@ -145,8 +148,12 @@ impl Node {
             Election::new(me, roles.leader, ballot, promised, timeout_us, now.mono_us, jitter_us);
         let tick_us = (timeout_us / TICKS_PER_TIMEOUT).max(1);
         let learns = roles.learns();
+        let first_unchosen = recovered.first_unchosen.min(Slot::FIRST);
+        let has_nothing = *recovered == Recovered { first_unchosen, ..Recovered::default() };
         let mut node = Node {
             me,
+            is_new: configurations.is_provisional() && has_nothing,
+            is_forgotten: false,
             learns,
             epoch_reached: configurations.epoch_at(recovered.first_unchosen.max(Slot::FIRST)),
             epoch_recorded: configurations.epoch_at(recovered.first_unchosen.max(Slot::FIRST)),
@@ -196,6 +203,12 @@ impl Node {
 
     pub fn configurations(&self) -> &Configurations {
         &self.configurations
+    }
+
+    /// Whether the node came with nothing under the id of one that votes: what it promised and accepted is
+    /// lost. It takes part in nothing any more.
+    pub fn is_forgotten(&self) -> bool {
+        self.is_forgotten
     }
 
     pub fn view(&self) -> View {
@@ -448,6 +461,9 @@ impl Node {
     }
 
     fn dispatch(&mut self, now: Now, from: NodeId, message: Message, fx: &mut Effects) {
+        if !self.may_take_part(&message) {
+            return;
+        }
         match message {
             Message::HeartbeatRequest { round } => {
                 fx.send(from, Message::HeartbeatReply { round, standing: self.standing() });
@@ -702,7 +718,8 @@ impl Node {
     }
 
     fn note_peer(&mut self, peer: NodeId, first_unchosen: Slot) {
-        if peer != self.me && self.configurations.roles(peer).is_some_and(Roles::learns) {
+        let learns = self.configurations.roles(peer).is_some_and(Roles::learns);
+        if peer != self.me && learns && !self.configurations.is_provisional() {
             self.learner.on_peer_knows(peer, first_unchosen);
         }
     }

@@ -84,6 +84,14 @@ impl Node {
                     "{node} does not answer: start it, and see that it is reached"
                 ));
             };
+            // One that knows itself as a learner is no node that lost its disk: see `is_forgotten`.
+            let latest = self.configurations.latest().1.epoch();
+            if standing.epoch < latest {
+                return Err(format!(
+                    "{node} has not caught up: it has not recorded epoch {latest} of the cluster; try \
+                     again later"
+                ));
+            }
             // A leader that keeps no log knows all the same what it had chosen.
             let own = self.leader.as_ref().and_then(|leader| leader.first_unchosen());
             let first_unchosen = own.unwrap_or(Slot::FIRST).max(self.log.first_unchosen());
@@ -210,6 +218,19 @@ impl Node {
         self.on_configurations(fx);
     }
 
+    /// Until it has heard who is in the cluster, a node that joins only listens for that: under its id another
+    /// may have voted.
+    pub(super) fn may_take_part(&self, message: &Message) -> bool {
+        let tells = matches!(
+            message,
+            Message::Configurations(_)
+                | Message::SnapshotOffer { .. }
+                | Message::HeartbeatRequest { .. }
+                | Message::HeartbeatReply { .. }
+        );
+        !self.is_forgotten && (tells || !self.configurations.is_provisional())
+    }
+
     /// What a peer knows of the configurations.
     pub(super) fn merge(&mut self, epochs: &Epochs, fx: &mut Effects) {
         self.configurations.merge(epochs);
@@ -219,6 +240,14 @@ impl Node {
     /// If there is a newer configuration: the roles go by it, and peers that keep no log hear of it. If one
     /// has come into force here, that is recorded.
     fn on_configurations(&mut self, fx: &mut Effects) {
+        // The first that it hears of: learners are promoted when they have said that they know of themselves.
+        if self.is_new && !self.configurations.is_provisional() {
+            self.is_new = false;
+            self.is_forgotten = self.configurations.is_acceptor(self.me);
+        }
+        if self.is_forgotten {
+            return;
+        }
         let first_unchosen = self.configurations.first_unchosen();
         let in_force = self.configurations.epoch_at(first_unchosen);
         if self.epoch_reached < in_force {
@@ -272,7 +301,7 @@ impl Node {
 #[cfg(test)]
 mod tests {
     use super::super::super::configurations::Configurations;
-    use super::super::super::configurations::fixtures::addresses;
+    use super::super::super::configurations::fixtures::{addresses, configurations};
     use super::super::super::ids::Ballot;
     use super::super::super::message::{Health, P1b, P2b, Standing, StateStanding};
     use super::super::super::quorum::Member;
@@ -379,5 +408,77 @@ mod tests {
             stands(&mut node, 3, 0, 1, 1);
             assert_eq!(node.has_caught_up(&change).is_ok(), is_near, "{first}");
         }
+    }
+
+    /// Node 4 with an empty directory, told of node 1 only.
+    fn newcomer() -> Node {
+        let me = (NodeId(4), addresses(4));
+        let seed = (NodeId(1), addresses(1));
+        let config = NodeConfig {
+            node: NodeId(4),
+            roles: Roles { acceptor: false, leader: false, replica: true },
+            configurations: Configurations::new(
+                Configuration::provisional(me, vec![seed]).unwrap(),
+                4,
+            ),
+            election_timeout_us: 100,
+            request_timeout_us: 1000,
+            window_slots: 4,
+            lease: LeaseConfig::default(),
+            snapshot_chunk_size: 10,
+        };
+        let mut fx = Effects::new(NodeId(4));
+        Node::new(config, &Recovered::default(), 1, Now::default(), &mut fx)
+    }
+
+    fn votes(node: &mut Node) -> bool {
+        let fx = hear(node, 1, Message::P1a { ballot: BALLOT, first_slot: Slot(1) });
+        let confirm = hear(node, 1, Message::Confirm { ballot: BALLOT, round: 1 });
+        let read = hear(node, 1, Message::QuorumRead { round: 1 });
+        let all = [fx, confirm, read];
+        all.iter().any(|fx| !(fx.records.is_empty() && fx.sends_after_sync.is_empty()))
+    }
+
+    /// What was known of node 4 when it was added in slot 1, and when it was promoted in slot 2.
+    fn added_and_promoted() -> (Message, Message) {
+        let mut known = configurations(3, None, 4);
+        let node = NodeId(4);
+        let added = Change::Add { node, addresses: addresses(4) };
+        let added = known.latest().1.changed(&added).unwrap();
+        known.on_chosen(Slot(1), added.clone());
+        let before = Message::Configurations(known.epochs().clone());
+        known.on_chosen(Slot(2), added.changed(&Change::Promote { node }).unwrap());
+        (before, Message::Configurations(known.epochs().clone()))
+    }
+
+    /// Added and promoted before it did anything: as when it was slow, and both messages wait for it.
+    #[test]
+    fn a_learner_may_be_promoted_at_any_time() {
+        let (added, promoted) = added_and_promoted();
+        let mut node = newcomer();
+        assert!(!votes(&mut node), "under its id another may have voted");
+        hear(&mut node, 1, added);
+        hear(&mut node, 1, promoted);
+        assert!(!node.is_forgotten() && node.roles().acceptor);
+        assert!(votes(&mut node));
+    }
+
+    /// It never was a learner here: it voted, and lost what it knew of that.
+    #[test]
+    fn who_comes_with_nothing_under_the_id_of_an_acceptor_is_forgotten() {
+        let (_, promoted) = added_and_promoted();
+        let mut node = newcomer();
+        hear(&mut node, 1, promoted);
+        assert!(node.is_forgotten() && !votes(&mut node));
+    }
+
+    /// Or what was lost with a disk could be promoted.
+    #[test]
+    fn who_does_not_know_that_it_learns_is_not_promoted() {
+        let change = Change::Promote { node: NodeId(3) };
+        let mut node = leader(1);
+        stands(&mut node, 3, 0, 1, 0);
+        let why = node.has_caught_up(&change).unwrap_err();
+        assert!(why.contains("has not recorded epoch 1"), "{why}");
     }
 }
