@@ -24,10 +24,13 @@ step() {
 
 python_tests() { (cd python && as_builder ../.venv/bin/python -m pytest); }
 
+# Long enough for any machine, builds included: a test that hangs fails its step, and ends with its nodes.
+tests() { as_builder timeout 25m cargo test --quiet "$@"; }
+
 step "formatting and lints" scripts/check.sh
-step "Rust tests" as_builder cargo test --all-features --quiet --no-fail-fast
+step "Rust tests" tests --all-features --no-fail-fast
 simulator() {
-    as_builder cargo test --profile sim --features mutants --quiet --test sim --test connectivity --test mutants &&
+    tests --profile sim --features mutants --test sim --test connectivity --test mutants &&
         scripts/sim.sh --first fresh --seeds 1000000 --seconds "${SIM_SECONDS:-120}"
 }
 step "Simulated clusters" simulator

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use loggos::client::{Client, Error};
 use loggos::store::{Command, Query, Reply};
 use loggos::wire::client::Consistency;
 
-use super::Cluster;
+use super::{Cluster, PATIENCE};
 
 /// Workers that increment counters until they are stopped.
 pub struct Load {
@@ -60,7 +61,13 @@ impl Load {
     /// Waits until this many more increments are acknowledged.
     pub fn wait_for_progress(&self, more: u64) {
         let target = self.acknowledged.load(Ordering::Relaxed) + more;
-        while self.acknowledged.load(Ordering::Relaxed) < target {
+        let begin = Instant::now();
+        loop {
+            let reached = self.acknowledged.load(Ordering::Relaxed);
+            if target <= reached {
+                return;
+            }
+            assert!(begin.elapsed() < PATIENCE, "{reached} of {target} increments in time");
             assert!(
                 self.workers.iter().any(|worker| !worker.is_finished()),
                 "all workers ended before {target} increments"

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use loggos::client::{self, Client};
 use loggos::wire::status::NodeStatus;
@@ -179,8 +179,11 @@ impl Cluster {
     pub fn wait_for(&mut self, id: u16, text: &str) -> String {
         let node = self.nodes.get_mut(&id).expect("a node of the cluster");
         let process = node.process.as_mut().expect("the node runs");
+        // In all, however much else it says meanwhile.
+        let deadline = Instant::now() + PATIENCE;
         loop {
-            match process.lines.recv_timeout(PATIENCE) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match process.lines.recv_timeout(left) {
                 Ok(line) => {
                     process.seen.push(line.clone());
                     if line.contains(text) {
@@ -247,17 +250,14 @@ impl Cluster {
         what: &str,
         mut judge: impl FnMut(&[NodeStatus]) -> Option<T>,
     ) -> T {
-        let deadline = loggos::trace::monotonic_ns() + PATIENCE.as_nanos() as u64;
+        let deadline = Instant::now() + PATIENCE;
         loop {
             let running = self.nodes.values().filter(|node| node.process.is_some());
             let statuses: Vec<NodeStatus> = running.map(|node| self.status(node.id)).collect();
             if let Some(found) = judge(&statuses) {
                 return found;
             }
-            assert!(
-                loggos::trace::monotonic_ns() < deadline,
-                "waited in vain for {what}: {statuses:#?}"
-            );
+            assert!(Instant::now() < deadline, "waited in vain for {what}: {statuses:#?}");
             std::thread::yield_now();
         }
     }
