@@ -278,8 +278,11 @@ impl Clients {
         match reply {
             Reply::Registered { client, nonce, session } => {
                 let lane = client as usize;
-                if matches!(self.lanes[lane].doing, Doing::Registering { nonce: mine } if mine == nonce)
-                {
+                // Or a late answer to the run's own command (`write_own`), which it does not wait for any more.
+                let waits = self.lanes.get(lane).is_some_and(
+                    |it| matches!(it.doing, Doing::Registering { nonce: mine } if mine == nonce),
+                );
+                if waits {
                     let client = &mut self.clients[lane / self.load.lanes];
                     client.session = Some(session);
                     client.next_seq = 1;
