@@ -3,13 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
-use std::time::Instant;
 
 use loggos::client::{Client, Error};
 use loggos::store::{Command, Query, Reply};
 use loggos::wire::client::Consistency;
 
-use super::{Cluster, PATIENCE};
+use super::{Cluster, Deadline};
 
 /// Workers that increment counters until they are stopped.
 pub struct Load {
@@ -61,13 +60,13 @@ impl Load {
     /// Waits until this many more increments are acknowledged.
     pub fn wait_for_progress(&self, more: u64) {
         let target = self.acknowledged.load(Ordering::Relaxed) + more;
-        let begin = Instant::now();
+        let deadline = Deadline::start();
         loop {
             let reached = self.acknowledged.load(Ordering::Relaxed);
             if target <= reached {
                 return;
             }
-            assert!(begin.elapsed() < PATIENCE, "{reached} of {target} increments in time");
+            assert!(!deadline.left().is_zero(), "{reached} of {target} increments in time");
             assert!(
                 self.workers.iter().any(|worker| !worker.is_finished()),
                 "all workers ended before {target} increments"

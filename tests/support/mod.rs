@@ -14,13 +14,30 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use loggos::client::{self, Client};
+use loggos::trace::monotonic_ns;
 use loggos::wire::status::NodeStatus;
 
 /// However slow the machine: what has not happened by then will not happen.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Of a wait that begins now: `PATIENCE` from here.
+pub struct Deadline {
+    at_ns: u64,
+}
+
+impl Deadline {
+    pub fn start() -> Deadline {
+        Deadline { at_ns: monotonic_ns() + PATIENCE.as_nanos() as u64 }
+    }
+
+    /// Zero once it has passed.
+    pub fn left(&self) -> Duration {
+        Duration::from_nanos(self.at_ns.saturating_sub(monotonic_ns()))
+    }
+}
 
 pub struct Cluster {
     dir: tempfile::TempDir,
@@ -180,10 +197,9 @@ impl Cluster {
         let node = self.nodes.get_mut(&id).expect("a node of the cluster");
         let process = node.process.as_mut().expect("the node runs");
         // In all, however much else it says meanwhile.
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Deadline::start();
         loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            match process.lines.recv_timeout(left) {
+            match process.lines.recv_timeout(deadline.left()) {
                 Ok(line) => {
                     process.seen.push(line.clone());
                     if line.contains(text) {
@@ -250,14 +266,14 @@ impl Cluster {
         what: &str,
         mut judge: impl FnMut(&[NodeStatus]) -> Option<T>,
     ) -> T {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Deadline::start();
         loop {
             let running = self.nodes.values().filter(|node| node.process.is_some());
             let statuses: Vec<NodeStatus> = running.map(|node| self.status(node.id)).collect();
             if let Some(found) = judge(&statuses) {
                 return found;
             }
-            assert!(Instant::now() < deadline, "waited in vain for {what}: {statuses:#?}");
+            assert!(!deadline.left().is_zero(), "waited in vain for {what}: {statuses:#?}");
             std::thread::yield_now();
         }
     }
