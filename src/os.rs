@@ -1,8 +1,7 @@
 //! What the operating system is asked for and the standard library does not offer; all of it safe.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
-use std::path::Path;
 use std::time::Duration;
 
 use rustix::fs::{Advice, FlockOperation, fadvise, flock};
@@ -10,9 +9,30 @@ use rustix::io::Errno;
 
 use crate::trace::monotonic_ns;
 
-/// Bytes of a large file that are freed at once, and how much longer than that the rest after it is.
+/// Bytes of a large file that are freed at once.
 const FREE_STEP_SIZE: u64 = 4 * 1024 * 1024;
-const FREE_RESTS: u32 = 2;
+/// How much longer than a step the rest after it is.
+const RESTS: u64 = 2;
+
+/// Of long work beside the log that is done in steps: after each it rests for twice as long as that took. So
+/// it has a third of a core and of the disk at most, and the loop finds both free most of the time.
+pub struct Pace {
+    begun_ns: u64,
+}
+
+impl Pace {
+    /// The first step begins.
+    pub fn start() -> Pace {
+        Pace { begun_ns: monotonic_ns() }
+    }
+
+    /// A step has ended, and the next one begins.
+    pub fn rest(&mut self) {
+        // sleep: nobody waits for this thread, and many for what it would take from them.
+        std::thread::sleep(Duration::from_nanos(RESTS * (monotonic_ns() - self.begun_ns)));
+        self.begun_ns = monotonic_ns();
+    }
+}
 
 /// Takes the lock of an open file, or says that somebody else has it. It is released when the file
 /// is closed, also by the death of the process.
@@ -33,17 +53,15 @@ pub fn drop_cache(file: &File) {
     let _ = fadvise(file, 0, None, Advice::DontNeed);
 }
 
-/// Removes a file that nobody else has open, a little at a time. To free 300 MiB at once takes ext4 50 ms, in
-/// which no sync of any other file comes to an end.
-pub fn remove_by_steps(path: &Path, file: &File) -> io::Result<()> {
-    let mut size = file.metadata()?.len();
-    while FREE_STEP_SIZE < size {
-        let begun_ns = monotonic_ns();
-        size -= FREE_STEP_SIZE;
-        file.set_len(size)?;
-        let took = Duration::from_nanos(monotonic_ns() - begun_ns);
-        // sleep: nobody waits for this, and many for what it would take from them.
-        std::thread::sleep(FREE_RESTS * took);
+/// Cuts a file that nobody else has open down to `size`, a little at a time. To free 300 MiB at once takes
+/// ext4 50 ms, in which no sync of any other file comes to an end.
+pub fn shrink_by_steps(file: &File, size: u64) -> io::Result<()> {
+    let mut len = file.metadata()?.len();
+    let mut pace = Pace::start();
+    while size < len {
+        len = len.saturating_sub(FREE_STEP_SIZE).max(size);
+        file.set_len(len)?;
+        pace.rest();
     }
-    fs::remove_file(path)
+    Ok(())
 }

@@ -35,7 +35,8 @@ fn check(client: &mut Client, keys: std::ops::Range<u32>) {
 fn snapshots(cluster: &Cluster, node: u16) -> Vec<PathBuf> {
     let dir = cluster.data_dir(node).join("snapshots");
     let names = fs::read_dir(dir).expect("the directory").map(|entry| entry.unwrap().path());
-    let mut names: Vec<_> = names.filter(|path| path.extension().unwrap() == "snap").collect();
+    let mut names: Vec<_> =
+        names.filter(|path| path.extension().is_some_and(|it| it == "snap")).collect();
     names.sort();
     names
 }

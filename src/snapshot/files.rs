@@ -3,29 +3,28 @@
 //! A file comes into being whole: it is written as `SLOT.part`, synced, renamed, and the directory synced.
 //! So a `.part` is what was being written when the process ended, and a `.snap` was whole once. The two
 //! newest are kept: the newest one may turn out to be damaged.
+//!
+//! The one before them stays as `spare`, and the next is written over it. To allocate blocks and to free them
+//! goes through the journal of the file system, which holds up the syncs of the log; and a disk that became
+//! full still takes snapshots, behind which the log can be truncated.
 
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::FileExt;
+use std::io::{self, Read};
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::os;
 use crate::paxos::{Slot, SnapshotId};
 use crate::store::Frozen;
-use crate::trace::monotonic_ns;
 use crate::wire::ClusterId;
 
 use super::format::{self, FOOTER_SIZE};
+use super::part::Part;
 use super::{Loaded, SnapshotError, Summary};
 
 /// Snapshots that are kept.
 pub const KEPT: usize = 2;
-/// Bytes that are written before they are synced.
-const SYNC_STEP_SIZE: u64 = 1024 * 1024;
-/// How much longer than a step the rest after it is.
-const RESTS: u64 = 2;
 
 /// The snapshots of one data directory. It may be used by several threads, but only one of them writes.
 #[derive(Clone, Debug)]
@@ -145,14 +144,16 @@ impl SnapshotDir {
         Ok(())
     }
 
-    /// Opens a snapshot. It stays readable if it is removed meanwhile: the lock says that somebody has it.
+    /// Opens a snapshot. It stays readable if it is removed meanwhile: the lock says that somebody has it, and
+    /// nothing is written over it.
     pub fn open_file(&self, slot: Slot) -> Result<File, SnapshotError> {
         let path = self.path(slot);
         let open = || {
             let file = File::open(&path)?;
-            match os::try_lock(&file, true)? {
+            let is_locked = os::try_lock(&file, true)?;
+            // Else it is being removed or written over, or was before the lock.
+            match is_locked && file.metadata()?.ino() == fs::metadata(&path)?.ino() {
                 true => Ok(file),
-                // It is being removed.
                 false => Err(io::ErrorKind::NotFound.into()),
             }
         };
@@ -168,16 +169,46 @@ impl SnapshotDir {
     ) -> Result<Summary, SnapshotError> {
         let slot = frozen.applied();
         let path = self.part_path(slot);
-        let file =
-            File::create(&path).map_err(|error| SnapshotError::io("create", &path, error))?;
-        let mut out = Stepwise { file, unsynced: 0, step_begun_ns: monotonic_ns() };
-        let summary = super::write(frozen, cluster, configurations, &mut out);
-        let summary = summary.map_err(|error| match error {
-            SnapshotError::Write(error) => SnapshotError::io("write", &path, error),
-            other => other,
-        })?;
-        self.complete(slot, &out.file)?;
-        Ok(summary)
+        let (file, is_spare) = self.begin(&path)?;
+        let mut part = Part::new(file);
+        let written =
+            super::write(frozen, cluster, configurations, &mut part).and_then(|summary| {
+                self.complete(slot, &part.finish().map_err(SnapshotError::Write)?)?;
+                Ok(summary)
+            });
+        written.map_err(|error| {
+            // It would take room that may be missing, each time that it is tried again.
+            let _ = if is_spare { fs::rename(&path, self.spare()) } else { fs::remove_file(&path) };
+            match error {
+                SnapshotError::Write(error) => SnapshotError::io("write", &path, error),
+                other => other,
+            }
+        })
+    }
+
+    /// A file to write over, under this path; and whether it was the spare one.
+    fn begin(&self, path: &Path) -> Result<(File, bool), SnapshotError> {
+        let begin = || {
+            let spare = match File::options().write(true).open(self.spare()) {
+                Ok(spare) => spare,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    return Ok((File::create(path)?, false));
+                }
+                Err(error) => return Err(error),
+            };
+            if os::try_lock(&spare, false)? {
+                fs::rename(self.spare(), path)?;
+                return Ok((spare, true));
+            }
+            // Whoever reads it keeps what it has.
+            fs::remove_file(self.spare())?;
+            Ok((File::create(path)?, false))
+        };
+        begin().map_err(|error| SnapshotError::io("create", path, error))
+    }
+
+    fn spare(&self) -> PathBuf {
+        self.dir.join("spare")
     }
 
     /// Makes the `.part` of this slot, which is all written, the snapshot of it; older ones that are not
@@ -189,7 +220,13 @@ impl SnapshotDir {
             .and_then(|()| sync_dir(&self.dir))
             .map_err(|error| SnapshotError::io("make durable", &path, error))?;
         for old in self.slots()?.into_iter().skip(KEPT) {
-            self.remove(&self.path(old))?;
+            let old = self.path(old);
+            if self.spare().exists() {
+                self.remove(&old)?;
+            } else {
+                fs::rename(&old, self.spare())
+                    .map_err(|error| SnapshotError::io("retire", &old, error))?;
+            }
         }
         Ok(())
     }
@@ -203,7 +240,7 @@ impl SnapshotDir {
         let remove = || {
             let file = File::options().write(true).open(path)?;
             match os::try_lock(&file, false)? {
-                true => os::remove_by_steps(path, &file),
+                true => os::shrink_by_steps(&file, 0).and_then(|()| fs::remove_file(path)),
                 // Whoever reads it keeps what it has.
                 false => fs::remove_file(path),
             }
@@ -223,38 +260,6 @@ impl SnapshotDir {
             let total = file.metadata().map_or(0, |metadata| metadata.len());
             super::load(&mut Told { file, done: 0, total, progress })
         })
-    }
-}
-
-/// A file that makes what is written durable in steps, so that a sync of the log that comes in between
-/// finds no long queue at the disk. After each it rests for twice as long as that took: so a snapshot has
-/// a third of a core and of the disk at most, and the loop finds both free most of the time.
-struct Stepwise {
-    file: File,
-    unsynced: u64,
-    step_begun_ns: u64,
-}
-
-impl Write for Stepwise {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let size = self.file.write(bytes)?;
-        self.unsynced += size as u64;
-        if SYNC_STEP_SIZE <= self.unsynced {
-            self.file.sync_data()?;
-            // Nobody is likely to read it soon. And when its turn to be removed has come, the kernel would
-            // throw all of its pages out at once, and hold a processor for some 10 ms a 100 MiB.
-            os::drop_cache(&self.file);
-            self.unsynced = 0;
-            let rest_ns = RESTS * (monotonic_ns() - self.step_begun_ns);
-            // sleep: nobody waits for this thread, and many for what it would take from them.
-            std::thread::sleep(Duration::from_nanos(rest_ns));
-            self.step_begun_ns = monotonic_ns();
-        }
-        Ok(size)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }
 

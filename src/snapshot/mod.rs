@@ -4,11 +4,12 @@
 //! same file of the same slot, so that a transfer can go on from another peer.
 //!
 //! `format` holds the bytes, `write` and `read` go through them as a stream, in bounded memory, and
-//! `files` keeps a data directory's snapshots. When one is taken is the driver's business, and what the
-//! state is made of the store's (`store::snapshot`).
+//! `files` keeps a data directory's snapshots, each written as a `part`. When one is taken is the driver's
+//! business, and what the state is made of the store's (`store::snapshot`).
 
 pub mod files;
 pub mod format;
+mod part;
 pub mod read;
 pub mod write;
 

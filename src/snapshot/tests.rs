@@ -1,4 +1,6 @@
 use std::fs;
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 
 use super::*;
@@ -177,4 +179,51 @@ fn a_part_is_no_snapshot() {
     assert_eq!((dir.slots().unwrap(), dir.parts().unwrap()), (vec![], vec![Slot(9)]));
     dir.remove_parts().unwrap();
     assert_eq!(SnapshotDir::open(data_dir.path()).unwrap().parts().unwrap(), []);
+}
+
+/// What is not kept any more is written over: no blocks are freed, none allocated. Nothing of it shows.
+#[test]
+fn a_snapshot_is_written_over_the_one_that_goes() {
+    let data_dir = tempfile::tempdir().unwrap();
+    let dir = SnapshotDir::open(data_dir.path()).unwrap();
+    let write =
+        |keys, size| dir.write(&store(keys, size).freeze(), CLUSTER, Arc::from([])).unwrap();
+    let inode = |slot| fs::metadata(dir.path(Slot(slot))).unwrap().ino();
+    // More than is written at once.
+    write(1, 3_000_000);
+    let first = inode(2);
+    write(2, 10);
+    write(3, 10);
+    assert_eq!(dir.slots().unwrap(), [Slot(4), Slot(3)]);
+    let second = inode(3);
+    let summary = write(4, 1_000_000);
+    assert_eq!((inode(5), fs::metadata(dir.path(Slot(5))).unwrap().len()), (first, summary.size));
+    let loaded = dir.load_newest(CLUSTER, &mut |_, _| {}).unwrap().unwrap();
+    assert_eq!(loaded.summary, summary);
+    // One that fails leaves the file to the next.
+    let mut damaged = store(5, 10);
+    damaged.corrupt();
+    let failed = dir.write(&damaged.freeze(), CLUSTER, Arc::from([]));
+    assert!(matches!(failed, Err(SnapshotError::StateDamaged)), "{failed:?}");
+    assert_eq!(dir.parts().unwrap(), []);
+    write(6, 10);
+    assert_eq!(inode(7), second);
+}
+
+/// A peer still reads a snapshot that is not kept any more: it reads on, and another file is written.
+#[test]
+fn what_is_read_is_not_written_over() {
+    let data_dir = tempfile::tempdir().unwrap();
+    let dir = SnapshotDir::open(data_dir.path()).unwrap();
+    let write = |keys| dir.write(&store(keys, 10).freeze(), CLUSTER, Arc::from([])).unwrap();
+    write(1);
+    let mut reader = dir.open_file(Slot(2)).unwrap();
+    let expected = fs::read(dir.path(Slot(2))).unwrap();
+    let first = reader.metadata().unwrap().ino();
+    (2..=4).for_each(|keys| drop(write(keys)));
+    let mut found = Vec::new();
+    reader.read_to_end(&mut found).unwrap();
+    assert_eq!(found, expected);
+    assert_ne!(fs::metadata(dir.path(Slot(5))).unwrap().ino(), first);
+    assert_eq!(dir.load_newest(CLUSTER, &mut |_, _| {}).unwrap().unwrap().store.applied(), Slot(5));
 }

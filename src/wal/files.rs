@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use memmap2::{Advice, MmapMut};
 use rand::TryRng;
 
-use crate::os;
+use crate::os::{self, Pace};
 
 use super::disk::{Blank, Disk, Finished, SegmentBytes, SpareState};
 use super::remover::Remover;
@@ -32,7 +32,7 @@ use super::{WalError, map, meta, segment};
 const PAGE_SIZE: usize = 4096;
 /// Zeros are made durable in steps of this size, so that a sync of the log that comes in between
 /// finds no long queue at the disk.
-const FILL_STEP_SIZE: u64 = 4 * 1024 * 1024;
+const FILL_STEP_SIZE: u64 = 1024 * 1024;
 /// Unit in which segments are read from the disk.
 const READ_SIZE: usize = 1024 * 1024;
 
@@ -153,8 +153,7 @@ impl Disk for FileDisk {
     }
 
     fn create_segment(&mut self, blank: Blank) -> Result<MappedSegment, WalError> {
-        let never = AtomicBool::new(false);
-        let file = create(&self.wal_dir, blank, &never)?;
+        let file = create(&self.wal_dir, blank, &Wishes::hurry())?;
         MappedSegment::map(Arc::new(file), Advice::Random)
     }
 
@@ -192,8 +191,8 @@ impl Disk for FileDisk {
         // Pages that are mapped would stay.
         drop(map);
         os::drop_cache(&file.file);
-        let never = AtomicBool::new(false);
-        fill_with_zeros(&file.file, used as u64, size, true, &never)
+        let wishes = Wishes::hurry();
+        fill_with_zeros(&file.file, used as u64, size, true, &wishes)
             .and_then(|()| file.file.sync_data())
             .map_err(|error| WalError::io("sync the log segment", &file.path, error))?;
         MappedSegment::map(file, Advice::Random)
@@ -348,16 +347,31 @@ fn remove_temporaries(wal_dir: &Path) -> Result<(), WalError> {
     Ok(())
 }
 
+/// What others want of whoever creates a segment; it may change meanwhile.
+#[derive(Debug, Default)]
+pub struct Wishes {
+    /// An append waits for it.
+    pub hurry: AtomicBool,
+    /// The log is being closed: it stops early, with an error.
+    pub given_up: AtomicBool,
+}
+
+impl Wishes {
+    /// Of whoever does it themselves, and waits.
+    fn hurry() -> Wishes {
+        Wishes { hurry: AtomicBool::new(true), given_up: AtomicBool::new(false) }
+    }
+}
+
 /// Creates a segment file full of zeros under another name, and renames it once it is complete.
-/// Stops early, with an error, when `abandon` is set.
-pub fn create(wal_dir: &Path, blank: Blank, abandon: &AtomicBool) -> Result<SegmentFile, WalError> {
+pub fn create(wal_dir: &Path, blank: Blank, wishes: &Wishes) -> Result<SegmentFile, WalError> {
     let Blank { number, size, sync } = blank;
     let path = segment::path_in(wal_dir, number);
     let temporary = path.with_extension("tmp");
     let created = (|| {
         let mut options = OpenOptions::new();
         let file = options.read(true).write(true).create(true).truncate(true).open(&temporary)?;
-        fill_with_zeros(&file, 0, size, sync, abandon)?;
+        fill_with_zeros(&file, 0, size, sync, wishes)?;
         if sync {
             file.sync_all()?;
         }
@@ -387,24 +401,28 @@ fn fill_with_zeros(
     start: u64,
     end: u64,
     sync: bool,
-    abandon: &AtomicBool,
+    wishes: &Wishes,
 ) -> io::Result<()> {
     let zeros = [0u8; PAGE_SIZE];
     let mut at = start;
     let mut synced = start;
+    let mut pace = Pace::start();
     while at < end {
         // Up to the next page boundary: a write across two pages would bring a larger folio.
         let size = (PAGE_SIZE as u64 - at % PAGE_SIZE as u64).min(end - at);
         file.write_all_at(&zeros[..size as usize], at)?;
         at += size;
         if FILL_STEP_SIZE <= at - synced {
-            if abandon.load(Ordering::Relaxed) {
+            if wishes.given_up.load(Ordering::Relaxed) {
                 return Err(io::Error::other("given up, since the log is being closed"));
             }
             if sync {
                 file.sync_data()?;
             }
             synced = at;
+            if !wishes.hurry.load(Ordering::Relaxed) {
+                pace.rest();
+            }
         }
     }
     Ok(())
@@ -430,9 +448,8 @@ mod tests {
     fn a_new_segment_has_all_its_blocks() {
         use std::os::unix::fs::MetadataExt;
         let dir = tempfile::tempdir().unwrap();
-        let never = AtomicBool::new(false);
         let blank = Blank { number: 7, size: 64 * 1024, sync: true };
-        let segment = create(dir.path(), blank, &never).unwrap();
+        let segment = create(dir.path(), blank, &Wishes::hurry()).unwrap();
         let metadata = segment.file.metadata().unwrap();
         assert_eq!(metadata.len(), 64 * 1024);
         assert!(64 * 1024 <= metadata.blocks() * 512);

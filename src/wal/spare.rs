@@ -7,13 +7,13 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread::JoinHandle;
 
 use super::WalError;
 use super::disk::{Blank, SpareState};
-use super::files::{self, SegmentFile};
+use super::files::{self, SegmentFile, Wishes};
 
 pub struct SpareMaker {
     /// `None` only while this is dropped.
@@ -23,7 +23,7 @@ pub struct SpareMaker {
     asked: Option<Blank>,
     /// It, if it is there.
     ready: Option<SegmentFile>,
-    abandon: Arc<AtomicBool>,
+    wishes: Arc<Wishes>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -31,14 +31,14 @@ impl SpareMaker {
     pub fn start(wal_dir: PathBuf) -> io::Result<SpareMaker> {
         let (requests, requests_in) = channel::<Blank>();
         let (made_out, made) = channel();
-        let abandon = Arc::new(AtomicBool::new(false));
-        let give_up = abandon.clone();
+        let wishes = Arc::new(Wishes::default());
+        let heard = wishes.clone();
         // Told once: it is tried again and again.
         let mut has_failed = false;
         let thread = std::thread::Builder::new().name("wal-spare".to_owned()).spawn(move || {
             while let Ok(blank) = requests_in.recv() {
-                let result = files::create(&wal_dir, blank, &give_up);
-                if give_up.load(Ordering::Relaxed) {
+                let result = files::create(&wal_dir, blank, &heard);
+                if heard.given_up.load(Ordering::Relaxed) {
                     return;
                 }
                 if let (Err(error), false) = (&result, has_failed) {
@@ -55,7 +55,7 @@ impl SpareMaker {
             made,
             asked: None,
             ready: None,
-            abandon,
+            wishes,
             thread: Some(thread),
         })
     }
@@ -64,6 +64,7 @@ impl SpareMaker {
     pub fn ask(&mut self, blank: Blank) -> Result<(), WalError> {
         assert!(self.asked.is_none(), "one spare at a time");
         let requests = self.requests.as_ref().expect("the sender lives as long as the maker");
+        self.wishes.hurry.store(false, Ordering::Relaxed);
         requests.send(blank).map_err(|_| thread_gone())?;
         self.asked = Some(blank);
         Ok(())
@@ -104,6 +105,7 @@ impl SpareMaker {
         let made = match self.made.try_recv() {
             Ok(made) => made,
             Err(TryRecvError::Empty) => {
+                self.wishes.hurry.store(true, Ordering::Relaxed);
                 log::warn!("an append waits until log segment {} is ready", blank.number);
                 self.made.recv().map_err(|_| thread_gone())?
             }
@@ -116,7 +118,7 @@ impl SpareMaker {
 
 impl Drop for SpareMaker {
     fn drop(&mut self) {
-        self.abandon.store(true, Ordering::Relaxed);
+        self.wishes.given_up.store(true, Ordering::Relaxed);
         self.requests = None;
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
