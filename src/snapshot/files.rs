@@ -198,6 +198,8 @@ impl SnapshotDir {
             };
             if os::try_lock(&spare, false)? {
                 fs::rename(self.spare(), path)?;
+                // Or a power cut could bring it back under the name that it had as a snapshot.
+                sync_dir(&self.dir)?;
                 return Ok((spare, true));
             }
             // Whoever reads it keeps what it has.
