@@ -61,7 +61,6 @@ class Lab:
         # Verdicts of `loggos check` on what was judged so far.
         self.verdicts = []
         self._parts = []
-        self._write_back = None
         self.began = time.monotonic()
 
     def deploy(self, experiment, folder, setup=EVERYBODY):
@@ -75,18 +74,11 @@ class Lab:
         self.environment["links"] = links.describe()
         self.environment["ping"] = star.ping()
         system = Loggos(experiment, star, self.binary, folder, setup)
-        if self._write_back is None:
-            self._parts.append(self._end_write_back)
-        else:
-            self._end_write_back()
-        self._write_back = WriteBack(folder / "traces")
+        self._parts.append(WriteBack(folder / "traces").stop)
         self._parts.append(system.kill_all)
         self.systems.append(system)
         system.deploy()
         return system, links
-
-    def _end_write_back(self):
-        self._write_back.stop()
 
     def take_down(self):
         """Ends processes, then the network; one that fails must not keep the next from its turn."""

@@ -1,7 +1,8 @@
 //! What the operating system is asked for and the standard library does not offer; all of it safe.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
+use std::path::Path;
 use std::time::Duration;
 
 use rustix::fs::{Advice, FlockOperation, fadvise, flock};
@@ -64,4 +65,10 @@ pub fn shrink_by_steps(file: &File, size: u64) -> io::Result<()> {
         pace.rest();
     }
     Ok(())
+}
+
+/// Removes a file that nobody else has open, in the same way.
+pub fn remove_by_steps(path: &Path, file: &File) -> io::Result<()> {
+    shrink_by_steps(file, 0)?;
+    fs::remove_file(path)
 }

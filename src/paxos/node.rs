@@ -6,7 +6,11 @@
 //! Here is where branches are: the roles return what they learned, and the node lets the others know.
 
 mod catch_up;
+#[cfg(test)]
+mod fixtures;
 mod reconfigure;
+#[cfg(test)]
+mod tests;
 mod ways;
 
 pub use reconfigure::Refusal;
@@ -732,93 +736,5 @@ impl Hash for Node {
     fn hash<H: Hasher>(&self, state: &mut H) {
         let Node { log, election, acceptor, leader, replica, configurations, .. } = self;
         (log, election, acceptor, leader, replica, configurations).hash(state);
-    }
-}
-
-/// For the tests of what a node does.
-#[cfg(test)]
-mod fixtures {
-    use super::super::configurations::fixtures::configurations;
-    use super::*;
-
-    /// Node 2 of three, as it starts.
-    pub fn node() -> Node {
-        node_of(Roles::ALL)
-    }
-
-    /// The same, with other roles than the other two.
-    pub fn node_of(roles: Roles) -> Node {
-        let config = NodeConfig {
-            node: NodeId(2),
-            roles,
-            configurations: configurations(3, None, 4),
-            election_timeout_us: 100,
-            request_timeout_us: 1000,
-            window_slots: 4,
-            lease: LeaseConfig::default(),
-            snapshot_chunk_size: 10,
-        };
-        let mut fx = Effects::new(NodeId(2));
-        Node::new(config, &Recovered::default(), 1, Now::default(), &mut fx)
-    }
-
-    pub fn hear(node: &mut Node, from: u16, message: Message) -> Effects {
-        let mut fx = Effects::new(node.id());
-        node.on_message(Now::default(), NodeId(from), message, &mut fx);
-        node.end_turn(Now::default(), &mut fx);
-        fx
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::ids::Value;
-    use super::fixtures::{hear, node};
-    use super::*;
-
-    /// An answer to a scout rests on durable records only, how far the log is chosen included: here
-    /// the scout's question comes a second time, when nothing else is there to be recorded.
-    #[test]
-    fn a_p1b_is_durable_in_all_that_it_says() {
-        let mut node = node();
-        let old = Ballot { round: 1, node: NodeId(1) };
-        let values = vec![Value::noop()];
-        let (first_slot, first_unchosen) = (Slot(1), Slot(1));
-        hear(&mut node, 1, Message::P2a { ballot: old, first_slot, first_unchosen, values });
-        let p1a = Message::P1a { ballot: Ballot { round: 2, node: NodeId(3) }, first_slot };
-        hear(&mut node, 3, p1a.clone());
-        hear(&mut node, 1, Message::Commit { ballot: old, first_unchosen: Slot(2) });
-        let fx = hear(&mut node, 3, p1a);
-        assert!(matches!(&fx.sends_after_sync[..], [(NodeId(3), Message::P1b(p1b))]
-            if p1b.first_unchosen == Slot(2)));
-        assert_eq!(fx.records, [Record::FirstUnchosen(Slot(2))]);
-    }
-
-    /// Without room nothing is accepted and nothing learned, and what the node says of itself stays true;
-    /// with room again it takes what comes again.
-    #[test]
-    fn a_full_disk_takes_no_values() {
-        let mut node = node();
-        let ballot = Ballot { round: 1, node: NodeId(1) };
-        let p2a = || {
-            let (first_slot, first_unchosen) = (Slot(1), Slot(1));
-            Message::P2a { ballot, first_slot, first_unchosen, values: vec![Value::noop()] }
-        };
-        let accepted_end = |fx: &Effects| match &fx.sends_after_sync[..] {
-            [(NodeId(1), Message::P2b(p2b))] => p2b.accepted_end,
-            other => panic!("expected a P2b, got {other:?}"),
-        };
-        node.set_health(Health { disk_full: true, ..Health::default() });
-        let fx = hear(&mut node, 1, p2a());
-        let has_value = |it: &Record| matches!(it, Record::Accepted { .. } | Record::Chosen { .. });
-        assert!(!fx.records.iter().any(has_value) && accepted_end(&fx) == Slot(1));
-        assert!(fx.records.contains(&Record::Promised(ballot)));
-        let (first_slot, first_unchosen) = (Slot(1), Slot(2));
-        let values = vec![(ballot, Value::noop())];
-        let fx = hear(&mut node, 1, Message::Chosen { first_slot, values, first_unchosen });
-        assert!(!fx.records.iter().any(has_value) && fx.chosen.is_empty());
-        assert!(!node.lacks_room(), "who is not heard may have room");
-        node.set_health(Health::default());
-        assert_eq!(accepted_end(&hear(&mut node, 1, p2a())), Slot(2));
     }
 }

@@ -6,7 +6,7 @@
 //!
 //! The one before them stays as `spare`, and the next is written over it. To allocate blocks and to free them
 //! goes through the journal of the file system, which holds up the syncs of the log; and a disk that became
-//! full still takes snapshots, behind which the log can be truncated.
+//! full still takes a snapshot that is no larger, behind which the log can be truncated.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -242,7 +242,7 @@ impl SnapshotDir {
         let remove = || {
             let file = File::options().write(true).open(path)?;
             match os::try_lock(&file, false)? {
-                true => os::shrink_by_steps(&file, 0).and_then(|()| fs::remove_file(path)),
+                true => os::remove_by_steps(path, &file),
                 // Whoever reads it keeps what it has.
                 false => fs::remove_file(path),
             }

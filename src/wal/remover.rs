@@ -5,7 +5,6 @@
 //! a log that misses one it needs. A failure is told and no more: what is left takes room until the
 //! next start.
 
-use std::fs;
 use std::path::Path;
 use std::thread::JoinHandle;
 
@@ -62,8 +61,7 @@ fn remove(dir: &Path, gone: Vec<(u64, MappedSegment)>, meta: &[u8]) -> Result<()
     for (number, mapped) in gone {
         let file = mapped.into_file();
         let path = segment::path_in(&wal_dir, number);
-        os::shrink_by_steps(&file.file, 0)
-            .and_then(|()| fs::remove_file(&path))
+        os::remove_by_steps(&path, &file.file)
             .map_err(|error| WalError::io("remove", &path, error))?;
     }
     sync_dir(&wal_dir).map_err(|error| WalError::io("sync", &wal_dir, error))

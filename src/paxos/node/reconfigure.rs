@@ -305,8 +305,7 @@ mod tests {
     use super::super::super::ids::Ballot;
     use super::super::super::message::{Health, P1b, P2b, Standing, StateStanding};
     use super::super::super::quorum::Member;
-    use super::super::fixtures::hear;
-    use super::super::{LeaseConfig, NodeConfig, Recovered};
+    use super::super::fixtures::{hear, node_in};
     use super::*;
 
     const BALLOT: Ballot = Ballot { round: 1, node: NodeId(2) };
@@ -327,18 +326,7 @@ mod tests {
         let configurations = Configurations::new(initial, 4);
         let mut theirs = configurations.clone();
         theirs.on_known(Slot(first));
-        let config = NodeConfig {
-            node: NodeId(2),
-            roles: roles[1],
-            configurations,
-            election_timeout_us: 100,
-            request_timeout_us: 1000,
-            window_slots: 4,
-            lease: LeaseConfig::default(),
-            snapshot_chunk_size: 10,
-        };
-        let mut fx = Effects::new(NodeId(2));
-        let mut node = Node::new(config, &Recovered::default(), 1, Now::default(), &mut fx);
+        let mut node = node_in(2, roles[1], configurations);
         hear(&mut node, 1, Message::TakeOver { ballot: Ballot::NONE });
         let p1b = P1b {
             ballot: BALLOT,
@@ -414,21 +402,9 @@ mod tests {
     fn newcomer() -> Node {
         let me = (NodeId(4), addresses(4));
         let seed = (NodeId(1), addresses(1));
-        let config = NodeConfig {
-            node: NodeId(4),
-            roles: Roles { acceptor: false, leader: false, replica: true },
-            configurations: Configurations::new(
-                Configuration::provisional(me, vec![seed]).unwrap(),
-                4,
-            ),
-            election_timeout_us: 100,
-            request_timeout_us: 1000,
-            window_slots: 4,
-            lease: LeaseConfig::default(),
-            snapshot_chunk_size: 10,
-        };
-        let mut fx = Effects::new(NodeId(4));
-        Node::new(config, &Recovered::default(), 1, Now::default(), &mut fx)
+        let provisional = Configuration::provisional(me, vec![seed]).unwrap();
+        let learner = Roles { acceptor: false, leader: false, replica: true };
+        node_in(4, learner, Configurations::new(provisional, 4))
     }
 
     fn votes(node: &mut Node) -> bool {

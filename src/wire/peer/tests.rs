@@ -129,14 +129,19 @@ fn all_messages() -> Vec<Message> {
     ]
 }
 
+/// What a peer makes of the message.
+fn through(message: &Message) -> Result<Message, WireError> {
+    let mut bytes = Vec::new();
+    write(message, &mut bytes);
+    let (frame, size) = frame::read(&bytes).unwrap().unwrap();
+    assert_eq!(size, bytes.len());
+    read(frame)
+}
+
 #[test]
 fn what_goes_in_comes_out() {
     for message in all_messages() {
-        let mut bytes = Vec::new();
-        write(&message, &mut bytes);
-        let (frame, size) = frame::read(&bytes).unwrap().unwrap();
-        assert_eq!(size, bytes.len());
-        assert_eq!(read(frame), Ok(message));
+        assert_eq!(through(&message), Ok(message));
     }
 }
 
@@ -183,10 +188,7 @@ fn hostile_bytes_are_errors() {
 #[test]
 fn numbers_out_of_range_are_refused() {
     let refused = |message: Message| {
-        let mut bytes = Vec::new();
-        write(&message, &mut bytes);
-        let (frame, _) = frame::read(&bytes).unwrap().unwrap();
-        assert!(read(frame).is_err(), "{message:?}");
+        assert!(through(&message).is_err(), "{message:?}");
     };
     refused(Message::P1a { ballot: ballot(u64::MAX), first_slot: Slot(1) });
     refused(Message::Commit { ballot: ballot(1), first_unchosen: Slot(u64::MAX) });
@@ -253,12 +255,7 @@ fn a_standing_that_nobody_writes_is_refused() {
 /// A receiver writes what comes where the chunk says, and counts on.
 #[test]
 fn parts_outside_of_a_snapshot_are_refused() {
-    let taken = |message: Message| {
-        let mut bytes = Vec::new();
-        write(&message, &mut bytes);
-        let (frame, _) = frame::read(&bytes).unwrap().unwrap();
-        read(frame).is_ok()
-    };
+    let taken = |message: Message| through(&message).is_ok();
     let request =
         |snapshot, offset, size| taken(Message::SnapshotRequest { snapshot, offset, size });
     assert!(request(SNAPSHOT, 0, 7));
@@ -282,10 +279,7 @@ fn a_relay_goes_somewhere() {
     let taken = |route: &[u16]| {
         let (from, route) = (NodeId(1), route.iter().copied().map(NodeId).collect());
         let message = Box::new(Message::HeartbeatRequest { round: 1 });
-        let mut bytes = Vec::new();
-        write(&Message::Relay { from, route, message }, &mut bytes);
-        let (frame, _) = frame::read(&bytes).unwrap().unwrap();
-        read(frame).is_ok()
+        through(&Message::Relay { from, route, message }).is_ok()
     };
     assert!(taken(&[2]) && taken(&[3, 2]));
     assert!(!taken(&[]) && !taken(&[1]) && !taken(&[2, 1]) && !taken(&[2, 3, 2]));
@@ -299,8 +293,5 @@ fn relays_do_not_nest() {
         let (from, route) = (NodeId(1), vec![NodeId(2)]);
         message = Message::Relay { from, route, message: Box::new(message) };
     }
-    let mut bytes = Vec::new();
-    write(&message, &mut bytes);
-    let (frame, _) = frame::read(&bytes).unwrap().unwrap();
-    assert!(read(frame).is_err());
+    assert!(through(&message).is_err());
 }

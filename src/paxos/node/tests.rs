@@ -1,0 +1,49 @@
+use super::super::ids::Value;
+use super::fixtures::{hear, node};
+use super::*;
+
+/// An answer to a scout rests on durable records only, how far the log is chosen included: here
+/// the scout's question comes a second time, when nothing else is there to be recorded.
+#[test]
+fn a_p1b_is_durable_in_all_that_it_says() {
+    let mut node = node();
+    let old = Ballot { round: 1, node: NodeId(1) };
+    let values = vec![Value::noop()];
+    let (first_slot, first_unchosen) = (Slot(1), Slot(1));
+    hear(&mut node, 1, Message::P2a { ballot: old, first_slot, first_unchosen, values });
+    let p1a = Message::P1a { ballot: Ballot { round: 2, node: NodeId(3) }, first_slot };
+    hear(&mut node, 3, p1a.clone());
+    hear(&mut node, 1, Message::Commit { ballot: old, first_unchosen: Slot(2) });
+    let fx = hear(&mut node, 3, p1a);
+    assert!(matches!(&fx.sends_after_sync[..], [(NodeId(3), Message::P1b(p1b))]
+        if p1b.first_unchosen == Slot(2)));
+    assert_eq!(fx.records, [Record::FirstUnchosen(Slot(2))]);
+}
+
+/// Without room nothing is accepted and nothing learned, and what the node says of itself stays true;
+/// with room again it takes what comes again.
+#[test]
+fn a_full_disk_takes_no_values() {
+    let mut node = node();
+    let ballot = Ballot { round: 1, node: NodeId(1) };
+    let p2a = || {
+        let (first_slot, first_unchosen) = (Slot(1), Slot(1));
+        Message::P2a { ballot, first_slot, first_unchosen, values: vec![Value::noop()] }
+    };
+    let accepted_end = |fx: &Effects| match &fx.sends_after_sync[..] {
+        [(NodeId(1), Message::P2b(p2b))] => p2b.accepted_end,
+        other => panic!("expected a P2b, got {other:?}"),
+    };
+    node.set_health(Health { disk_full: true, ..Health::default() });
+    let fx = hear(&mut node, 1, p2a());
+    let has_value = |it: &Record| matches!(it, Record::Accepted { .. } | Record::Chosen { .. });
+    assert!(!fx.records.iter().any(has_value) && accepted_end(&fx) == Slot(1));
+    assert!(fx.records.contains(&Record::Promised(ballot)));
+    let (first_slot, first_unchosen) = (Slot(1), Slot(2));
+    let values = vec![(ballot, Value::noop())];
+    let fx = hear(&mut node, 1, Message::Chosen { first_slot, values, first_unchosen });
+    assert!(!fx.records.iter().any(has_value) && fx.chosen.is_empty());
+    assert!(!node.lacks_room(), "who is not heard may have room");
+    node.set_health(Health::default());
+    assert_eq!(accepted_end(&hear(&mut node, 1, p2a())), Slot(2));
+}
