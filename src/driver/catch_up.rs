@@ -193,6 +193,7 @@ impl Receiver {
         let path = self.path(snapshot);
         let others = |error: SnapshotError| error.to_string();
         self.dir.remove_received(|_, other| other != path).map_err(others)?;
+        self.dir.remove_spare().map_err(others)?;
         let open = || -> io::Result<(File, u64)> {
             let file =
                 File::options().read(true).write(true).create(true).truncate(false).open(&path)?;
@@ -433,6 +434,22 @@ mod tests {
         }
         assert_eq!(fs::read(dir.path(Slot(9))).unwrap(), bytes);
         assert_eq!(fs::read_dir(data_dir.path().join("snapshots")).unwrap().count(), 1);
+    }
+
+    /// The disk holds three snapshots at most, one that comes from a peer among them.
+    #[test]
+    fn what_comes_takes_the_room_of_the_spare() {
+        let data_dir = tempfile::tempdir().unwrap();
+        let dir = SnapshotDir::open(data_dir.path()).unwrap();
+        for slot in 1..=3 {
+            fs::write(dir.part_path(Slot(slot)), b"an older one").unwrap();
+            let part = File::open(dir.part_path(Slot(slot))).unwrap();
+            dir.complete(Slot(slot), &part).unwrap();
+        }
+        let files = || fs::read_dir(data_dir.path().join("snapshots")).unwrap().count();
+        assert_eq!(files(), 3, "two that are kept, and the spare");
+        begin(&mut receiver(&dir), bytes_of(9).0);
+        assert_eq!((files(), dir.slots().unwrap()), (3, vec![Slot(3), Slot(2)]));
     }
 
     /// Bytes that are not those of the snapshot are dropped, and the next attempt begins anew.

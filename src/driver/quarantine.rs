@@ -68,6 +68,7 @@ fn fetch(nodes: &[SocketAddr], dir: &SnapshotDir, cluster: ClusterId) -> Result<
     if nodes.is_empty() {
         return Err("there is no other replica".to_owned());
     }
+    dir.remove_spare().map_err(|error| error.to_string())?;
     let part = dir.part_path(Slot(0));
     let file = File::options().write(true).create(true).truncate(true).open(&part);
     let file = file.map_err(|error| format!("cannot create {}: {error}", part.display()))?;

@@ -209,6 +209,17 @@ impl SnapshotDir {
         begin().map_err(|error| SnapshotError::io("create", path, error))
     }
 
+    /// Gives up the file that the next snapshot would be written over: its room is for one from a peer.
+    pub fn remove_spare(&self) -> Result<(), SnapshotError> {
+        match self.remove(&self.spare()) {
+            // There is none, or the writer has just taken it.
+            Err(SnapshotError::Io { error, .. }) if error.kind() == io::ErrorKind::NotFound => {
+                Ok(())
+            }
+            removed => removed,
+        }
+    }
+
     fn spare(&self) -> PathBuf {
         self.dir.join("spare")
     }
