@@ -51,12 +51,12 @@ impl Shadow {
     }
 
     /// All records up to `len` but the `lost` ones, which are counted from 1, are durable now; returns those
-    /// that were not before.
+    /// that were not before. What a lost record promised is durable all the same: the bounds of those behind
+    /// it tell, and recovery refuses a log that lacks them.
     pub fn make_durable(&mut self, len: usize, lost: &BTreeSet<u64>) -> Vec<Record> {
-        let numbered = (1..).zip(&self.records[..len]).skip(self.durable);
-        let left = numbered.filter(|(it, _)| !lost.contains(it));
-        let newly: Vec<Record> = left.map(|(_, record)| record.clone()).collect();
-        for record in &newly {
+        let mut newly = Vec::new();
+        for (sequence, record) in (1..).zip(&self.records[..len]).skip(self.durable) {
+            let is_left = !lost.contains(&sequence);
             match record {
                 Record::Promised(ballot) => {
                     self.durable_promised = self.durable_promised.max(*ballot);
@@ -66,12 +66,19 @@ impl Shadow {
                 }
                 Record::Accepted { ballot, slot, .. } => {
                     self.durable_promised = self.durable_promised.max(*ballot);
-                    self.durable_slots.insert(*slot, *ballot);
+                    if is_left {
+                        self.durable_slots.insert(*slot, *ballot);
+                    }
                 }
                 Record::Chosen { ballot, slot, .. } => {
-                    self.durable_slots.insert(*slot, *ballot);
+                    if is_left {
+                        self.durable_slots.insert(*slot, *ballot);
+                    }
                 }
                 Record::FirstUnchosen(_) | Record::Jumped(_) => {}
+            }
+            if is_left {
+                newly.push(record.clone());
             }
         }
         self.durable = self.durable.max(len);
@@ -227,5 +234,25 @@ fn value_of(record: &Record) -> Option<(Slot, Ballot, &Value)> {
             Some((*slot, *ballot, value))
         }
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::paxos::NodeId;
+
+    /// The power went before a promise was synced; recovery finds the record behind it, whose bounds tell
+    /// of the promise, and only that one is left to be found again.
+    #[test]
+    fn what_a_lost_record_promised_is_durable_with_the_record_behind_it() {
+        let ballot = |round| Ballot { round, node: NodeId(1) };
+        let mut shadow = Shadow::default();
+        shadow.append(Record::Promised(ballot(2)));
+        shadow.append(Record::OwnBallot(ballot(3)));
+        shadow.append(Record::FirstUnchosen(Slot(1)));
+        let newly = shadow.make_durable(3, &BTreeSet::from([1, 2]));
+        assert_eq!(newly, [Record::FirstUnchosen(Slot(1))]);
+        assert_eq!((shadow.durable_promised, shadow.durable_own_ballot), (ballot(2), ballot(3)));
     }
 }
