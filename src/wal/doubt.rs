@@ -14,6 +14,7 @@
 //! chosen, but this node does not know what: it goes back to there, and learns it again from its peers.
 
 use crate::limits;
+use crate::mutants::{self, Mutant};
 use crate::paxos::{Recovered, RecoveredSlot, Slot, SlotSet, Value};
 
 use super::index::{Index, Location};
@@ -86,7 +87,9 @@ impl Doubt {
         if self.is_damaged {
             let covered = covered.max(truncated_before).max(self.jumped).max(Slot::FIRST);
             let below = self.unsure(index, Slot::FIRST, chosen_end);
-            if below.runs_in(Slot::FIRST..covered).next().is_some() {
+            if below.runs_in(Slot::FIRST..covered).next().is_some()
+                && !mutants::is_on(Mutant::TellBelowDamage)
+            {
                 // What is there may have lost, and must not be told as chosen.
                 recovered.log_begin = covered.min(chosen_end);
             }

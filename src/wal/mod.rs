@@ -381,6 +381,11 @@ impl<D: Disk> Wal<D> {
         Ok(count)
     }
 
+    /// The number of the first record that was not truncated.
+    pub fn first_sequence(&self) -> u64 {
+        self.meta.first_sequence
+    }
+
     /// Bytes of the segments that are there, the spare one apart.
     pub fn size(&self) -> u64 {
         self.segments.iter().map(|segment| segment.bytes.len() as u64).sum()

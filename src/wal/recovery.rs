@@ -117,8 +117,11 @@ struct Reading {
     holes: Vec<Hole>,
     /// Nothing was read since the last of them.
     in_hole: bool,
-    /// For each segment with records: its number, that of the first record, and the end of its slots.
+    /// For each segment with records: its number, that of the first record, and the end of its slots, those
+    /// included that it lost.
     segments: Vec<(u64, u64, Slot)>,
+    /// The end of the slots that were lost before the first segment with records.
+    lost_end: Slot,
     /// The last record that another one, or a header, says was durable.
     proven: u64,
     /// Where records lie that nothing has proven yet: number, segment and offset of the first one in
@@ -140,6 +143,7 @@ impl Reading {
             holes: Vec::new(),
             in_hole: false,
             segments: Vec::new(),
+            lost_end: Slot(0),
             proven: 0,
             unproven: VecDeque::new(),
         }
@@ -150,7 +154,7 @@ impl Reading {
             Found::Header(number, start) => {
                 self.note_bounds(start.bounds);
                 self.first_unchosen = start.first_unchosen.max(Slot::FIRST);
-                self.segments.push((number, start.first_sequence, Slot(0)));
+                self.begin_segment(number, start.first_sequence);
                 self.note_proven(start.durable);
                 self.unproven.push_back((start.first_sequence, number, 0));
             }
@@ -167,7 +171,7 @@ impl Reading {
                     self.jumped = record.slot;
                 }
                 if self.segments.last().is_none_or(|(last, ..)| *last != number) {
-                    self.segments.push((number, record.sequence, Slot(0)));
+                    self.begin_segment(number, record.sequence);
                 }
                 if record.kind.has_value() {
                     self.index.set(record.slot, location(number, offset));
@@ -194,10 +198,21 @@ impl Reading {
         }
     }
 
+    fn begin_segment(&mut self, number: u64, first_sequence: u64) {
+        self.segments.push((number, first_sequence, std::mem::take(&mut self.lost_end)));
+    }
+
     /// Those of a place behind all that was read so far.
     fn note_bounds(&mut self, bounds: Bounds) {
         if let (true, Some(hole)) = (std::mem::take(&mut self.in_hole), self.holes.last_mut()) {
             hole.slot_end = bounds.slot_end;
+            // Only when all that was lost is known elsewhere may the log forget that something was.
+            let forgets = mutants::is_on(Mutant::TruncateOverDamage);
+            match self.segments.last_mut() {
+                _ if forgets => {}
+                Some((.., slot_end)) => *slot_end = bounds.slot_end.max(*slot_end),
+                None => self.lost_end = bounds.slot_end,
+            }
         }
         if !mutants::is_on(Mutant::ForgetPromiseInDamage) {
             self.bounds = self.bounds.max(bounds);

@@ -321,6 +321,32 @@ fn truncation_removes_what_is_below_and_forgets_no_promise() {
     assert_eq!(inspect(dir.path(), &mut io::sink()).unwrap(), Verdict::Clean);
 }
 
+/// A segment lost the record of a slot far above those that it still has: it stays until that one is known
+/// elsewhere, or nobody would know any more that something was accepted there.
+#[test]
+fn what_tells_of_a_loss_stays_as_long_as_it_matters() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut wal, _) = open(dir.path(), OPTIONS).unwrap();
+    for slot in [1, 9, 2, 3, 4, 5, 6] {
+        wal.append(&accepted(slot, 6000)).unwrap();
+        wal.sync_now().unwrap();
+    }
+    drop(wal);
+    let path = segment::path_in(&dir.path().join("wal"), 1);
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[segment::HEADER_SIZE + 9000] ^= 1;
+    fs::write(&path, bytes).unwrap();
+
+    let (mut wal, recovered) = open(dir.path(), OPTIONS).unwrap();
+    assert_eq!(wal.lost().len(), 1);
+    assert!(recovered.unsure.contains(Slot(9)));
+    assert_eq!(wal.truncate_before(Slot(7)).unwrap(), 0);
+    drop(wal);
+    let (mut wal, recovered) = open(dir.path(), OPTIONS).unwrap();
+    assert!(recovered.unsure.contains(Slot(9)));
+    assert_eq!(wal.truncate_before(Slot(10)).unwrap(), 3);
+}
+
 /// A truncation is broken off after any of its steps: the next start finishes it. A segment that goes
 /// without it is missed.
 #[test]
