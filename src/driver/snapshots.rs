@@ -2,8 +2,10 @@
 //!
 //! The loop freezes the state, which takes no time, and a thread writes it.
 //!
-//! Invariant: a snapshot is durable only when the log is up to its slot. A node that starts from it then
-//! has in its log what it is going to be asked for, as after any other start.
+//! Invariant: a snapshot is durable only when the log is up to its slot, and says that all up to there is
+//! chosen. A node that starts from it then has in its log what it is going to be asked for, as after any
+//! other start. (If it did not say so, it could only pass over what it lacks, and begin anew behind the
+//! snapshot: `paxos::Log::jump`. There would be no way back to the one before.)
 //!
 //! Invariant: what the log may forget is behind two durable snapshots. Should the newest one turn out to be
 //! damaged, the one before and the log from there are still whole.
@@ -20,6 +22,7 @@ use std::fs::File;
 use std::sync::Arc;
 
 use crate::limits::SNAPSHOT_RETRY_US;
+use crate::mutants::{self, Mutant};
 use crate::paxos::{Now, Slot, SnapshotId};
 use crate::snapshot::files::KEPT;
 use crate::snapshot::{SnapshotDir, SnapshotError, Summary};
@@ -65,6 +68,8 @@ pub struct Snapshots {
     log_size: u64,
     /// The state was found to be wrong while it was being written.
     distrusted: bool,
+    /// Those that were made of a wrong state, or may have been.
+    wrong: Vec<Slot>,
     /// After a failure: when it is tried again.
     not_before_us: u64,
     /// Clients that asked for one.
@@ -87,6 +92,21 @@ struct Done {
     slot: Slot,
     result: Result<Summary, SnapshotError>,
     duration_ns: u64,
+}
+
+/// From where on a node needs its log that has snapshots of these slots, in ascending order, and keeps so
+/// many slots for those who are slow. The newest snapshot may turn out to be damaged, and a single one too.
+pub fn needed_from(durable: impl Iterator<Item = Slot>, keep_slots: u64) -> Slot {
+    let slots: Vec<Slot> = durable.collect();
+    let (Some(oldest), Some(newest)) = (slots.first(), slots.last()) else { return Slot::FIRST };
+    let kept_from = Slot(newest.0.saturating_sub(keep_slots)).next();
+    if mutants::is_on(Mutant::TruncateBehindNewest) {
+        return kept_from;
+    }
+    match slots.len() {
+        KEPT => oldest.next().min(kept_from),
+        _ => Slot::FIRST,
+    }
 }
 
 impl Snapshots {
@@ -124,22 +144,35 @@ impl Snapshots {
             log_size,
             not_before_us,
             distrusted: false,
+            wrong: Vec::new(),
             waiting: Vec::new(),
         })
     }
 
-    /// The state is wrong: what is being written of it is not kept.
+    /// The state is wrong: what is being written of it is not kept, and what was is in doubt.
     pub fn distrust(&mut self) {
+        self.wrong = self.durable.keys().copied().collect();
         self.distrusted = self.writing.is_some();
         if self.held.take().is_some() {
             (self.writing, self.distrusted) = (None, false);
         }
     }
 
+    /// Those that must go when another state is here.
+    pub fn wrong(&self) -> Vec<Slot> {
+        self.wrong.clone()
+    }
+
     /// The state is what this snapshot holds, and it is the only one.
     pub fn replace(&mut self, snapshot: SnapshotId) {
         self.durable = BTreeMap::from([(snapshot.slot, snapshot)]);
         self.log_size = 0;
+    }
+
+    /// This one was fetched, and is of no use: the log begins behind it by now.
+    pub fn drop_fetched(&self, slot: Slot) -> Result<(), SnapshotError> {
+        let is_left = !self.durable.contains_key(&slot) && self.dir.path(slot).exists();
+        if is_left { self.dir.remove_one(slot) } else { Ok(()) }
     }
 
     /// This one came from a peer and is durable. Older ones are gone: the log has a gap behind them.
@@ -166,13 +199,7 @@ impl Snapshots {
 
     /// Slots below this are not needed in the log any more.
     fn needed_from(&self) -> Slot {
-        match (self.durable.len(), self.durable.first_key_value(), self.newest()) {
-            (KEPT, Some((oldest, _)), Some(newest)) => {
-                let kept = newest.slot.0.saturating_sub(self.rule.keep_slots);
-                oldest.next().min(Slot(kept).next())
-            }
-            _ => Slot::FIRST,
-        }
+        needed_from(self.durable.keys().copied(), self.rule.keep_slots)
     }
 
     /// Opens one that is durable; `None` if this is none, or not any more.
@@ -259,6 +286,8 @@ impl Server {
             // A node that has just joined may not have heard yet what governs there.
             if let Some(epochs) = self.node.configurations().as_of(self.store.applied().next()) {
                 let configurations = Arc::from(epochs.to_bytes());
+                self.node.record_progress(&mut self.fx);
+                self.append_records()?;
                 self.snapshots.begin(self.store.freeze(), configurations, self.wal.end());
             }
         }

@@ -39,12 +39,7 @@ impl Server {
             }
             self.flush_dirty(now);
         }
-        for record in std::mem::take(&mut self.fx.records) {
-            self.wal.append(&record)?;
-            if let Record::Accepted { slot, .. } | Record::Chosen { slot, .. } = record {
-                self.appended_end = self.appended_end.max(slot.next());
-            }
-        }
+        self.append_records()?;
         let position = self.wal.end();
         for (to, message) in std::mem::take(&mut self.fx.sends_after_sync) {
             self.held.push(position, to, message);
@@ -78,6 +73,16 @@ impl Server {
                     self.command_expired(id, client, definite);
                 }
                 Expired::Read { read } => self.read_expired(read),
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn append_records(&mut self) -> Result<(), ServeError> {
+        for record in std::mem::take(&mut self.fx.records) {
+            self.wal.append(&record)?;
+            if let Record::Accepted { slot, .. } | Record::Chosen { slot, .. } = record {
+                self.appended_end = self.appended_end.max(slot.next());
             }
         }
         Ok(())

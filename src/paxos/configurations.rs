@@ -227,6 +227,14 @@ impl Configurations {
         self.epochs.known_below = slot.next();
     }
 
+    /// Those of a cluster that begins with `initial` and with a state that others made: it holds all that is
+    /// behind slot `applied`, and the slots are counted on from there.
+    pub fn restored(initial: Configuration, alpha: usize, applied: Slot) -> Configurations {
+        let mut configurations = Configurations::new(initial, alpha);
+        configurations.on_known(applied.next());
+        configurations
+    }
+
     /// All slots below are chosen, and `on_chosen` was told of the configurations among them.
     pub fn on_known(&mut self, below: Slot) {
         // A node that joins counts slots before it knows in what cluster.

@@ -4,6 +4,8 @@
 //! Which peer is asked for what is the business of `learner` and `fetch`; bytes of snapshots are the
 //! caller's. Here is what both mean for the log.
 
+use crate::mutants::{self, Mutant};
+
 use super::super::configuration::Configuration;
 use super::super::configurations::Epochs;
 use super::super::effects::{Effects, LearnReply};
@@ -26,6 +28,15 @@ impl Node {
         self.state.snapshot = snapshots.last().map_or(Slot(0), |newest| newest.slot);
         self.snapshots = snapshots;
         self.log.begins_at(log_begin);
+    }
+
+    /// A snapshot of all that was handed out is about to be made: the log says that it is chosen.
+    ///
+    /// The snapshot must not be durable before those records are.
+    pub fn record_progress(&mut self, fx: &mut Effects) {
+        if !mutants::is_on(Mutant::SnapshotBeyondLog) {
+            self.log.record_progress(fx);
+        }
     }
 
     /// Of a snapshot that `Receive::Begin` asked for, the first `size` bytes are kept now.
