@@ -78,8 +78,8 @@ pub fn restored(args: &IdentityArgs) -> Result<Restored, Failure> {
 impl Restored {
     /// The configurations of the new cluster behind slot `applied`: the one that it begins with.
     pub fn configurations(&self, applied: Slot) -> Arc<[u8]> {
-        let mut configurations = Configurations::new(self.configuration.clone(), ALPHA_SLOTS);
-        configurations.on_known(applied.next());
+        let initial = self.configuration.clone();
+        let configurations = Configurations::restored(initial, ALPHA_SLOTS, applied);
         let epochs = configurations.as_of(applied.next());
         epochs.expect("all up to there is known").to_bytes().into()
     }

@@ -354,6 +354,7 @@ impl Server {
         }
         let old = std::mem::replace(&mut self.store, loaded.store);
         self.catch_up.receiver.hand_over(Step::Drop(Box::new(old)));
+        self.quarantine.on_replaced();
         self.node.on_snapshot_installed(now, snapshot.slot, epochs, &mut self.fx);
         let ms = (now.mono_us - self.catch_up.begun_us) / 1000;
         let keys = self.store.keys();

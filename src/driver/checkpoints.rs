@@ -1,8 +1,8 @@
 //! Digests of this replica's state at known slots, and what other replicas have there.
 //!
 //! Replicas that applied the same slots hold the same. One that does not has a damaged memory, or a defect
-//! that the others do not have; whatever it answers may be wrong. Each notes its digest at every
-//! `limits::CHECKPOINT_SLOTS`-th slot, and heartbeats carry the newest.
+//! that the others do not have; whatever it answers may be wrong. Each notes its digest at every so many
+//! slots (`limits::CHECKPOINT_SLOTS`), and heartbeats carry the newest.
 //!
 //! A replica finds itself wrong if others, two at least, agree with one another on something else, and are
 //! more than those who agree with it. So a single replica never brings down another, and of two halves
@@ -10,11 +10,14 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::limits::{CHECKPOINT_SLOTS, CHECKPOINTS_MAX};
+use crate::limits::CHECKPOINTS_MAX;
+use crate::mutants::{self, Mutant};
 use crate::paxos::{Checkpoint, NodeId, Slot};
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Checkpoints {
+    /// From one to the next, in slots; 0 for none at all.
+    every: u64,
     /// The newest ones of this replica, ascending.
     own: VecDeque<Checkpoint>,
     /// The newest ones of others: what they have at each slot.
@@ -35,9 +38,13 @@ pub enum Verdict {
 }
 
 impl Checkpoints {
+    pub fn new(every: u64) -> Checkpoints {
+        Checkpoints { every, own: VecDeque::new(), told: BTreeMap::new() }
+    }
+
     /// The state behind `slot` has this digest. True if that is a checkpoint.
     pub fn on_applied(&mut self, slot: Slot, digest: impl FnOnce() -> u128) -> bool {
-        if slot.0 % CHECKPOINT_SLOTS != 0 {
+        if self.every == 0 || slot.0 % self.every != 0 {
             return false;
         }
         self.own.push_back(Checkpoint { slot, digest: digest() });
@@ -68,7 +75,7 @@ impl Checkpoints {
             let others = told.iter().filter(|(_, digest)| **digest != own.digest);
             match others.map(|(node, digest)| (count(*digest), *node)).max() {
                 None => {}
-                Some((against, _)) if 2 <= against && with_us < against => {
+                Some((against, _)) if is_outvoted(with_us, against) => {
                     return Verdict::Wrong(own.slot);
                 }
                 Some((against, node)) if 2 <= with_us && against < with_us => {
@@ -86,15 +93,21 @@ impl Checkpoints {
     }
 }
 
+/// Whether so many who agree on something else are believed, and not this replica and who agrees with it.
+fn is_outvoted(with_us: usize, against: usize) -> bool {
+    (2 <= against && with_us < against) || mutants::is_on(Mutant::OutvotedByOne)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::CHECKPOINT_SLOTS;
 
     const SLOT: Slot = Slot(CHECKPOINT_SLOTS);
 
     /// Of a replica that has digest 1 at `SLOT`, told these of the others.
     fn verdict(told: &[u128]) -> Verdict {
-        let mut checkpoints = Checkpoints::default();
+        let mut checkpoints = Checkpoints::new(CHECKPOINT_SLOTS);
         for (node, &digest) in (2..).zip(told) {
             checkpoints.on_told(NodeId(node), Checkpoint { slot: SLOT, digest });
         }
@@ -122,7 +135,7 @@ mod tests {
     /// A node that says the same again and again is one node, and what is old is forgotten.
     #[test]
     fn what_is_told_is_counted_once_and_bounded() {
-        let mut checkpoints = Checkpoints::default();
+        let mut checkpoints = Checkpoints::new(CHECKPOINT_SLOTS);
         for n in 1..100 {
             let slot = Slot(n * CHECKPOINT_SLOTS);
             checkpoints.on_applied(slot, || 1);

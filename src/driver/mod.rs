@@ -6,18 +6,19 @@
 
 mod backup;
 mod catch_up;
-mod checkpoints;
+pub(crate) mod checkpoints;
 mod clients;
 mod connection;
+mod fetch;
 pub(crate) mod held;
 mod helper;
 mod logger;
 mod members;
 mod peers;
-mod quarantine;
+pub(crate) mod quarantine;
 pub(crate) mod replay;
 mod server;
-mod snapshots;
+pub(crate) mod snapshots;
 mod start;
 mod table;
 mod tracer;

@@ -29,6 +29,7 @@ use super::backup::ChunkReader;
 use super::catch_up::CatchUp;
 use super::clients::PendingRead;
 use super::connection::{Ended, ReadOutcome, Stage};
+use super::fetch::Fetcher;
 use super::held::Held;
 use super::peers::Link;
 use super::quarantine::Quarantine;
@@ -81,6 +82,7 @@ pub struct Server {
     pub(super) snapshots: Snapshots,
     pub(super) chunks: ChunkReader,
     pub(super) quarantine: Quarantine,
+    pub(super) fetcher: Fetcher,
     pub(super) catch_up: CatchUp,
     /// Linearizable reads, by the token that the node has for each.
     pub(super) reads: BTreeMap<u64, PendingRead>,

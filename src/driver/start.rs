@@ -23,6 +23,7 @@ use super::backup::chunk_reader;
 use super::catch_up::CatchUp;
 use super::checkpoints::Checkpoints;
 use super::connection::READ_CHUNK;
+use super::fetch::start_fetcher;
 use super::held::Held;
 use super::members;
 use super::quarantine::Quarantine;
@@ -75,10 +76,11 @@ impl Server {
         dir.remove_above(recovered.snapshot)?;
         // All up to the snapshot's slot is chosen. The log may not know: it is told of that later.
         let first_unchosen = recovered.first_unchosen.max(recovered.snapshot.next());
-        let mut checkpoints = Checkpoints::default();
+        let mut checkpoints = Checkpoints::new(limits::CHECKPOINT_SLOTS);
         let (store, log_size) =
             replay(loaded, &wal, log_begin, first_unchosen, &config, &mut checkpoints)?;
-        let quarantine = Quarantine::start(dir.clone(), config.cluster, checkpoints, wake.clone())
+        let quarantine = Quarantine::new(checkpoints, limits::QUARANTINE_RETRY_US);
+        let fetcher = start_fetcher(dir.clone(), config.cluster, wake.clone())
             .map_err(io_error("cannot start a thread"))?;
         let rule =
             Rule { log_size_min: config.snapshot_log_size, keep_slots: config.snapshot_keep_slots };
@@ -172,6 +174,7 @@ impl Server {
             snapshots,
             chunks,
             quarantine,
+            fetcher,
             catch_up,
             reads: BTreeMap::new(),
             next_read: 0,

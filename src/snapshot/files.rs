@@ -99,12 +99,6 @@ impl SnapshotDir {
         self.remove(&self.path(slot))
     }
 
-    /// Removes all other snapshots.
-    pub fn remove_others(&self, slot: Slot) -> Result<(), SnapshotError> {
-        let others = self.slots()?.into_iter().filter(|other| *other != slot);
-        others.into_iter().try_for_each(|other| self.remove(&self.path(other)))
-    }
-
     /// Removes the snapshots of later slots: they could not be used.
     pub fn remove_above(&self, slot: Slot) -> Result<(), SnapshotError> {
         let above = self.slots()?.into_iter().filter(|above| slot < *above);
@@ -227,11 +221,7 @@ impl SnapshotDir {
     /// Makes the `.part` of this slot, which is all written, the snapshot of it; older ones that are not
     /// kept any more go.
     pub fn complete(&self, slot: Slot, part: &File) -> Result<(), SnapshotError> {
-        let path = self.part_path(slot);
-        part.sync_all()
-            .and_then(|()| fs::rename(&path, self.path(slot)))
-            .and_then(|()| sync_dir(&self.dir))
-            .map_err(|error| SnapshotError::io("make durable", &path, error))?;
+        self.make_durable(slot, part)?;
         for old in self.slots()?.into_iter().skip(KEPT) {
             let old = self.path(old);
             if self.spare().exists() {
@@ -242,6 +232,26 @@ impl SnapshotDir {
             }
         }
         Ok(())
+    }
+
+    /// As `complete`, but what goes are these: their states are wrong.
+    pub fn complete_instead(
+        &self,
+        slot: Slot,
+        part: &File,
+        wrong: &[Slot],
+    ) -> Result<(), SnapshotError> {
+        self.make_durable(slot, part)?;
+        let wrong = self.slots()?.into_iter().filter(|it| *it != slot && wrong.contains(it));
+        wrong.into_iter().try_for_each(|it| self.remove(&self.path(it)))
+    }
+
+    fn make_durable(&self, slot: Slot, part: &File) -> Result<(), SnapshotError> {
+        let path = self.part_path(slot);
+        part.sync_all()
+            .and_then(|()| fs::rename(&path, self.path(slot)))
+            .and_then(|()| sync_dir(&self.dir))
+            .map_err(|error| SnapshotError::io("make durable", &path, error))
     }
 
     /// Removes what was being written when the process ended.

@@ -127,6 +127,12 @@ impl Store {
         self.kv.corrupt();
     }
 
+    /// What no slot did: see `sim`. The digest goes with it.
+    #[cfg(feature = "sim")]
+    pub(crate) fn derail(&mut self) {
+        self.kv.apply(&Command::Put { key: b"derailed", value: b"" });
+    }
+
     /// Answers a query from the applied state.
     pub fn query(&self, query: &Query<'_>) -> Reply {
         self.kv.query(query)
