@@ -88,6 +88,7 @@ fn settings(nodes: u16) -> Settings {
         learn_values_max: 100,
         snapshot_slots: 0,
         keep_slots: 0,
+        checkpoint_slots: 0,
         snapshot_chunk_size: 400,
         segment_size: 256 << 10,
         drift_ppm_max: 20_000,

@@ -11,15 +11,19 @@ use loggos::sim::plan::{Fault, Fixed};
 /// finds what depends on the dice, and so changes with the core and the simulator.
 const SEEDS_MAX: u64 = 2000;
 
-/// Mutants that harm only where logs are cut off again and again, where the leader's own vote and that of
-/// another are late, or where many have led, are looked for among such runs.
+/// Mutants that harm only where logs are cut off again and again or damaged where values compete, where the leader's own vote is late and
+/// that of another late or lost, or where many have led, are looked for among such runs.
 fn faults(mutant: Mutant) -> Option<Vec<Fault>> {
     match mutant {
         Mutant::KeepTornTail | Mutant::RecoverWithoutSync => {
             Some(vec![Fault::PowerLoss, Fault::PowerLossAll, Fault::Crash, Fault::SlowDisk])
         }
-        Mutant::VotesToldInSecret | Mutant::VotesToldUnderLease => {
-            Some(vec![Fault::SlowDisk, Fault::SlowLink])
+        Mutant::VotesToldInSecret => {
+            Some(vec![Fault::SlowDisk, Fault::Reset, Fault::Reset, Fault::Reset])
+        }
+        Mutant::VotesToldUnderLease => Some(vec![Fault::SlowDisk, Fault::SlowLink]),
+        Mutant::TellBelowDamage | Mutant::TruncateOverDamage => {
+            Some(vec![Fault::Split, Fault::Split, Fault::Damage])
         }
         Mutant::CountForeignVotes => Some(vec![Fault::Rival, Fault::HandOver, Fault::Split]),
         _ => None,

@@ -197,6 +197,7 @@ impl Play {
             learn_values_max: 100,
             snapshot_slots: 0,
             keep_slots: 0,
+            checkpoint_slots: 0,
             snapshot_chunk_size: 400,
             segment_size: 64 * 1024,
             lease_us: 0,

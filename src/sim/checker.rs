@@ -30,6 +30,8 @@ pub struct Checker {
     /// How far each node's P2b in a ballot were checked.
     checked: BTreeMap<NodeId, (Ballot, Slot)>,
     pub oracle: Oracle,
+    /// The slots below were chosen by another cluster: a backup of it was restored.
+    begin: Slot,
     /// Commands whose clients were told, and the slot.
     acked: BTreeMap<CommandId, Slot>,
     /// A read that begins now must see all slots below.
@@ -49,9 +51,16 @@ impl Checker {
             told: BTreeMap::new(),
             checked: BTreeMap::new(),
             oracle: Oracle::new(),
+            begin: Slot::FIRST,
             acked: BTreeMap::new(),
             seen_end: Slot::FIRST,
         }
+    }
+
+    /// Of a cluster that goes on behind all that `oracle` has seen.
+    pub fn restored(initial: Configuration, alpha: usize, oracle: Oracle) -> Checker {
+        let begin = oracle.end();
+        Checker { oracle, begin, seen_end: begin, ..Checker::new(initial, alpha) }
     }
 
     pub fn acked(&self) -> &BTreeMap<CommandId, Slot> {
@@ -250,16 +259,16 @@ impl Checker {
     /// Slots below are chosen. Only the last one is looked up: those below it were, when they were
     /// last.
     fn check_chosen_below(&self, from: NodeId, first_unchosen: Slot) {
-        if Slot::FIRST < first_unchosen {
+        if self.begin < first_unchosen {
             let last = Slot(first_unchosen.0 - 1);
             assert!(self.chosen.contains_key(&last), "{from} calls slot {last} chosen, it is not");
         }
     }
 
     fn check_accepted(&mut self, from: NodeId, log: &Shadow, ballot: Ballot, end: Slot) {
-        let checked = self.checked.entry(from).or_insert((ballot, Slot::FIRST));
+        let checked = self.checked.entry(from).or_insert((ballot, self.begin));
         if checked.0 != ballot {
-            *checked = (ballot, Slot::FIRST);
+            *checked = (ballot, self.begin);
         }
         for slot in (checked.1.0..end.0).map(Slot) {
             let durable = log.durable_slots.get(&slot).copied();

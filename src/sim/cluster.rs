@@ -9,14 +9,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::limits;
 use crate::paxos::{
-    Command, CommandId, Configuration, LeaseConfig, Member, Message, NodeId, ReadWay, Roles,
-    SessionId, Slot,
+    Command, CommandId, Configuration, Configurations, LeaseConfig, Member, Message, NodeId,
+    ReadWay, Roles, SessionId, Slot,
 };
+
+use crate::store::Store;
 
 use super::checker::Checker;
 use super::coverage::Coverage;
 use super::host::{Host, Input};
 use super::network::Network;
+use super::oracle::Oracle;
 use super::plan::{initial, members};
 use super::trace::Trace;
 
@@ -55,6 +58,9 @@ pub struct Settings {
     /// Bytes of a snapshot that are asked for at once.
     #[serde(default)]
     pub snapshot_chunk_size: usize,
+    /// Slots from one digest that replicas compare to the next; 0 for none.
+    #[serde(default)]
+    pub checkpoint_slots: u64,
     /// Bytes of a segment of the log.
     pub segment_size: u64,
     /// Length of leases; 0 for none. They allow for clocks that drift as far as they may.
@@ -158,6 +164,13 @@ pub(super) enum Happening {
         node: NodeId,
         number: u64,
     },
+    /// A quarantined replica has asked another for a snapshot.
+    Fetched {
+        node: NodeId,
+        life: u64,
+        from: NodeId,
+        slot: Slot,
+    },
     /// A process that ended at a step of its own begins again.
     Restart {
         node: NodeId,
@@ -245,6 +258,22 @@ impl Cluster {
         }
     }
 
+    /// A new cluster of all that these settings name, restored from a backup of another one, as `loggos restore`
+    /// does at each node. `oracle` knows all that is in the backup, and nothing else.
+    pub fn restored(settings: Settings, seed: u64, store: &Store, oracle: Oracle) -> Cluster {
+        let settings = Settings { spares: 0, ..settings };
+        let mut cluster = Cluster::new(settings, seed);
+        let initial = cluster.configuration.clone();
+        let alpha = cluster.settings.alpha_slots;
+        let configurations = Configurations::restored(initial.clone(), alpha, store.applied());
+        let epochs = configurations.as_of(store.applied().next()).expect("all below is known");
+        for host in cluster.hosts.values_mut() {
+            host.begin_with(store, epochs.to_bytes().into());
+        }
+        cluster.checker = Checker::restored(initial, alpha, oracle);
+        cluster
+    }
+
     pub fn start_all(&mut self) {
         for node in self.nodes() {
             if !self.is_running(node) && self.hosts[&node].is_used {
@@ -277,9 +306,11 @@ impl Cluster {
         self.hosts[&node].is_running()
     }
 
-    /// Whether it takes what clients ask: not if it knows that it left.
+    /// Whether it takes what clients ask: not if it knows that it left, or that its
+    /// state is wrong.
     fn serves(&self, node: NodeId) -> bool {
-        self.hosts[&node].node.as_ref().is_some_and(|node| !node.is_removed())
+        let host = &self.hosts[&node];
+        !host.is_quarantined() && host.node.as_ref().is_some_and(|node| !node.is_removed())
     }
 
     /// The node that leads and says so, if it is one.
@@ -382,6 +413,9 @@ impl Cluster {
                 if !self.is_running(node) {
                     self.start(node);
                 }
+            }
+            Happening::Fetched { node, life, from, slot } => {
+                self.on_fetched(node, life, from, slot);
             }
             Happening::SnapshotDone { node, number } => self.on_snapshot_done(node, number),
             Happening::Alarm(token) => return Some(token),

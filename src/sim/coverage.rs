@@ -47,6 +47,15 @@ pub struct Coverage {
     /// Places of logs that were damaged on the disk, and starts of nodes that had lost something by it.
     pub damages: u64,
     pub repairs: u64,
+    /// Memories that changed; replicas that found out, and how many of those by what others said; states
+    /// that were fetched then.
+    pub corruptions: u64,
+    pub quarantines: u64,
+    pub outvoted: u64,
+    pub fetches: u64,
+    pub damaged_snapshots: u64,
+    /// Clusters that were made of a backup.
+    pub restores: u64,
     /// Snapshots taken; those from peers that were installed, and that were no good; transfers that went
     /// on behind what came earlier; acceptors that jumped by an offer alone.
     pub snapshots: u64,
@@ -146,6 +155,12 @@ impl Coverage {
             ("full disks", &mut self.full_disks),
             ("damages", &mut self.damages),
             ("repairs", &mut self.repairs),
+            ("corruptions", &mut self.corruptions),
+            ("quarantines", &mut self.quarantines),
+            ("outvoted", &mut self.outvoted),
+            ("states fetched", &mut self.fetches),
+            ("damaged snapshots", &mut self.damaged_snapshots),
+            ("restores", &mut self.restores),
             ("snapshots", &mut self.snapshots),
             ("installs", &mut self.installs),
             ("truncations", &mut self.truncations),

@@ -18,6 +18,8 @@ pub enum Undo {
     Delay(NodeId, NodeId),
     Loss(NodeId, NodeId),
     Disk(NodeId),
+    /// The operator has a snapshot taken: a memory that changed is found out at the latest then.
+    Snapshot(NodeId),
 }
 
 const HOUR_US: i64 = 3_600_000_000;
@@ -115,6 +117,13 @@ pub fn strike(cluster: &mut Cluster, planned: &Planned) -> Vec<Undo> {
             }
             vec![Undo::Start(a)]
         }
+        Fault::DamageSnapshot => {
+            cluster.crash(a, dice.random_bool(0.5));
+            cluster.damage_snapshot(a, dice);
+            vec![Undo::Start(a)]
+        }
+        Fault::Corrupt if cluster.corrupt(a) => vec![Undo::Snapshot(a)],
+        Fault::Corrupt => vec![],
         Fault::Replay => {
             cluster.replay(20);
             vec![]
@@ -179,6 +188,7 @@ pub fn undo(cluster: &mut Cluster, undo: Undo) {
         }
         Undo::Loss(a, b) => cluster.lose(a, b, 0),
         Undo::Disk(node) => cluster.mend_disk(node),
+        Undo::Snapshot(node) => cluster.ask_for_snapshot(node),
     }
 }
 
@@ -196,4 +206,7 @@ pub fn undo_all(cluster: &mut Cluster) {
     }
     cluster.heal_all();
     cluster.start_all();
+    for node in cluster.wrong() {
+        cluster.ask_for_snapshot(node);
+    }
 }

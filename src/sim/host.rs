@@ -1,17 +1,21 @@
 //! One node: it carries out `Effects` in the order that `Effects` gives, as the driver does.
 
 mod process;
+mod quarantine;
 mod snapshots;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::driver::checkpoints::Checkpoints;
 use crate::driver::held::Held;
+use crate::driver::quarantine::Quarantine;
 use crate::driver::replay::{corrupt_on_purpose, learned_values};
 use crate::paxos::{
     Change, ChosenSlot, Command, CommandId, Effects, Epochs, Event, Expired, Health, LearnReply,
     Member, Message, Node, NodeId, Now, ReadWay, SessionId, Slot, SnapshotId, Value,
 };
+use crate::snapshot;
 use crate::store::{Applied, Outcome, Store};
 use crate::wire::peer;
 
@@ -19,7 +23,7 @@ use super::clock::Clock;
 use super::cluster::{Cluster, Happening, Reply, Settings};
 use super::log::Log;
 use super::members::Remembered;
-use super::snapshots::Snapshots;
+use super::snapshots::{CLUSTER, Snapshots};
 
 /// One input of a node.
 #[derive(Debug)]
@@ -46,6 +50,15 @@ pub struct Host {
     pub store: Store,
     pub(super) log: Log,
     snapshots: Snapshots,
+    /// Whether the newest snapshot was damaged since the last start.
+    snapshot_is_damaged: bool,
+    /// From where on the last life could tell from its log what is chosen.
+    log_begin: Slot,
+    quarantine: Quarantine,
+    /// Whether the state is not what the slots make, known to the node or not.
+    pub(super) is_wrong: bool,
+    /// Snapshots that were there when it was found to be wrong.
+    wrong_snapshots: Vec<Slot>,
     /// Who is in the cluster, as the data directory has it.
     pub(super) remembered: Remembered,
     is_replica: bool,
@@ -87,7 +100,12 @@ impl Host {
             node: None,
             store: Store::with_sessions(settings.sessions_open),
             log: Log::new(member.node, settings.segment_size),
-            snapshots: Snapshots::default(),
+            snapshots: Snapshots::new(CLUSTER),
+            snapshot_is_damaged: false,
+            log_begin: Slot::FIRST,
+            quarantine: Quarantine::new(Checkpoints::new(0), 0),
+            is_wrong: false,
+            wrong_snapshots: Vec::new(),
             remembered: Remembered::default(),
             is_replica: member.roles.replica,
             is_used: usize::from(member.node.0) <= settings.roles.len(),
@@ -106,8 +124,21 @@ impl Host {
         }
     }
 
+    /// What the node finds when it starts first: this state.
+    pub(super) fn begin_with(&mut self, store: &Store, configurations: Arc<[u8]>) {
+        let mut bytes = Vec::new();
+        let summary = snapshot::write(&store.freeze(), CLUSTER, configurations, &mut bytes)
+            .expect("memory takes everything, and a state that was just loaded is whole");
+        self.snapshots.replace(summary.id(), bytes.into(), &[]);
+    }
+
     pub fn is_running(&self) -> bool {
         self.node.is_some()
+    }
+
+    /// Whether it answers clients at all; if not, they are told so.
+    pub fn is_quarantined(&self) -> bool {
+        self.quarantine.is_on()
     }
 
     pub fn is_paused(&self) -> bool {
@@ -190,6 +221,7 @@ impl Cluster {
             }
         }
         self.follow_members(id);
+        self.look_after_quarantine(id);
         self.schedule_tick(id);
     }
 
@@ -260,11 +292,23 @@ impl Cluster {
         let mut applied = Vec::new();
         host.store.apply(*slot, value, &mut applied);
         corrupt_on_purpose(&mut host.store, id, *slot);
-        self.checker.on_applied(id, *slot, value, &applied, host.store.digest());
+        let (is_wrong, store) = (host.is_wrong, &host.store);
+        let is_checkpoint = host.quarantine.on_applied(*slot, || store.digest());
+        if !is_wrong {
+            self.checker.on_applied(id, *slot, value, &applied, host.store.digest());
+        }
+        if is_checkpoint {
+            self.tell_state(id);
+        }
         for Applied { id: command, outcome } in applied {
-            let node = self.host(id).node.as_mut().expect("running");
-            if let Some(client) = node.finish(command) {
-                self.answer(id, client, command, *slot, outcome);
+            let host = self.host(id);
+            let node = host.node.as_mut().expect("running");
+            match node.finish(command) {
+                Some(client) if is_wrong || host.is_quarantined() => {
+                    self.replies.push(Reply::Expired { client, id: command, definite: false });
+                }
+                Some(client) => self.answer(id, client, command, *slot, outcome),
+                None => {}
             }
         }
     }
@@ -300,6 +344,10 @@ impl Cluster {
         let host = self.host(id);
         let floor = host.read_floors.remove(&read).expect("a read is answered once");
         let end = host.applied_end;
+        if host.is_wrong || host.is_quarantined() {
+            self.replies.push(Reply::ReadExpired { read });
+            return;
+        }
         self.checker.on_read(id, floor, end);
         self.coverage.reads += 1;
         self.note(|| format!("{id} answers read {read} from the slots below {end}"));
@@ -341,7 +389,7 @@ impl Cluster {
 
     // Its disk.
 
-    fn start_sync(&mut self, id: NodeId) {
+    pub(super) fn start_sync(&mut self, id: NodeId) {
         let host = self.host(id);
         if host.syncing || host.node.is_none() {
             return;

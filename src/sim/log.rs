@@ -7,10 +7,10 @@ use rand::rngs::StdRng;
 
 use crate::paxos::{NodeId, Record, Recovered, Slot};
 use crate::wal::{Identity, Options, Wal, WalError};
-use crate::wire::ClusterId;
 
 use super::disk::{Damage, Loss, Mount, Place, SegmentCopy, SimDisk};
-use super::shadow::Shadow;
+use super::shadow::{Kept, Shadow};
+use super::snapshots::CLUSTER;
 
 pub struct Log {
     pub shadow: Shadow,
@@ -46,7 +46,7 @@ impl Log {
             shadow: Shadow::default(),
             disk: SimDisk::new(format!("{node}"), u64::from(node.0) << 32),
             wal: None,
-            identity: Identity { cluster: ClusterId(7), node },
+            identity: Identity { cluster: CLUSTER, node },
             options: Options { segment_size, sync: true },
             lost: BTreeSet::new(),
             is_damaged: false,
@@ -88,6 +88,8 @@ impl Log {
             self.old = None;
         }
         self.shadow.truncate(end);
+        // What was lost in segments that are gone is lost no more than the rest of them.
+        self.lost = self.lost.split_off(&self.wal().first_sequence());
         // What is appended next takes the numbers of what was torn off.
         self.lost.split_off(&(end as u64 + 1));
         for it in self.wal().lost().to_vec().into_iter().flat_map(|it| it.sequences) {
@@ -112,10 +114,24 @@ impl Log {
                 expected.log_begin = Slot(0);
             }
             assert_eq!(recovered, expected, "the log reads otherwise than it was written");
-        } else {
-            self.shadow.check_recovered(&self.lost, &recovered);
         }
         Ok(Opened { recovered, newly_durable })
+    }
+
+    /// What `open` has said, for a node that has the state behind all slots below `covered`, as the driver
+    /// asks for it.
+    ///
+    /// # Panics
+    /// If what was durable is not there, and not said to be lost.
+    pub fn recovered_above(&mut self, opened: Recovered, covered: Slot) -> Recovered {
+        if self.wal().lost().is_empty() {
+            assert!(self.lost.is_empty(), "records {:?} are lost, and nobody is told", self.lost);
+            return opened;
+        }
+        let recovered = self.wal_mut().recovered_above(covered);
+        let kept = Kept { truncated_before: self.truncated_before, covered };
+        self.shadow.check_recovered(&self.lost, kept, &recovered);
+        recovered
     }
 
     fn mount(&mut self) -> Result<Recovered, WalError> {
@@ -144,6 +160,16 @@ impl Log {
         Ok(())
     }
 
+    /// Whether damage has taken any record that was not truncated since.
+    pub fn has_lost(&self) -> bool {
+        !self.lost.is_empty()
+    }
+
+    /// Whether something of it was lost since it was opened last.
+    pub fn is_damaged(&self) -> bool {
+        self.is_damaged
+    }
+
     /// The values of slots below need not be there.
     pub fn truncated_before(&self) -> Slot {
         self.truncated_before
@@ -158,9 +184,21 @@ impl Log {
     }
 
     /// Lets go of the values of slots below. Returns how many segments went.
+    ///
+    /// # Panics
+    /// If the node will not know any more that it lost something above.
     pub fn truncate_before(&mut self, slot: Slot) -> Result<usize, WalError> {
         self.truncated_before = self.truncated_before.max(slot);
-        self.wal_mut().truncate_before(slot)
+        let removed = self.wal_mut().truncate_before(slot)?;
+        let (first, slot) = (self.wal().first_sequence(), self.truncated_before);
+        for it in self.lost.range(..first) {
+            let lost = self.shadow.slot_of(*it);
+            assert!(
+                lost.is_none_or(|lost| lost < slot),
+                "what tells that slot {lost:?} is lost goes, and only slots below {slot} are known"
+            );
+        }
+        Ok(removed)
     }
 
     /// From where on all values below `end` can be read.

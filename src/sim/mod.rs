@@ -8,7 +8,8 @@
 //!
 //! - `cluster` is the world: time, what can be done to it, and what happens next.
 //! - `host` is one node: it carries out `Effects` in the order that `Effects` gives, as the driver does;
-//!   `host/process` is what can be done to it.
+//!   `host/process` is what can be done to it, `host/snapshots` and `host/quarantine` what it does with
+//!   snapshots, and when its state is wrong.
 //! - `network` and `link` are the connections.
 //! - `snapshots` are a node's snapshots and what comes of them from peers.
 //! - `log` is a node's log on its `disk`, beside a `shadow` that it is held against; `oracle` is what the
@@ -16,7 +17,8 @@
 //! - `plan` draws from a seed what a run will be: cluster, network, clients, faults. It is data, so it
 //!   can be written down, played again, and made smaller (`shrink`).
 //! - `members` is the operator, who changes who is in the cluster.
-//! - `run` plays a plan; `clients` and `faults` are what it does to the cluster.
+//! - `run` plays a plan, and asks in the end what every cluster must be able to do; `clients` and `faults`
+//!   are what it does to the cluster.
 //! - `coverage` counts how often runs came to the places that matter.
 //!
 //! A broken rule is a panic: in the core, whose own assertions count as well, or in the checker.

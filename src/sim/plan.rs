@@ -113,9 +113,13 @@ pub enum Fault {
     Damage,
     /// A segment comes back as it was earlier.
     StaleSegment,
+    /// A bit of the newest snapshot flips, where the one before or the log can do instead.
+    DamageSnapshot,
+    /// A replica's memory changes by itself.
+    Corrupt,
 }
 
-pub const FAULTS: [Fault; 26] = [
+pub const FAULTS: [Fault; 28] = [
     Fault::Crash,
     Fault::PowerLoss,
     Fault::CrashAll,
@@ -142,6 +146,8 @@ pub const FAULTS: [Fault; 26] = [
     Fault::FullDisk,
     Fault::Damage,
     Fault::StaleSegment,
+    Fault::DamageSnapshot,
+    Fault::Corrupt,
 ];
 
 /// What of a plan the user fixes; the seed draws the rest.
@@ -175,18 +181,16 @@ impl Plan {
         load.clients = fixed.clients.unwrap_or(load.clients);
         if load.value_size == 0 {
             // A batch must fit; where it is small, small segments make many.
-            settings.segment_size =
-                if load.clients * load.lanes <= 6 { 16 << 10 } else { 64 << 10 };
+            settings.segment_size = if load.clients * load.lanes <= 6 {
+                pick(dice, &[8 << 10, 16 << 10])
+            } else {
+                68 << 10
+            };
         }
         let faults = draw_faults(dice, timeout_us, heavy, &storms, fixed);
         if faults.iter().any(|planned| planned.fault == Fault::Members) {
             // As above: whoever joins learns all from the first slot on.
             settings.learn_values_max = 100;
-        }
-        let damages = |it: &Planned| matches!(it.fault, Fault::Damage | Fault::StaleSegment);
-        if faults.iter().any(damages) {
-            // A log damaged behind which a snapshot stands is not judged yet.
-            settings.snapshot_slots = 0;
         }
         let seed = dice.next_u64();
         let hub = dice.random_bool(0.5);
@@ -297,6 +301,7 @@ fn draw_settings(dice: &mut StdRng, timeout_us: u64, heavy: bool, fixed: &Fixed)
         snapshot_slots: 0,
         keep_slots: 0,
         snapshot_chunk_size: 0,
+        checkpoint_slots: 0,
         segment_size: if heavy { 8 << 20 } else { 256 << 10 },
         lease_us: 0,
         drift_ppm_max: pick(dice, &[0, 100, 20_000]),
@@ -307,7 +312,8 @@ fn draw_settings(dice: &mut StdRng, timeout_us: u64, heavy: bool, fixed: &Fixed)
     settings.spares = dice.random_range(0..6);
     let least = settings.window_slots;
     settings.alpha_slots = pick(dice, &[least, least.max(4), least.max(16), least.max(32)]);
-    settings.snapshot_slots = pick(dice, &[0, 3, 3, 10, 30]);
+    settings.snapshot_slots = pick(dice, &[0, 1, 3, 3, 10, 30]);
+    settings.checkpoint_slots = pick(dice, &[1, 2, 8]);
     settings.keep_slots = pick(dice, &[0, 0, 0, 2, 10]);
     settings.snapshot_chunk_size =
         if heavy { limits::SNAPSHOT_CHUNK_SIZE } else { pick(dice, &[100, 500, 5000]) };

@@ -1,5 +1,7 @@
 //! Plays a plan: clients work and faults strike, then all faults end and everybody must be served again.
 
+mod wrong_state;
+
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
@@ -107,12 +109,14 @@ impl Run {
         let recovery = self.recover();
         self.stay_calm();
         self.leave_stalled_disk();
+        self.replace_wrong_state();
         self.check_history();
-        let mut coverage = self.cluster.coverage.clone();
-        coverage.duplicates += self.cluster.checker.oracle.duplicates;
-        coverage.refused_commands += self.cluster.checker.oracle.refused;
+        let oracle = &self.cluster.checker.oracle;
+        self.cluster.coverage.duplicates += oracle.duplicates;
+        self.cluster.coverage.refused_commands += oracle.refused;
+        self.restore_elsewhere();
         Outcome {
-            coverage,
+            coverage: self.cluster.coverage.clone(),
             acked: self.cluster.checker.acked().len() as u64,
             chosen: self.cluster.checker.chosen_len() as u64,
             operations: self.clients.history.len() as u64,
@@ -181,7 +185,10 @@ impl Run {
         let timeout_us = self.cluster.settings.election_timeout_us;
         let timeouts = self.dice.random_range(0..8);
         self.pass_time(timeouts);
-        // Who has to repair a damaged log may need just the nodes that are cut off.
+        // Who has to repair a damaged log may need just the nodes that are cut off; or who has a wrong state.
+        if !self.cluster.wrong().is_empty() {
+            return None;
+        }
         let nodes = self.cluster.hosts.values().filter_map(|host| host.node.as_ref());
         if nodes.into_iter().any(|node| 0 < node.view().unsure) {
             return None;
@@ -227,6 +234,11 @@ impl Run {
         self.cluster.command(at, host::command(0, OWN + nonce, 0, b""), OWN);
     }
 
+    fn read_own(&mut self, at: NodeId) -> bool {
+        let way = self.clients.draw_way(&mut self.dice);
+        self.cluster.read(at, OWN + u64::from(at.0), way)
+    }
+
     /// Ends all faults and returns the election timeouts until all is well again: a read at each
     /// replica answered, then a new command applied everywhere.
     fn recover(&mut self) -> f64 {
@@ -240,23 +252,22 @@ impl Run {
         let replicas: Vec<NodeId> =
             self.cluster.replicas().into_iter().filter(|id| self.cluster.is_running(*id)).collect();
         let mut reading = replicas.clone();
-        for replica in &replicas {
-            let way = self.clients.draw_way(&mut self.dice);
-            self.cluster.read(*replica, OWN + u64::from(replica.0), way);
-        }
+        // Those who do not serve yet are asked again: they are in quarantine.
+        let mut unasked = replicas.clone();
         while !reading.is_empty() {
+            unasked.retain(|replica| !self.read_own(*replica));
             self.step_until(deadline_us, "a read");
             // Who is removed meanwhile need not serve.
             let members = self.cluster.replicas();
             reading.retain(|replica| members.contains(replica));
+            unasked.retain(|replica| reading.contains(replica));
             for reply in std::mem::take(&mut self.cluster.replies) {
                 match reply {
                     Reply::Read { read, node, .. } if OWN <= read => {
                         reading.retain(|replica| *replica != node);
                     }
                     Reply::ReadExpired { read } if OWN <= read => {
-                        let way = self.clients.draw_way(&mut self.dice);
-                        self.cluster.read(NodeId((read - OWN) as u16), read, way);
+                        unasked.push(NodeId((read - OWN) as u16));
                     }
                     other => self.clients.on_reply(&mut self.cluster, &mut self.dice, other),
                 }

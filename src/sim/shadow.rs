@@ -7,6 +7,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::paxos::{Ballot, Record, Recovered, RecoveredSlot, Slot, Value};
 
+/// What a node needs of its log no more.
+#[derive(Clone, Copy, Debug)]
+pub struct Kept {
+    /// Values of slots below may be gone with their segments.
+    pub truncated_before: Slot,
+    /// The state behind all slots below is in a snapshot.
+    pub covered: Slot,
+}
+
 #[derive(Default)]
 pub struct Shadow {
     records: Vec<Record>,
@@ -106,6 +115,11 @@ impl Shadow {
         }
     }
 
+    /// The slot whose value the record of this number has, if it has one.
+    pub fn slot_of(&self, sequence: u64) -> Option<Slot> {
+        value_of(self.records.get(sequence as usize - 1)?).map(|(slot, ..)| slot)
+    }
+
     /// What reading the log back amounts to, word for word as `Recovered` says it.
     pub fn recover(&self) -> Recovered {
         let mut recovered = Recovered { first_unchosen: Slot::FIRST, ..Recovered::default() };
@@ -157,7 +171,7 @@ impl Shadow {
             } else if let Some(slot) = slot {
                 known.insert(slot, matches!(record, Record::Chosen { .. }));
                 in_doubt.remove(&slot);
-            } else if let Record::FirstUnchosen(slot) = record {
+            } else if let Record::FirstUnchosen(slot) | Record::Jumped(slot) = record {
                 first_unchosen = *slot;
             }
         }
@@ -167,7 +181,7 @@ impl Shadow {
     /// Holds what was read back against what was written, where the `lost` records, by sequence number,
     /// were hit by damage: no promise is forgotten, what the log still tells of a slot was its last value
     /// or is in doubt, what is in doubt has a reason, and so has going back.
-    pub fn check_recovered(&self, lost: &BTreeSet<u64>, recovered: &Recovered) {
+    pub fn check_recovered(&self, lost: &BTreeSet<u64>, kept: Kept, recovered: &Recovered) {
         let whole = self.recover();
         let ballots = |it: &Recovered| (it.promised, it.own_ballot);
         assert_eq!(ballots(recovered), ballots(&whole), "promises in a damaged log");
@@ -176,7 +190,7 @@ impl Shadow {
         let mut left: BTreeMap<Slot, (u64, &Record)> = BTreeMap::new();
         let mut chosen_end = Slot::FIRST;
         for (sequence, record) in (1..).zip(&self.records) {
-            if let Record::FirstUnchosen(slot) = record {
+            if let Record::FirstUnchosen(slot) | Record::Jumped(slot) = record {
                 chosen_end = chosen_end.max(*slot);
             }
             let Some((slot, ..)) = value_of(record) else { continue };
@@ -185,11 +199,16 @@ impl Shadow {
                 left.insert(slot, (sequence, record));
             }
         }
+        let jumped = self.records.iter().filter_map(|record| match record {
+            Record::Jumped(slot) => Some(*slot),
+            _ => None,
+        });
+        let covered = jumped.max().unwrap_or(Slot(0)).max(kept.covered);
         let first = recovered.first_unchosen;
         assert!(first <= chosen_end, "{first} is not known to be chosen");
         let told: BTreeMap<Slot, &RecoveredSlot> =
             recovered.tail.iter().map(|entry| (entry.slot, entry)).collect();
-        for (slot, (_, record)) in &last {
+        for (slot, (_, record)) in last.range(kept.truncated_before..) {
             let (_, ballot, value) = value_of(record).expect("it has one");
             if recovered.unsure.contains(*slot) {
                 continue;
@@ -197,8 +216,14 @@ impl Shadow {
             if *slot < first {
                 // A value that was learned for certain may lie in a record of another ballot.
                 let left = left.get(slot).and_then(|(_, record)| value_of(record));
+                if *slot < covered && (*slot < recovered.log_begin || left.is_none()) {
+                    continue;
+                }
                 let same = left.is_some_and(|(.., left)| left == value);
                 assert!(same, "slot {slot} below {first} is lost, and nobody is told");
+                continue;
+            }
+            if *slot < covered {
                 continue;
             }
             let Some(entry) = told.get(slot) else {

@@ -2,7 +2,8 @@
 //! one from a peer.
 //!
 //! Their bytes are real, made by `snapshot::write` and read by `snapshot::load`. A model are the files: a
-//! snapshot is durable at once when its writing ends, and not there at all before.
+//! snapshot is durable at once when its writing ends, and not there at all before. It may be damaged while
+//! no process has it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,25 +12,37 @@ use rand::RngExt;
 use rand::rngs::StdRng;
 
 use crate::paxos::{Slot, SnapshotId};
+use crate::snapshot::files::KEPT;
 use crate::snapshot::{self, Loaded, SnapshotError, Summary};
 use crate::store::Frozen;
+use crate::wal::LogPosition;
 use crate::wire::ClusterId;
 
-/// Snapshots that are kept; older ones are only while a peer pulls them.
-const KEPT: usize = 2;
-
+/// The cluster whose snapshots these are.
 pub const CLUSTER: ClusterId = ClusterId(7);
 
-#[derive(Default)]
 pub struct Snapshots {
-    held: BTreeMap<SnapshotId, Held>,
+    cluster: ClusterId,
+    /// The files, the newest last.
+    durable: BTreeMap<Slot, File>,
+    /// Those that peers pull: they can be read for as long as they are asked for.
+    open: BTreeMap<SnapshotId, Open>,
     work: Option<Work>,
     part: Option<Part>,
     /// Works begun, over all lives.
     begun: u64,
+    /// One is to be taken, whether it is due or not.
+    pub is_asked_for: bool,
 }
 
-struct Held {
+struct File {
+    id: SnapshotId,
+    /// Made of this node's own state, and not another's.
+    is_own: bool,
+    bytes: Arc<[u8]>,
+}
+
+struct Open {
     bytes: Arc<[u8]>,
     /// When a peer asked for a part of it last.
     asked_us: u64,
@@ -42,8 +55,9 @@ pub struct Work {
 }
 
 pub enum What {
-    /// The state, and the configurations that the log up to there has.
-    Take(Frozen, Arc<[u8]>),
+    /// The state, and the configurations that the log up to there has; and where the log must be durable
+    /// up to before the snapshot may be.
+    Take(Frozen, Arc<[u8]>, LogPosition),
     /// Checked, and on its way to the disk.
     Install(SnapshotId, Box<Loaded>),
 }
@@ -56,27 +70,64 @@ struct Part {
     synced: usize,
 }
 
-fn id_of(summary: &Summary) -> SnapshotId {
-    SnapshotId { slot: summary.head.slot, size: summary.size, checksum: summary.checksum }
-}
-
 impl Snapshots {
+    pub fn new(cluster: ClusterId) -> Snapshots {
+        Snapshots {
+            cluster,
+            durable: BTreeMap::new(),
+            open: BTreeMap::new(),
+            work: None,
+            part: None,
+            begun: 0,
+            is_asked_for: false,
+        }
+    }
+
     /// What peers can be given, the newest last.
     pub fn ids(&self) -> Vec<SnapshotId> {
-        self.held.keys().copied().collect()
+        let durable = self.durable.values().map(|file| file.id);
+        let all: BTreeMap<Slot, SnapshotId> =
+            self.open.keys().copied().chain(durable).map(|id| (id.slot, id)).collect();
+        all.into_values().collect()
+    }
+
+    /// The slots of those on the disk, ascending.
+    pub fn slots(&self) -> Vec<Slot> {
+        self.durable.keys().copied().collect()
     }
 
     /// The last slot in the newest; 0 if there is none.
     pub fn newest(&self) -> Slot {
-        self.held.keys().next_back().map_or(Slot(0), |id| id.slot)
+        self.durable.keys().next_back().copied().unwrap_or(Slot(0))
     }
 
-    /// Reads the newest as a start does.
-    pub fn load_newest(&self) -> Option<Loaded> {
-        let (id, held) = self.held.last_key_value()?;
-        let loaded = snapshot::load(&mut &held.bytes[..]).expect("what was durable is whole");
-        assert_eq!(id_of(&loaded.summary), *id);
-        Some(loaded)
+    /// Whether the newest was made of this node's own state.
+    pub fn newest_is_own(&self) -> bool {
+        self.durable.values().next_back().is_some_and(|file| file.is_own)
+    }
+
+    /// Reads the newest that can be used, as a start does, and lets newer ones go.
+    pub fn load_newest(&mut self) -> Result<Option<Loaded>, SnapshotError> {
+        let mut slots = self.slots();
+        slots.reverse();
+        let loaded = snapshot::load_newest(&slots, self.cluster, |slot| {
+            snapshot::load(&mut &self.durable[&slot].bytes[..])
+        });
+        let usable = loaded.as_ref().ok().and_then(Option::as_ref);
+        let newest = usable.map_or(Slot(0), |loaded| loaded.store.applied());
+        self.durable.retain(|slot, _| *slot <= newest);
+        loaded
+    }
+
+    /// Flips a bit of the newest one. There must be another, or nothing that is lost with it; see
+    /// `load_newest`.
+    pub fn damage(&mut self, dice: &mut StdRng) -> Option<Slot> {
+        let (slot, file) = self.durable.iter_mut().next_back()?;
+        let mut bytes = file.bytes.to_vec();
+        let at = dice.random_range(0..bytes.len());
+        bytes[at] ^= 1 << dice.random_range(0..8);
+        file.bytes = bytes.into();
+        Some(*slot)
     }
 
     pub fn is_working(&self) -> bool {
@@ -91,18 +142,34 @@ impl Snapshots {
         self.begun
     }
 
+    /// Whether the work of this number may not end before the log is durable further on.
+    pub fn waits_for(&self, number: u64, durable: LogPosition) -> bool {
+        let work = self.work.as_ref().filter(|work| work.number == number);
+        work.is_some_and(|work| matches!(work.what, What::Take(_, _, end) if durable < end))
+    }
+
     /// The work of this number has ended, unless it was given up.
     pub fn end(&mut self, number: u64) -> Option<What> {
         self.work.take_if(|work| work.number == number).map(|work| work.what)
     }
 
-    /// The state becomes a durable snapshot.
-    pub fn take(&mut self, frozen: &Frozen, configurations: Arc<[u8]>) -> Summary {
+    /// The state becomes a durable snapshot, if it is what it should be.
+    pub fn take(
+        &mut self,
+        frozen: &Frozen,
+        configurations: Arc<[u8]>,
+    ) -> Result<Summary, SnapshotError> {
         let mut bytes = Vec::new();
-        let summary = snapshot::write(frozen, CLUSTER, configurations, &mut bytes)
-            .expect("memory takes everything");
-        self.held.insert(id_of(&summary), Held { bytes: bytes.into(), asked_us: 0 });
-        summary
+        let summary = snapshot::write(frozen, self.cluster, configurations, &mut bytes)?;
+        self.keep(summary.id(), bytes.into(), true);
+        while KEPT < self.durable.len() {
+            self.durable.pop_first();
+        }
+        Ok(summary)
+    }
+
+    fn keep(&mut self, id: SnapshotId, bytes: Arc<[u8]>, is_own: bool) {
+        self.durable.insert(id.slot, File { id, is_own, bytes });
     }
 
     /// Whatever a helper thread does is of no use any more.
@@ -110,16 +177,37 @@ impl Snapshots {
         self.work = None;
     }
 
-    /// What came from a peer is whole, checked, and durable.
-    pub fn install(&mut self, id: SnapshotId) {
-        let part = self.part.take_if(|part| part.id == id).expect("it was just checked");
-        self.held.insert(id, Held { bytes: part.bytes.into(), asked_us: 0 });
+    /// What is being made of the state is of no use: the state is wrong.
+    pub fn distrust(&mut self) {
+        self.work.take_if(|work| matches!(work.what, What::Take(..)));
     }
 
-    /// Lets those go that are not kept and that nobody has asked for since `since_us`.
+    /// What came from a peer is whole, checked, and durable. Between those before and it the log has a gap.
+    pub fn install(&mut self, id: SnapshotId) {
+        let part = self.part.take_if(|part| part.id == id).expect("it was just checked");
+        self.durable.retain(|slot, _| id.slot < *slot);
+        self.keep(id, part.bytes.into(), false);
+    }
+
+    /// The bytes of one, for whom asks as a client.
+    pub fn bytes_of(&self, slot: Slot) -> Option<Arc<[u8]>> {
+        Some(Arc::clone(&self.durable.get(&slot)?.bytes))
+    }
+
+    /// One that was fetched is durable, and those of `wrong` go.
+    pub fn replace(&mut self, id: SnapshotId, bytes: Arc<[u8]>, wrong: &[Slot]) {
+        self.durable.retain(|slot, _| !wrong.contains(slot));
+        self.keep(id, bytes, false);
+    }
+
+    /// One that was fetched came too late to be of use.
+    pub fn remove(&mut self, slot: Slot) {
+        self.durable.remove(&slot);
+    }
+
+    /// Closes those that nobody has asked for since `since_us`.
     pub fn let_go(&mut self, since_us: u64) {
-        let kept: Vec<SnapshotId> = self.held.keys().rev().take(KEPT).copied().collect();
-        self.held.retain(|id, held| kept.contains(id) || since_us <= held.asked_us);
+        self.open.retain(|_, open| since_us <= open.asked_us);
     }
 
     /// A part of a snapshot, if it is still there.
@@ -130,10 +218,14 @@ impl Snapshots {
         size: u32,
         now_us: u64,
     ) -> Option<Arc<[u8]>> {
-        let held = self.held.get_mut(&id)?;
-        held.asked_us = now_us;
+        if !self.open.contains_key(&id) {
+            let bytes = Arc::clone(&self.durable.get(&id.slot).filter(|it| it.id == id)?.bytes);
+            self.open.insert(id, Open { bytes, asked_us: now_us });
+        }
+        let open = self.open.get_mut(&id).expect("just put there");
+        open.asked_us = now_us;
         let offset = offset as usize;
-        Some(Arc::from(&held.bytes[offset..offset + size as usize]))
+        Some(Arc::from(&open.bytes[offset..offset + size as usize]))
     }
 
     // From a peer.
@@ -167,7 +259,7 @@ impl Snapshots {
         let part = self.part.as_ref().filter(|part| part.id == id).expect("it was begun");
         let loaded = snapshot::load(&mut &part.bytes[..]);
         match &loaded {
-            Ok(loaded) => assert_eq!(id_of(&loaded.summary), id, "it is what was offered"),
+            Ok(loaded) => assert_eq!(loaded.summary.id(), id, "it is what was offered"),
             Err(_) => self.part = None,
         }
         loaded
@@ -181,6 +273,7 @@ impl Snapshots {
     /// The process has ended.
     pub fn on_end(&mut self, power: bool, dice: &mut StdRng) {
         self.work = None;
+        self.open.clear();
         if let Some(part) = self.part.as_mut().filter(|_| power) {
             // The file is as long as it was, or shorter, and sectors that were not synced read as zeros.
             let len = dice.random_range(part.synced..=part.bytes.len());

@@ -5,9 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt};
 
+use crate::driver::checkpoints::Checkpoints;
 use crate::driver::held::Held;
+use crate::driver::quarantine::Quarantine;
 use crate::driver::replay::{recover_configurations, replay_into};
 use crate::paxos::{Effects, Node, NodeConfig, NodeId, Roles, Slot};
+use crate::snapshot::SnapshotError;
 use crate::store::Store;
 use crate::wal::WalError;
 
@@ -50,29 +53,49 @@ impl Cluster {
         for record in newly_durable {
             self.checker.on_durable(id, &record);
         }
-        recovered.snapshot = host.snapshots.newest();
-        let begin = host.log.truncated_before();
-        self.checker.on_recovered(id, &host.log.shadow, begin, &recovered);
+        // From here on as `driver::start` does.
+        let log_begin = host.log.begin(recovered.first_unchosen);
+        let loaded = match host.snapshots.load_newest() {
+            Ok(loaded) => loaded,
+            Err(SnapshotError::NoneUsable { .. }) if log_begin == Slot::FIRST => None,
+            Err(error) => panic!("{id}: {error}"),
+        };
+        host.snapshot_is_damaged = false;
+        let in_snapshot = loaded.as_ref().map(|loaded| epochs_of(&loaded.summary));
+        host.store = match loaded {
+            Some(loaded) => loaded.store,
+            None => Store::with_sessions(host.sessions_open),
+        };
+        recovered = host.log.recovered_above(recovered, host.store.applied().next());
+        let log_begin = host.log.begin(recovered.first_unchosen);
+        recovered.snapshot = host.store.applied();
+        assert!(
+            recovered.snapshot < recovered.first_unchosen
+                || !host.snapshots.newest_is_own()
+                || host.log.has_lost(),
+            "{id}: the log does not say that all in the snapshot of slot {} is chosen",
+            recovered.snapshot
+        );
+        let truncated = host.log.truncated_before();
+        self.checker.on_recovered(id, &host.log.shadow, truncated, &recovered);
         host.clock = Clock::new(now_us, origin_us, drift_ppm, host.clock.wall_ahead_us);
-        host.store = Store::with_sessions(host.sessions_open);
-        host.applied_end = recovered.first_unchosen.max(recovered.snapshot.next());
-        let mut in_snapshot = None;
+        let end = recovered.first_unchosen.max(recovered.snapshot.next());
+        host.applied_end = end;
+        (host.is_wrong, host.wrong_snapshots) = (false, Vec::new());
+        let mut checkpoints = Checkpoints::new(self.settings.checkpoint_slots);
         if host.is_replica {
-            if let Some(loaded) = host.snapshots.load_newest() {
-                host.store = loaded.store;
-                in_snapshot = Some(epochs_of(&loaded.summary));
-            }
+            let first = host.store.applied().next();
+            assert!(end <= first || log_begin <= first, "{id}: the log begins behind the snapshot");
             let (begun, checker) = (std::mem::take(&mut host.store), &mut self.checker);
-            let end = recovered.first_unchosen;
             host.store = replay_into(begun, host.log.wal(), end, &mut |done| {
+                checkpoints.on_applied(done.slot, || done.store.digest());
                 checker.on_applied(id, done.slot, done.value, done.applied, done.store.digest());
             })
             .expect("the log has what it says it has");
         }
+        host.quarantine = Quarantine::new(checkpoints, self.settings.election_timeout_us);
         let believed = self.believed(id);
         let host = self.hosts.get_mut(&id).expect("a member");
-        let end = recovered.first_unchosen;
-        let log_begin = host.log.begin(end);
         let remembered = host.remembered.on_disk().into_iter().chain(in_snapshot);
         let configurations =
             recover_configurations(believed, remembered, host.log.wal(), log_begin, end)
@@ -94,10 +117,7 @@ impl Cluster {
             snapshot_chunk_size: self.settings.snapshot_chunk_size,
         };
         let mut fx = Effects::new(id);
-        let mut node = Node::new(config, &recovered, seed, host.now(now_us), &mut fx);
-        let log_begin = node.log_begin().max(log_begin);
-        node.on_snapshots(host.snapshots.ids(), log_begin);
-        host.node = Some(node);
+        host.node = Some(Node::new(config, &recovered, seed, host.now(now_us), &mut fx));
         host.lives += 1;
         if 1 < host.lives {
             self.coverage.restarts += 1;
@@ -114,6 +134,7 @@ impl Cluster {
         if !recovered.unsure.is_empty() {
             self.coverage.repairs += 1;
         }
+        self.tell_of_snapshots(id, Slot::FIRST);
         let inputs = self.carry_out(id, fx);
         self.turn(id, inputs);
         self.schedule_tick(id);
@@ -143,12 +164,16 @@ impl Cluster {
 
     fn end_process(&mut self, id: NodeId, power: bool) {
         let host = self.hosts.get_mut(&id).expect("a member");
-        host.node = None;
+        let node = host.node.take().expect("it runs");
+        host.log_begin = node.log_begin();
         host.log.close();
         if power {
             host.log.lose_power(&mut self.dice);
         }
         host.snapshots.on_end(power, &mut self.dice);
+        // The next life makes its state anew, from what is durable.
+        host.quarantine = Quarantine::new(Checkpoints::new(0), 0);
+        host.is_wrong = false;
         host.remembered.on_end(self.now_us);
         host.paused = None;
         host.syncing = false;
@@ -220,6 +245,10 @@ impl Cluster {
     /// acceptors keep what they accepted that phase 1 has a quorum of them.
     pub fn damage(&mut self, id: NodeId, stale: bool, dice: &mut StdRng) {
         assert!(!self.is_running(id));
+        if self.hosts[&id].snapshot_is_damaged {
+            // The log must do in its stead.
+            return;
+        }
         // Of each configuration whose votes may still matter: how many have lost each slot, and may.
         let mut tolerances: Vec<(BTreeMap<Slot, usize>, usize)> = Vec::new();
         for configuration in self.checker.in_question() {

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use rand::RngExt;
 
-use crate::paxos::{Epochs, Message, NodeId, Receive, Slot, SnapshotId, SnapshotReply};
+use crate::driver::snapshots::needed_from;
+use crate::paxos::{Effects, Epochs, Message, NodeId, Receive, Slot, SnapshotId, SnapshotReply};
 use crate::snapshot::Summary;
 use crate::wire::peer;
 
@@ -24,18 +25,33 @@ impl Cluster {
         if !host.is_replica || host.snapshots.is_working() || host.store.applied() == Slot(0) {
             return;
         }
+        if host.quarantine.is_on() {
+            return;
+        }
         let Some(node) = &host.node else { return };
         // A node that joins may not know whose slots these are.
         let Some(epochs) = node.configurations().as_of(host.store.applied().next()) else { return };
         let configurations = Arc::from(epochs.to_bytes());
-        let number = host.snapshots.begin(What::Take(host.store.freeze(), configurations));
+        host.snapshots.is_asked_for = false;
+        let mut fx = Effects::new(id);
+        host.node.as_mut().expect("it runs").record_progress(&mut fx);
+        for record in fx.records {
+            if let Err(error) = host.log.append(record) {
+                return self.on_disk_error(id, &error);
+            }
+        }
+        let what = What::Take(host.store.freeze(), configurations, host.log.wal().end());
+        let number = host.snapshots.begin(what);
+        self.start_sync(id);
         self.work_on_snapshot(id, number);
     }
 
     pub(super) fn take_snapshot_if_due(&mut self, id: NodeId) {
         let slots = self.settings.snapshot_slots;
         let host = &self.hosts[&id];
-        if 0 < slots && slots <= host.store.applied().since(host.snapshots.newest()) as u64 {
+        let is_due =
+            0 < slots && slots <= host.store.applied().since(host.snapshots.newest()) as u64;
+        if is_due || host.snapshots.is_asked_for {
             self.take_snapshot(id);
         }
     }
@@ -50,18 +66,24 @@ impl Cluster {
 
     pub(in crate::sim) fn on_snapshot_done(&mut self, id: NodeId, number: u64) {
         let host = self.host(id);
-        if host.is_paused() || host.disk.stalled {
+        let waits = host.is_running() && host.snapshots.waits_for(number, host.log.wal().durable());
+        if host.is_paused() || host.disk.stalled || waits {
             self.work_on_snapshot(id, number);
             return;
         }
         match host.snapshots.end(number) {
             // The process has ended meanwhile, or given it up.
             None => {}
-            Some(What::Take(frozen, configurations)) => {
-                let summary = host.snapshots.take(&frozen, configurations);
+            Some(What::Take(frozen, configurations, _)) => {
+                let summary = match host.snapshots.take(&frozen, configurations) {
+                    Ok(summary) => summary,
+                    Err(error) => return self.begin_quarantine(id, &error.to_string()),
+                };
                 let slot = summary.head.slot;
                 self.coverage.snapshots += 1;
-                self.checker.on_state(id, slot, summary.head.digest);
+                if !self.hosts[&id].is_wrong {
+                    self.checker.on_state(id, slot, summary.head.digest);
+                }
                 self.note(|| format!("{id} has a snapshot of slot {slot}"));
                 self.truncate(id);
             }
@@ -79,7 +101,10 @@ impl Cluster {
                 if self.ends_here(id, 8) {
                     return;
                 }
-                self.host(id).store = loaded.store;
+                let host = self.host(id);
+                host.store = loaded.store;
+                host.is_wrong = false;
+                host.quarantine.on_replaced();
                 let epochs = epochs_of(&loaded.summary);
                 self.input(id, Input::Installed(slot, epochs));
                 if self.is_running(id) {
@@ -90,7 +115,7 @@ impl Cluster {
     }
 
     /// Once in `times`, and only while faults strike: the process ends at this step, and begins again.
-    fn ends_here(&mut self, id: NodeId, times: u32) -> bool {
+    pub(super) fn ends_here(&mut self, id: NodeId, times: u32) -> bool {
         if !self.ends_at_steps || self.dice.random_range(0..times) != 0 {
             return false;
         }
@@ -102,23 +127,42 @@ impl Cluster {
     }
 
     /// Lets the log begin behind the newest snapshot, less what is kept for those who are slow.
-    fn truncate(&mut self, id: NodeId) {
+    pub(super) fn truncate(&mut self, id: NodeId) {
         let (now_us, timeout_us) = (self.now_us, self.settings.election_timeout_us);
         let keep_slots = self.settings.keep_slots;
         let host = self.host(id);
         host.snapshots.let_go(now_us.saturating_sub(2 * timeout_us));
         let node = host.node.as_mut().expect("it runs");
-        let newest = if host.is_replica {
-            host.snapshots.newest()
+        let slots = host.snapshots.slots();
+        let needed_from = if host.is_replica {
+            let before = slots.iter().rev().nth(1).copied().unwrap_or(Slot(0));
+            let needed_from = needed_from(slots.into_iter(), keep_slots);
+            assert!(
+                needed_from <= before.next(),
+                "{id} truncates up to {needed_from}, and has one snapshot alone behind that"
+            );
+            needed_from
         } else {
-            node.covered_by_snapshots().min(Slot(node.view().first_unchosen.0 - 1))
+            let known = node.view().first_unchosen;
+            Slot(node.covered_by_snapshots().0.saturating_sub(keep_slots)).next().min(known)
         };
-        let kept_from = Slot((newest.0 + 1).saturating_sub(keep_slots));
-        node.on_snapshots(host.snapshots.ids(), node.log_begin().max(kept_from));
-        match host.log.truncate_before(kept_from) {
+        let truncated = host.log.truncate_before(needed_from);
+        match truncated {
             Ok(segments) => self.coverage.truncations += segments as u64,
-            Err(error) => self.on_disk_error(id, &error),
+            Err(error) => return self.on_disk_error(id, &error),
         }
+        self.tell_of_snapshots(id, needed_from);
+    }
+
+    /// As the driver does when snapshots have come or gone: the node hears of them, and what it tells others.
+    /// It tells nobody of slots below `needed_from`, as if each had a segment of its own.
+    pub(super) fn tell_of_snapshots(&mut self, id: NodeId, needed_from: Slot) {
+        let host = self.host(id);
+        let Some(node) = &mut host.node else { return };
+        let first_unchosen = node.view().first_unchosen;
+        let log_begin = host.log.begin(first_unchosen).max(needed_from.min(first_unchosen));
+        node.on_snapshots(host.snapshots.ids(), log_begin);
+        self.tell_state(id);
     }
 
     /// An acceptor that keeps no state goes by the snapshots of others.
@@ -136,7 +180,10 @@ impl Cluster {
         } else {
             self.coverage.passed_over += 1;
         }
-        self.host(id).applied_end = first_unchosen;
+        let host = self.host(id);
+        host.applied_end = first_unchosen;
+        let log_begin = host.node.as_ref().expect("it runs").log_begin();
+        assert!(first_unchosen <= log_begin, "{id} may tell what it held before it jumped");
     }
 
     /// A chunk for a peer.
