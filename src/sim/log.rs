@@ -109,7 +109,7 @@ impl Log {
                 expected.first_unchosen = slot;
                 expected.tail.retain(|entry| slot <= entry.slot);
             }
-            if recovered.log_begin == Slot(0) && expected.log_begin <= self.truncated_before {
+            if self.shadow.last_jump().0 < self.wal().first_sequence() {
                 // The jump went with all that was before it.
                 expected.log_begin = Slot(0);
             }
@@ -170,9 +170,9 @@ impl Log {
         self.is_damaged
     }
 
-    /// The values of slots below need not be there.
-    pub fn truncated_before(&self) -> Slot {
-        self.truncated_before
+    /// The values of slots below need not be there: they were truncated, or passed over.
+    pub fn values_from(&self) -> Slot {
+        self.truncated_before.max(self.shadow.last_jump().1)
     }
 
     pub fn wal(&self) -> &Wal<Mount> {

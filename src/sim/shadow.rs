@@ -115,6 +115,15 @@ impl Shadow {
         }
     }
 
+    /// The number of the last record that the log jumped, and where to; 0 if it never did.
+    pub fn last_jump(&self) -> (u64, Slot) {
+        let jumps = (1..).zip(&self.records).filter_map(|(sequence, record)| match record {
+            Record::Jumped(slot) => Some((sequence, *slot)),
+            _ => None,
+        });
+        jumps.last().unwrap_or((0, Slot(0)))
+    }
+
     /// The slot whose value the record of this number has, if it has one.
     pub fn slot_of(&self, sequence: u64) -> Option<Slot> {
         value_of(self.records.get(sequence as usize - 1)?).map(|(slot, ..)| slot)
@@ -156,7 +165,7 @@ impl Shadow {
     }
 
     /// Slots of which a node that has `lost` these records, by sequence number, cannot tell what it accepted
-    /// last; or more: what segments' headers tell is left out.
+    /// last; or more: what segments' headers tell is left out, and what is not yet durable may be lost as well.
     pub fn slots_in_doubt(&self, lost: &BTreeSet<u64>) -> BTreeSet<Slot> {
         let mut known = BTreeMap::new();
         let mut in_doubt = BTreeSet::new();
@@ -168,6 +177,8 @@ impl Shadow {
                 in_doubt.extend((first_unchosen.0..slot_end.0).map(Slot));
                 in_doubt.retain(|slot| known.get(slot) != Some(&true));
                 in_doubt.extend(slot.filter(|slot| !known.contains_key(slot)));
+            } else if (self.durable as u64) < sequence {
+                continue;
             } else if let Some(slot) = slot {
                 known.insert(slot, matches!(record, Record::Chosen { .. }));
                 in_doubt.remove(&slot);
@@ -199,11 +210,7 @@ impl Shadow {
                 left.insert(slot, (sequence, record));
             }
         }
-        let jumped = self.records.iter().filter_map(|record| match record {
-            Record::Jumped(slot) => Some(*slot),
-            _ => None,
-        });
-        let covered = jumped.max().unwrap_or(Slot(0)).max(kept.covered);
+        let covered = self.last_jump().1.max(kept.covered);
         let first = recovered.first_unchosen;
         assert!(first <= chosen_end, "{first} is not known to be chosen");
         let told: BTreeMap<Slot, &RecoveredSlot> =

@@ -76,8 +76,8 @@ impl Cluster {
             "{id}: the log does not say that all in the snapshot of slot {} is chosen",
             recovered.snapshot
         );
-        let truncated = host.log.truncated_before();
-        self.checker.on_recovered(id, &host.log.shadow, truncated, &recovered);
+        let begin = host.log.values_from();
+        self.checker.on_recovered(id, &host.log.shadow, begin, &recovered);
         host.clock = Clock::new(now_us, origin_us, drift_ppm, host.clock.wall_ahead_us);
         let end = recovered.first_unchosen.max(recovered.snapshot.next());
         host.applied_end = end;
