@@ -13,6 +13,7 @@ pub mod client;
 pub mod config;
 pub mod driver;
 pub mod limits;
+mod machine;
 pub mod mutants;
 mod os;
 pub mod paxos;

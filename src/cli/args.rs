@@ -434,11 +434,42 @@ pub struct SnapshotArgs {
 }
 
 #[derive(Args, Debug)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct BenchArgs {
+    #[command(subcommand)]
+    pub machine: Option<MachineCommand>,
     #[command(flatten)]
     pub options: Options,
     #[command(flatten)]
     pub nodes: NodesArgs,
+}
+
+/// Without a cluster: what no cluster on this machine can be faster than.
+#[derive(Subcommand, Debug)]
+pub enum MachineCommand {
+    /// Measure how fast the disk makes the log durable
+    Disk {
+        /// A directory on the disk that data is to be on
+        #[arg(long, value_name = "DIR", default_value = ".")]
+        dir: PathBuf,
+        #[command(flatten)]
+        how: MachineArgs,
+    },
+    /// Measure how long messages take over loopback
+    Network {
+        #[command(flatten)]
+        how: MachineArgs,
+    },
+}
+
+#[derive(Args, Debug)]
+pub struct MachineArgs {
+    /// How long each line is measured
+    #[arg(long, short = 'd', value_name = "TIME", default_value = "2s", value_parser = duration::parse_positive)]
+    pub duration: Duration,
+    /// Print it as one line of JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Args, Debug)]

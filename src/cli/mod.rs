@@ -12,6 +12,7 @@ mod demo;
 mod doctor;
 pub mod duration;
 mod kv;
+mod machine;
 mod matrix;
 mod member;
 mod output;
@@ -29,7 +30,7 @@ use clap::Parser;
 use clap::error::ErrorKind;
 
 use crate::client::{self, Client};
-use args::{Cli, Command, ConnectArgs, NodesArgs, WalCommand};
+use args::{BenchArgs, Cli, Command, ConnectArgs, NodesArgs, WalCommand};
 use kv::Kv;
 
 const NODES_DEFAULT: &str = "127.0.0.1:7401";
@@ -150,6 +151,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Snapshot(args) => backup::take(&args, &nodes(&args.nodes)?, &mut io::stdout()),
         Command::Member(command) => member::run(command, &mut io::stdout()),
         Command::Leader(command) => member::run_leader(command, &mut io::stdout()),
+        Command::Bench(BenchArgs { machine: Some(machine), .. }) => machine::run(&machine),
         Command::Bench(args) => bench::run(args),
         Command::Check(args) => check::run(&args),
         Command::Demo(args) => demo::run(&args),

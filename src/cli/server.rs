@@ -94,7 +94,7 @@ pub fn is_data_dir(dir: &Path) -> bool {
 pub fn create_log(dir: &Path, identity: Identity) -> Result<(), Failure> {
     let options = Options { segment_size: WAL_SEGMENT_SIZE_MIN, sync: true };
     let opened = Wal::open(dir, identity, options, Box::new(|| {}), &mut |_, _| {});
-    opened.map_err(|error| Failure { code: code_of(&error), message: error.to_string() })?;
+    opened.map_err(|error| wal_failure(&error))?;
     Ok(())
 }
 
@@ -127,7 +127,7 @@ pub fn inspect(dir: &Path) -> Result<(), Failure> {
             let dir = dir.display();
             Err(Failure::usage(format!("{dir} is no data directory: it holds no log of a node")))
         }
-        Err(error) => Err(Failure { code: code_of(&error), message: error.to_string() }),
+        Err(error) => Err(wal_failure(&error)),
     }
 }
 
@@ -141,6 +141,11 @@ fn snapshot_code(error: &SnapshotError) -> u8 {
         | SnapshotError::StateDamaged
         | SnapshotError::NoneUsable { .. } => code::CHECK,
     }
+}
+
+/// What is wrong with a log, or its disk.
+pub fn wal_failure(error: &WalError) -> Failure {
+    Failure { code: code_of(error), message: error.to_string() }
 }
 
 fn code_of(error: &WalError) -> u8 {

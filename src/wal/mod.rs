@@ -297,6 +297,18 @@ impl<D: Disk> Wal<D> {
         recovered
     }
 
+    /// Whether the next segment is there already. An error if it could not be made.
+    pub fn has_spare(&mut self) -> Result<bool, WalError> {
+        match self.disk.spare()? {
+            SpareState::Ready => Ok(true),
+            SpareState::Failed => Err(WalError::DiskFull {
+                path: segment::path_in(&segment::dir_in(self.disk.dir()), self.last().number + 1),
+                size: self.options.segment_size,
+            }),
+            _ => Ok(false),
+        }
+    }
+
     /// Whether the log has no room for values any more: there is no next segment, and the last half of this
     /// one is kept for promises and for what is on its way. Appending is not refused; once all room is
     /// gone it fails. If `retry`, a segment that could not be made is asked for again.
