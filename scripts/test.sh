@@ -56,7 +56,7 @@ fi
 
 # cargo: "test result: ok. 12 passed; 0 failed; ..."; pytest: "33 passed in 5.4s".
 passed=$(grep -aoE '[0-9]+ passed' "$log" | awk '{ sum += $1 } END { print sum + 0 }')
-broken=$(grep -aoE '[0-9]+ failed' "$log" | awk '{ sum += $1 } END { print sum + 0 }')
+broken=$(grep -aoE '[0-9]+ failed[;,]' "$log" | awk '{ sum += $1 } END { print sum + 0 }')
 note "total"
 for name in "${left_out[@]}"; do echo "left out: $name"; done
 for name in "${failed[@]}"; do echo "failed: $name"; done

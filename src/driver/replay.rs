@@ -52,8 +52,8 @@ pub fn replay_into<D: Disk>(
     Ok(store)
 }
 
-/// What a node knows at start of the configurations: the newest of what its data directory remembers, or
-/// `first` if it is new, and what is chosen behind in the log, which begins at `log_begin`.
+/// What a node knows at start of the configurations: all that its data directory remembers, or `first` if it
+/// is new, and what is chosen behind in the log, which begins at `log_begin`.
 pub fn recover_configurations<D: Disk>(
     first: Configurations,
     remembered: impl IntoIterator<Item = Epochs>,
@@ -61,11 +61,17 @@ pub fn recover_configurations<D: Disk>(
     log_begin: Slot,
     first_unchosen: Slot,
 ) -> Result<Configurations, ServeError> {
-    let newest = remembered.into_iter().max_by_key(Epochs::known_below);
-    let mut configurations = match newest {
+    let mut remembered: Vec<Epochs> = remembered.into_iter().collect();
+    remembered.sort_by_key(Epochs::known_below);
+    let mut remembered = remembered.into_iter();
+    let mut configurations = match remembered.next() {
         Some(epochs) => Configurations::of_epochs(epochs, first.alpha()),
         None => first,
     };
+    // Between two that do not touch there may be slots that only members of the older one can tell of.
+    remembered.for_each(|newer| {
+        configurations.merge(&newer);
+    });
     // An acceptor that keeps no state may have passed over slots. Its peers tell it what was chosen there.
     let first = configurations.known_below().max(Slot::FIRST).max(log_begin);
     let mut chosen = Vec::new();

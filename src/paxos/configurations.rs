@@ -41,6 +41,9 @@ pub struct Configurations {
     left_below: Slot,
     /// What was learned of slots above `known_below`, with a gap to them.
     apart: Option<Apart>,
+    /// Configurations from before a gap that the list begins behind. They say nothing of any slot any more; but
+    /// who is in them may be the only one who can tell what was chosen in the gap.
+    before: Vec<Arc<Configuration>>,
 }
 
 /// The configurations of a run of slots of which this node knows the values.
@@ -63,7 +66,14 @@ impl Configurations {
     pub fn of_epochs(epochs: Epochs, alpha: usize) -> Configurations {
         assert!(0 < alpha);
         let first = Slot::FIRST;
-        Configurations { alpha, epochs, first_unchosen: first, left_below: first, apart: None }
+        Configurations {
+            alpha,
+            epochs,
+            first_unchosen: first,
+            left_below: first,
+            apart: None,
+            before: Vec::new(),
+        }
     }
 
     pub fn epochs(&self) -> &Epochs {
@@ -139,10 +149,13 @@ impl Configurations {
     }
 
     /// Everybody with whom this node has to do, ascending by id: the members of each configuration that
-    /// governs, will govern, or governed a moment ago. Of a node in several, what the newest says.
+    /// governs, will govern, or governed a moment ago, or before slots that this node has yet to learn. Of a
+    /// node in several, what the newest says.
     pub fn members(&self) -> Vec<(Member, Addresses)> {
         let mut members: Vec<(Member, Addresses)> = Vec::new();
-        for (_, _, configuration) in self.governing_from(self.left_below) {
+        let listed =
+            self.governing_from(self.left_below).map(|(_, _, configuration)| configuration);
+        for configuration in self.before.iter().map(|it| &**it).chain(listed) {
             for (member, addresses) in configuration.members() {
                 match members.binary_search_by_key(&member.node, |(it, _)| it.node) {
                     Ok(at) => members[at] = (member, addresses),
@@ -251,6 +264,9 @@ impl Configurations {
     /// Members that are in no configuration which governs or will govern are peers no longer.
     pub fn leave_all(&mut self) {
         self.left_below = self.first_unchosen;
+        if self.covers(self.first_unchosen) {
+            self.before.clear();
+        }
         while RETIRED_MAX < self.epochs.entries.len() && self.epochs.entries[1].0 <= self.left_below
         {
             self.epochs.entries.remove(0);
@@ -259,13 +275,15 @@ impl Configurations {
 
     /// Whether everybody with whom this node has to do is in a configuration that governs or will govern.
     pub fn has_left_all(&self) -> bool {
-        self.at(self.left_below) == self.at(self.first_unchosen)
+        let gap_is_learned = !self.before.is_empty() && self.covers(self.first_unchosen);
+        self.at(self.left_below) == self.at(self.first_unchosen) && !gap_is_learned
     }
 
     /// Takes over what a peer knows beyond this node's own. Returns whether that was anything.
     ///
     /// Between two lists that do not touch, configurations are missing that neither has: then only the
-    /// newer list is kept, and `covers` says from which slot on it is of use.
+    /// newer list is kept, and `covers` says from which slot on it is of use. Members of the older one stay
+    /// peers until then.
     pub fn merge(&mut self, other: &Epochs) -> bool {
         if other.known_below <= self.epochs.known_below {
             return false;
@@ -273,7 +291,12 @@ impl Configurations {
         let known_end = self.known_end();
         let touches = !self.is_provisional() && other.entries[0].0 <= known_end;
         if !touches {
-            self.epochs.entries.clear();
+            let older = std::mem::take(&mut self.epochs.entries);
+            if !self.is_provisional() {
+                self.before.extend(older.into_iter().map(|(_, configuration)| configuration));
+                let excess = self.before.len().saturating_sub(RETIRED_MAX);
+                self.before.drain(..excess);
+            }
         }
         let newer = other.entries.iter().filter(|(from, _)| !touches || known_end <= *from);
         let before = self.epochs.entries.len();
@@ -375,6 +398,7 @@ impl Hash for Configurations {
             (from, configuration.epoch()).hash(state);
         }
         (self.epochs.known_below, self.first_unchosen, self.left_below).hash(state);
+        self.before.iter().for_each(|configuration| configuration.epoch().hash(state));
     }
 }
 
@@ -476,6 +500,28 @@ mod tests {
         assert!(old.merge(new.epochs()));
         assert!(old.covers(Slot(380)) && !old.covers(Slot(33)), "what governs 33 it never heard");
         assert_eq!(old.governing(Slot(392)).epoch(), 39);
+    }
+
+    /// Who was a member before a gap may be the only one who can tell what was chosen in it: it stays a peer
+    /// until that is learned.
+    #[test]
+    fn members_from_before_a_gap_stay_until_it_is_learned() {
+        let (mut it, mut peer) = (configurations(5, None, 2), configurations(5, None, 2));
+        it.on_known(Slot(4));
+        it.advance(Slot(4));
+        peer.on_chosen(Slot(18), configuration(2, 3, None));
+        peer.on_known(Slot(20));
+        assert!(it.merge(&peer.as_of(Slot(20)).unwrap()));
+        assert!(!it.covers(Slot(4)) && it.covers(Slot(20)));
+        assert_eq!(it.nodes(), [1, 2, 3, 4, 5].map(NodeId));
+        it.advance(Slot(19));
+        it.leave_all();
+        assert_eq!(it.nodes().len(), 5);
+        it.advance(Slot(20));
+        assert!(!it.has_left_all());
+        it.leave_all();
+        assert!(it.has_left_all());
+        assert_eq!(it.nodes(), [1, 2, 3].map(NodeId));
     }
 
     /// A node that passed over slots 4 to 9 must not take what it learns behind for all there is: between
