@@ -216,27 +216,25 @@ impl Commander {
     /// Sends each acceptor what it lacks, as far as its stream allows.
     pub fn pump(&mut self, fx: &mut Effects) {
         let (ballot, first_unchosen) = (self.ballot, self.first_unchosen);
-        let acceptors: Vec<NodeId> = self.streams.keys().copied().collect();
-        for acceptor in acceptors {
-            while let Some((first_slot, values)) = self.next_values(acceptor) {
-                let stream = self.streams.get_mut(&acceptor).expect("just listed");
+        let mut streams = std::mem::take(&mut self.streams);
+        for (&acceptor, stream) in &mut streams {
+            while let Some((first_slot, values)) = self.next_values(stream) {
                 stream.next = first_slot.plus(values.len());
                 stream.told = first_unchosen;
                 fx.send(acceptor, Message::P2a { ballot, first_slot, first_unchosen, values });
             }
-            let stream = self.streams.get_mut(&acceptor).expect("just listed");
             if stream.eager && stream.told < first_unchosen {
                 stream.told = first_unchosen;
                 fx.send(acceptor, Message::Commit { ballot, first_unchosen });
             }
         }
+        self.streams = streams;
         self.pump_learners(fx);
         self.trim();
     }
 
     /// The next values for an acceptor and their first slot, if there are any and it may be sent more.
-    fn next_values(&self, acceptor: NodeId) -> Option<(Slot, Vec<Value>)> {
-        let stream = &self.streams[&acceptor];
+    fn next_values(&self, stream: &Stream) -> Option<(Slot, Vec<Value>)> {
         let first = stream.next.max(self.window_first);
         let unacked = self.size_between(stream.acked.max(self.window_first), first);
         if self.next_slot() <= first || limits::STREAM_UNACKED_SIZE_MAX <= unacked {
@@ -246,9 +244,9 @@ impl Commander {
     }
 
     fn pump_learners(&mut self, fx: &mut Effects) {
-        let learners: Vec<(NodeId, Slot)> = self.learners.iter().map(|(&n, &s)| (n, s)).collect();
-        for (learner, sent) in learners {
-            let mut first = sent.max(self.window_first);
+        let mut learners = std::mem::take(&mut self.learners);
+        for (&learner, sent) in &mut learners {
+            let mut first = (*sent).max(self.window_first);
             while first < self.first_unchosen {
                 let values = self.values_from(first, self.first_unchosen);
                 let next = first.plus(values.len());
@@ -257,8 +255,9 @@ impl Commander {
                 fx.send(learner, Message::Chosen { first_slot: first, values, first_unchosen });
                 first = next;
             }
-            self.learners.insert(learner, first);
+            *sent = first;
         }
+        self.learners = learners;
     }
 
     /// Values of `first..end` up to the limits of a message.
@@ -284,10 +283,14 @@ impl Commander {
         let before = self.first_unchosen;
         for (_, end, configuration) in configurations.governing_from(before) {
             let membership = configuration.membership();
-            let streams = membership.acceptors().filter_map(|node| self.streams.get(&node));
-            let mut acked: Vec<Slot> = streams.map(|stream| stream.acked).collect();
-            acked.sort_unstable_by(|a, b| b.cmp(a));
-            let Some(&held_end) = acked.get(membership.phase2() - 1) else { break };
+            let acked = || {
+                let streams = membership.acceptors().filter_map(|node| self.streams.get(&node));
+                streams.map(|stream| stream.acked)
+            };
+            // They are few: to count for each how many reach as far is less work than to sort them.
+            let is_held =
+                |end: &Slot| membership.phase2() <= acked().filter(|it| end <= it).count();
+            let Some(held_end) = acked().filter(is_held).max() else { break };
             self.first_unchosen = self.first_unchosen.max(held_end.min(end));
             if self.first_unchosen < end {
                 break;

@@ -179,11 +179,22 @@ impl Scout {
     /// Whether for each of these slots a phase-1 quorum has answered.
     fn has_quorum(&self, configuration: &Configuration, slots: Range<Slot>) -> bool {
         let membership = configuration.membership();
-        let answers = membership.acceptors().filter_map(|acceptor| self.answers.get(&acceptor));
-        let complete: Vec<&Answer> = answers.filter(|answer| answer.complete).collect();
+        let complete = || {
+            let answers = membership.acceptors().filter_map(|acceptor| self.answers.get(&acceptor));
+            answers.filter(|answer| answer.complete)
+        };
+        let (mut count, mut any_unsure) = (0, false);
+        for answer in complete() {
+            count += 1;
+            any_unsure |= !answer.unsure.is_empty();
+        }
+        // This is asked with every vote; that somebody lost something is rare.
+        if !any_unsure {
+            return membership.phase1() <= count;
+        }
         // How many more could not answer from each of these slots on, or fewer.
         let mut changes: BTreeMap<Slot, isize> = BTreeMap::new();
-        for run in complete.iter().flat_map(|answer| answer.unsure.runs_in(slots.clone())) {
+        for run in complete().flat_map(|answer| answer.unsure.runs_in(slots.clone())) {
             *changes.entry(run.start).or_default() += 1;
             *changes.entry(run.end).or_default() -= 1;
         }
@@ -192,7 +203,7 @@ impl Scout {
             unsure += change;
             most = unsure.max(most);
         }
-        membership.phase1() + most.unsigned_abs() <= complete.len()
+        membership.phase1() + most.unsigned_abs() <= count
     }
 
     /// The value to be proposed in `slot`: the one of the highest ballot, or a no-op where there is none.
