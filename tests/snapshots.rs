@@ -194,13 +194,23 @@ fn a_node_keeps_the_configuration_that_it_began_with() {
 }
 
 /// The memory of one replica changes: an increment made of that is wrong at this replica only. It must hear
-/// so from the two others, serve nobody, get another state, and go on.
+/// so from the two others, serve nobody, get another state, and go on. It asks those who are members now:
+/// what its file says of them was true once.
 #[cfg(feature = "mutants")]
 #[test]
 fn a_replica_with_a_wrong_state_gets_another() {
     let mut cluster = Cluster::new(&[ALL; 3], "");
     cluster.variable = Some(("LOGGOS_MUTANT", "corrupt-memory"));
     cluster.start_all();
+    cluster.kill(2);
+    let mut text = fs::read_to_string(cluster.config_path()).unwrap();
+    for (port, node) in [(1, 0), (2, 2)] {
+        let address = cluster.addresses()[node].to_string();
+        assert!(text.contains(&address), "{text}");
+        text = text.replace(&address, &format!("127.0.0.1:{port}"));
+    }
+    fs::write(cluster.config_path(), text).unwrap();
+    cluster.start_node(2);
     let mut client = Client::new(&cluster.addresses()[..1], std::time::Duration::from_secs(60));
     for n in 1..=1_100 {
         let incr = Command::Incr { key: b"counter", by: 1 };

@@ -131,10 +131,11 @@ impl Server {
         match self.quarantine.due(now, self.store.applied()) {
             Due::Nothing => {}
             Due::Fetch => {
-                let others = self.config.nodes.iter();
+                // As they are now: the file tells how the cluster began.
+                let members = self.node.configurations().members().into_iter();
                 let others =
-                    others.filter(|node| node.id != self.config.node && node.roles.replica);
-                let nodes = others.map(|node| node.client_address).collect();
+                    members.filter(|(it, _)| it.node != self.config.node && it.roles.replica);
+                let nodes = others.map(|(_, addresses)| addresses.client).collect();
                 let (wrong, log_begin) = (self.snapshots.wrong(), self.node.log_begin());
                 self.fetcher.hand_over(Wanted { nodes, wrong, log_begin });
             }
