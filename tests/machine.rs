@@ -4,6 +4,9 @@ use std::process::Command;
 
 use serde_json::Value;
 
+/// How many times more than the pages that a commit changes may reach the device.
+const TIMES_MAX: f64 = 16.0;
+
 fn bench(args: &[&str]) -> Value {
     let output =
         Command::new(env!("CARGO_BIN_EXE_loggos")).arg("bench").args(args).output().unwrap();
@@ -34,12 +37,15 @@ fn a_commit_writes_little_more_than_it_appends() {
             (Some(least), Some(worst)) => Some(least.min(worst)),
             (least, worst) => least.or(worst),
         };
+        if least.is_none_or(|times| times < TIMES_MAX) {
+            break;
+        }
     }
     let Some(times) = least else {
         eprintln!("left out: nobody counts what reaches the disk below {dir}");
         return;
     };
-    assert!(times < 16.0, "a commit makes the disk write {times} times its pages");
+    assert!(times < TIMES_MAX, "a commit makes the disk write {times} times its pages");
 }
 
 #[test]

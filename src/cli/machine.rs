@@ -95,10 +95,14 @@ fn measure_disk(dir: &Path, how: &MachineArgs, out: &mut Out) -> Result<(), Fail
         ),
     )?;
     if AMPLIFICATION_MAX < worst {
-        out.line(how, &format!(
-            "The disk writes up to {worst:.1} times the pages that commits change. If nobody else writes\n\
-             to it, its file system copies or logs data, or keeps files in large pieces."
-        ))?;
+        out.line(
+            how,
+            &format!(
+                "The disk writes up to {worst:.1} times the pages that commits change. If nobody\n\
+             else writes to it, its file system copies or logs data, or keeps files in\n\
+             large pieces."
+            ),
+        )?;
     }
     out.json.insert("commits".into(), rows.into());
     out.json.insert("write_bytes_per_s".into(), json!(write));

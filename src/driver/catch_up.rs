@@ -88,10 +88,10 @@ impl CatchUp {
         wake: impl Fn() + Clone + Send + 'static,
     ) -> Result<CatchUp, SnapshotError> {
         dir.remove_received(|slot, _| slot <= applied)?;
-        let mut pace = Pace { bytes_per_s, next_ns: 0 };
+        let mut throttle = Throttle { bytes_per_s, next_ns: 0 };
         let send = move |Asked { reply, file }: Asked| {
             let SnapshotReply { to, snapshot, offset, size } = reply;
-            pace.wait(u64::from(size));
+            throttle.wait(u64::from(size));
             let mut bytes = vec![0; size as usize];
             let bytes = file.read_exact_at(&mut bytes, offset).map(|()| Arc::from(bytes));
             Part { to, snapshot, offset, bytes }
@@ -130,16 +130,16 @@ impl CatchUp {
 }
 
 /// Lets so many bytes pass in a second.
-struct Pace {
+struct Throttle {
     bytes_per_s: u64,
     next_ns: u64,
 }
 
-impl Pace {
+impl Throttle {
     fn wait(&mut self, size: u64) {
         let now_ns = monotonic_ns();
         if now_ns < self.next_ns {
-            // sleep: nothing but time is waited for; this is the pace.
+            // sleep: nothing but time is waited for; this is what it is for.
             std::thread::sleep(Duration::from_nanos(self.next_ns - now_ns));
         }
         let takes_ns = size.saturating_mul(1_000_000_000) / self.bytes_per_s;

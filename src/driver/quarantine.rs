@@ -4,16 +4,21 @@
 //! no client and does not lead, but goes on voting: what an acceptor promises and accepts stands in its
 //! log and has nothing to do with the state. It fetches a snapshot from another replica, as a backup would
 //! (`fetch`). The log from there on is this node's own, and replayed.
+//!
+//! What is decided is in `Quarantine`, which the simulator plays as well; what the server does about it is below.
 
 use crate::mutants::{self, Mutant};
-use crate::paxos::{Checkpoint, NodeId, Now, Slot};
+use crate::paxos::{Checkpoint, Health, NodeId, Now, Slot, StateStanding};
 use crate::snapshot::Loaded;
 use crate::store::Store;
+use crate::trace;
 use crate::wal::{Disk, Wal};
 
 use super::ServeError;
 use super::checkpoints::{Checkpoints, Verdict};
+use super::fetch::Wanted;
 use super::replay::{Replayed, replay_into};
+use super::server::Server;
 
 pub struct Quarantine {
     checkpoints: Checkpoints,
@@ -143,6 +148,108 @@ impl Quarantine {
     /// The state is another one: what was noted of the old one is no longer this replica's.
     pub fn on_replaced(&mut self) {
         self.checkpoints.forget_own();
+    }
+}
+
+impl Server {
+    /// The state behind `slot` was applied.
+    pub(super) fn note_checkpoint(&mut self, slot: Slot) {
+        let store = &self.store;
+        if self.quarantine.on_applied(slot, || store.digest()) {
+            self.tell_state();
+        }
+    }
+
+    /// What heartbeats say of snapshots and digests.
+    pub(super) fn tell_state(&mut self) {
+        let snapshot = self.snapshots.newest().map_or(Slot(0), |newest| newest.slot);
+        let checkpoint = self.quarantine.told();
+        self.node.set_standing_of_state(StateStanding { snapshot, checkpoint });
+    }
+
+    /// Compares this replica's state with what others have said of theirs.
+    pub(super) fn compare_states(&mut self, now: Now) {
+        let me = self.config.node;
+        let peers: Vec<_> = self.links.keys().copied().filter(|node| *node != me).collect();
+        for peer in peers {
+            if let Some(told) = self.node.heard(peer).and_then(|it| it.state.checkpoint) {
+                self.quarantine.on_told(peer, told);
+            }
+        }
+        match self.quarantine.judge() {
+            Verdict::Sound => {}
+            Verdict::OtherWrong(slot, node) => {
+                log::warn!("{node} has another state behind slot {slot} than others and this one");
+            }
+            Verdict::Disputed(slot) => {
+                log::error!(
+                    "replicas differ behind slot {slot}, and it cannot be told which is wrong: \
+                     compare `loggos status --json` at all of them"
+                );
+            }
+            Verdict::Wrong(slot) => {
+                self.begin_quarantine(now, &format!("others agree on another behind slot {slot}"));
+            }
+        }
+    }
+
+    pub(super) fn begin_quarantine(&mut self, now: Now, why: &str) {
+        if self.quarantine.is_on() {
+            return;
+        }
+        log::error!("quarantined: the state of this replica is wrong ({why}); fetching another");
+        self.snapshots.distrust();
+        self.quarantine.begin(now);
+        self.node.set_health(Health { quarantined: true, ..self.node.health() });
+        self.node.hand_over(&mut self.fx);
+        self.tell_state();
+    }
+
+    /// Carries on with getting another state.
+    pub(super) fn look_after_quarantine(&mut self, now: Now) -> Result<(), ServeError> {
+        if let Some(fetched) = self.fetcher.poll() {
+            if let Err(why) = &fetched {
+                log::warn!(
+                    "no snapshot from another replica: {why}; trying again (a restart makes the \
+                     state from this node's own snapshot and log)"
+                );
+            }
+            self.quarantine.on_fetched(now, fetched.ok());
+        }
+        match self.quarantine.due(now, self.store.applied()) {
+            Due::Nothing => {}
+            Due::Fetch => {
+                // As they are now: the file tells how the cluster began.
+                let members = self.node.configurations().members().into_iter();
+                let others =
+                    members.filter(|(it, _)| it.node != self.config.node && it.roles.replica);
+                let nodes = others.map(|(_, addresses)| addresses.client).collect();
+                let (wrong, log_begin) = (self.snapshots.wrong(), self.node.log_begin());
+                self.fetcher.hand_over(Wanted { nodes, wrong, log_begin });
+            }
+            Due::Replace(loaded) => self.end_quarantine(*loaded)?,
+        }
+        Ok(())
+    }
+
+    /// Puts the fetched state in the place of the wrong one.
+    fn end_quarantine(&mut self, loaded: Loaded) -> Result<(), ServeError> {
+        let Loaded { store, summary } = loaded;
+        let (slot, end) = (store.applied(), self.store.applied().next());
+        let begun_ns = trace::monotonic_ns();
+        if is_of_use(slot, self.node.log_begin()) {
+            self.store = self.quarantine.renewed(store, &self.wal, end, &mut |_| {})?;
+            self.snapshots.replace(summary.id());
+            self.on_snapshots_changed()?;
+        } else {
+            // This node has lagged so far since then that the log jumped: its state is another one already.
+            self.snapshots.drop_fetched(slot)?;
+        }
+        self.node.set_health(Health { quarantined: false, ..self.node.health() });
+        self.tell_state();
+        let ms = (trace::monotonic_ns() - begun_ns) / 1_000_000;
+        log::info!("out of quarantine: the state is from the snapshot of slot {slot}, {ms} ms");
+        Ok(())
     }
 }
 

@@ -242,10 +242,10 @@ impl Configurations {
 
     /// Those of a cluster that begins with `initial` and with a state that others made: it holds all that is
     /// behind slot `applied`, and the slots are counted on from there.
-    pub fn restored(initial: Configuration, alpha: usize, applied: Slot) -> Configurations {
+    pub fn restored(initial: Configuration, alpha: usize, applied: Slot) -> Epochs {
         let mut configurations = Configurations::new(initial, alpha);
         configurations.on_known(applied.next());
-        configurations
+        configurations.as_of(applied.next()).expect("all up to there is known")
     }
 
     /// All slots below are chosen, and `on_chosen` was told of the configurations among them.

@@ -12,7 +12,6 @@ use crate::paxos::{
     Command, CommandId, Configuration, Configurations, LeaseConfig, Member, Message, NodeId,
     ReadWay, Roles, SessionId, Slot,
 };
-
 use crate::store::Store;
 
 use super::checker::Checker;
@@ -265,8 +264,7 @@ impl Cluster {
         let mut cluster = Cluster::new(settings, seed);
         let initial = cluster.configuration.clone();
         let alpha = cluster.settings.alpha_slots;
-        let configurations = Configurations::restored(initial.clone(), alpha, store.applied());
-        let epochs = configurations.as_of(store.applied().next()).expect("all below is known");
+        let epochs = Configurations::restored(initial.clone(), alpha, store.applied());
         for host in cluster.hosts.values_mut() {
             host.begin_with(store, epochs.to_bytes().into());
         }
@@ -306,8 +304,8 @@ impl Cluster {
         self.hosts[&node].is_running()
     }
 
-    /// Whether it takes what clients ask: not if it knows that it left, or that its
-    /// state is wrong.
+    /// Whether it takes what clients ask: not if it knows that it left, or that its state is
+    /// wrong.
     fn serves(&self, node: NodeId) -> bool {
         let host = &self.hosts[&node];
         !host.is_quarantined() && host.node.as_ref().is_some_and(|node| !node.is_removed())

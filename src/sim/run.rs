@@ -1,5 +1,6 @@
 //! Plays a plan: clients work and faults strike, then all faults end and everybody must be served again.
 
+mod restore;
 mod wrong_state;
 
 use rand::rngs::StdRng;
@@ -436,6 +437,11 @@ impl Run {
                 .collect();
             panic!("not served in time after the last fault: {what}\n{}", views.join("\n"));
         }
+    }
+
+    /// So many election timeouts from now.
+    fn deadline_us(&self, timeouts: u64) -> u64 {
+        self.cluster.now_us + timeouts * self.cluster.settings.election_timeout_us
     }
 
     fn check_history(&mut self) {

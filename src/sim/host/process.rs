@@ -81,7 +81,6 @@ impl Cluster {
         host.clock = Clock::new(now_us, origin_us, drift_ppm, host.clock.wall_ahead_us);
         let end = recovered.first_unchosen.max(recovered.snapshot.next());
         host.applied_end = end;
-        (host.is_wrong, host.wrong_snapshots) = (false, Vec::new());
         let mut checkpoints = Checkpoints::new(self.settings.checkpoint_slots);
         if host.is_replica {
             let first = host.store.applied().next();
@@ -173,7 +172,7 @@ impl Cluster {
         host.snapshots.on_end(power, &mut self.dice);
         // The next life makes its state anew, from what is durable.
         host.quarantine = Quarantine::new(Checkpoints::new(0), 0);
-        host.is_wrong = false;
+        (host.is_wrong, host.wrong_snapshots) = (false, Vec::new());
         host.remembered.on_end(self.now_us);
         host.paused = None;
         host.syncing = false;

@@ -19,8 +19,11 @@ impl Cluster {
     /// wrong, or no others. False if nothing happened.
     pub fn corrupt(&mut self, id: NodeId) -> bool {
         let replicas = self.replicas();
-        let is_alone = self.hosts.values().any(|host| host.is_wrong || host.quarantine.is_on());
-        if is_alone || replicas.len() < 3 || !replicas.contains(&id) || !self.is_running(id) {
+        if !self.wrong().is_empty()
+            || replicas.len() < 3
+            || !replicas.contains(&id)
+            || !self.is_running(id)
+        {
             return false;
         }
         let host = self.host(id);
