@@ -53,6 +53,7 @@ mutants! {
     TruncateBehindNewest: "the log forgets what only the newest snapshot holds",
     TellBelowDamage: "what damage left of the log behind a snapshot is told as chosen",
     TruncateOverDamage: "a segment that lost records goes by what is left in it",
+    RestoreBeginsAnew: "a restored cluster does not know that the slots of its backup are over",
     JumpKeepsOldTail: "values accepted below an installed snapshot are taken for later slots",
     JumpKeepsOldLog: "a log tells what it held before it jumped as chosen",
     InstallForgetsSessions: "a snapshot is read without its sessions",

@@ -244,8 +244,10 @@ impl Configurations {
     /// behind slot `applied`, and the slots are counted on from there.
     pub fn restored(initial: Configuration, alpha: usize, applied: Slot) -> Epochs {
         let mut configurations = Configurations::new(initial, alpha);
-        configurations.on_known(applied.next());
-        configurations.as_of(applied.next()).expect("all up to there is known")
+        let known =
+            if mutants::is_on(Mutant::RestoreBeginsAnew) { Slot::FIRST } else { applied.next() };
+        configurations.on_known(known);
+        configurations.as_of(known).expect("all up to there is known")
     }
 
     /// All slots below are chosen, and `on_chosen` was told of the configurations among them.
