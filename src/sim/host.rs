@@ -330,7 +330,7 @@ impl Cluster {
                 let slot = self.checker.oracle.executed(command).expect("it was applied");
                 self.checker.on_acked(command, slot, applied.next());
                 self.note(|| format!("{id} tells client {client}: done in slot {slot}"));
-                Reply::Done { client, id: command, node: id, slot, reply }
+                Reply::Done { client, id: command, node: id, slot, reply: reply.to_vec() }
             }
             Outcome::SessionExpired | Outcome::Stale | Outcome::OutOfWindow => {
                 self.note(|| format!("{id} tells client {client}: {outcome:?}"));

@@ -62,13 +62,16 @@ impl Oracle {
                 Outcome::Reply(reply) => match self.executed.get(&id) {
                     Some((_, first)) => {
                         self.duplicates += 1;
-                        assert!(first == reply, "slot {slot}: {id:?} is executed a second time");
+                        assert!(
+                            **first == **reply,
+                            "slot {slot}: {id:?} is executed a second time"
+                        );
                     }
                     None => {
                         let command = kv::decode_command(command.payload).expect("we sent it");
                         let expected = kv::encode_reply(&self.execute(slot, &command));
                         assert!(
-                            expected == *reply,
+                            expected == **reply,
                             "slot {slot}: {command:?} is answered {reply:?}, not {expected:?}"
                         );
                         self.executed.insert(id, (slot, expected));

@@ -9,6 +9,7 @@
 //! out at most once, `digest` lets replicas compare, `snapshot` makes bytes of the state. Ballots, peers and connections are not known
 //! here; bytes are given to and taken from `wire::kv`.
 
+mod bytes;
 pub mod command;
 mod digest;
 mod kv;
@@ -16,8 +17,10 @@ mod sessions;
 pub mod snapshot;
 
 use crate::paxos::{Batch, CommandId, CommandRef, SessionId, Slot, Value};
-use crate::wire::kv::{decode_command, encode_reply};
+use crate::wire::codec;
+use crate::wire::kv::decode_command;
 
+use bytes::Bytes;
 pub use command::{Command, Failure, Query, Reply, prefix_end};
 use kv::Kv;
 use sessions::Sessions;
@@ -30,7 +33,12 @@ pub struct Store {
     applied: Slot,
     kv: Kv,
     sessions: Sessions,
+    /// Where replies are encoded, again and again.
+    scratch: Vec<u8>,
 }
+
+/// An encoded `Reply`: most are a few bytes.
+pub type ReplyBytes = Bytes<22>;
 
 /// What became of one command.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,8 +53,8 @@ pub struct Applied {
 pub enum Outcome {
     /// The session that was asked for.
     Registered(SessionId),
-    /// An encoded `store::Reply`: of this copy of the command or, kept, of an earlier one.
-    Reply(Vec<u8>),
+    /// Of this copy of the command or, kept, of an earlier one.
+    Reply(ReplyBytes),
     /// The session expired or never was. No copy of the command will be applied any more, but one
     /// may have been before the session expired.
     SessionExpired,
@@ -103,7 +111,9 @@ impl Store {
                 Ok(command) => self.kv.apply(&command),
                 Err(_) => Reply::Failed(Failure::Invalid),
             };
-            encode_reply(&reply)
+            self.scratch.clear();
+            codec::encode_into(&reply, &mut self.scratch);
+            self.scratch.as_slice().into()
         })
     }
 
