@@ -383,6 +383,7 @@ impl Server {
         let pause_us_max = self.config.election_timeout_us / 2;
         let pause_us_max = pause_us_max.clamp(limits::DIAL_PAUSE_US_MIN, limits::DIAL_PAUSE_US_MAX);
         link.pause_us = (2 * link.pause_us).min(pause_us_max);
+        self.next_upkeep_us = self.next_upkeep_us.min(link.next_dial_us);
     }
 }
 
