@@ -282,7 +282,7 @@ impl Cluster {
 
     fn apply(&mut self, id: NodeId, chosen: &ChosenSlot) {
         let ChosenSlot { slot, value, .. } = chosen;
-        self.checker.on_handed_out(id, *slot, value);
+        self.checker.on_handed_out(id, *slot, &value.0);
         let host = self.hosts.get_mut(&id).expect("a member");
         assert_eq!(*slot, host.applied_end, "handed out in order");
         host.applied_end = slot.next();
@@ -295,7 +295,7 @@ impl Cluster {
         let (is_wrong, store) = (host.is_wrong, &host.store);
         let is_checkpoint = host.quarantine.on_applied(*slot, || store.digest());
         if !is_wrong {
-            self.checker.on_applied(id, *slot, value, &applied, host.store.digest());
+            self.checker.on_applied(id, *slot, &value.0, &applied, host.store.digest());
         }
         if is_checkpoint {
             self.tell_state(id);
@@ -364,7 +364,7 @@ impl Cluster {
         }
         for (i, (_, value)) in values.iter().enumerate() {
             let value = Value(Arc::from(*value));
-            self.checker.on_handed_out(id, reply.first_slot.plus(i), &value);
+            self.checker.on_handed_out(id, reply.first_slot.plus(i), &value.0);
         }
         let mut frame = Vec::new();
         peer::write_chosen(reply.first_slot, &values, reply.first_unchosen, &mut frame);

@@ -86,12 +86,14 @@ impl Store {
     /// If slots are left out or repeated, or the value is none that our leaders form: `wire` lets no
     /// such value in, nor does a node's start take one from its log.
     pub fn apply(&mut self, slot: Slot, value: &Value, out: &mut Vec<Applied>) {
+        self.apply_bytes(slot, &value.0, out);
+    }
+
+    /// `apply` of a value that lies elsewhere, in the log for example.
+    pub fn apply_bytes(&mut self, slot: Slot, value: &[u8], out: &mut Vec<Applied>) {
         assert!(slot == self.applied.next(), "{slot:?} does not follow {:?}", self.applied);
         self.applied = slot;
-        if value.is_noop() {
-            return;
-        }
-        let batch = Batch::decode(&value.0).expect("a value from outside was checked in wire");
+        let batch = Batch::decode(value).expect("a value from outside was checked in wire");
         self.sessions.on_time(batch.time_us);
         out.reserve(batch.len());
         for (index, command) in batch.commands().enumerate() {
@@ -123,8 +125,8 @@ impl Store {
     }
 
     /// What no restart may do: see `mutants`.
-    pub(crate) fn apply_again(&mut self, value: &Value) {
-        let batch = Batch::decode(&value.0);
+    pub(crate) fn apply_again(&mut self, value: &[u8]) {
+        let batch = Batch::decode(value);
         for command in batch.iter().flat_map(Batch::commands) {
             if let Ok(command) = decode_command(command.payload) {
                 self.kv.apply(&command);

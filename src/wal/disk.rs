@@ -97,6 +97,9 @@ pub trait Disk {
     /// Writes zeros from `used` to the end of a segment, durably; it is appended to from there.
     fn clear_rest(&mut self, bytes: Self::Bytes, used: usize) -> Result<Self::Bytes, WalError>;
 
+    /// What lies in this range is not written any more, and seldom read. Advice only.
+    fn release(&mut self, bytes: &Self::Bytes, start: usize, end: usize);
+
     /// Nothing is written to it any more. Advice only.
     fn seal(&mut self, bytes: &Self::Bytes);
 

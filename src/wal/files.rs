@@ -35,6 +35,8 @@ pub const PAGE_SIZE: usize = 4096;
 /// Zeros are made durable in steps of this size, so that a sync of the log that comes in between
 /// finds no long queue at the disk.
 const FILL_STEP_SIZE: u64 = 1024 * 1024;
+/// What the disk is asked for ahead of what is read.
+const READ_AHEAD_SIZE: u64 = 8 * READ_SIZE as u64;
 /// Unit in which segments are read from the disk.
 const READ_SIZE: usize = 1024 * 1024;
 
@@ -213,9 +215,13 @@ impl Disk for FileDisk {
         MappedSegment::map(file, Advice::Random)
     }
 
+    fn release(&mut self, bytes: &MappedSegment, start: usize, end: usize) {
+        map::release_pages(&bytes.map, start, end);
+    }
+
     /// From now on reads may bring their neighbours along.
     fn seal(&mut self, bytes: &MappedSegment) {
-        map::release_pages(&bytes.map);
+        map::release_pages(&bytes.map, 0, bytes.len());
         let _ = bytes.map.advise(Advice::Normal);
     }
 
@@ -346,6 +352,8 @@ pub fn read_through(segment: &SegmentFile) -> Result<(), WalError> {
     let mut buffer = vec![0u8; READ_SIZE.min(size as usize)];
     let mut at = 0;
     while at < size {
+        // The kernel's own readahead asks for so little at a time that the disk rests in between.
+        os::read_ahead(&segment.file, at, READ_AHEAD_SIZE);
         match segment.file.read_at(&mut buffer, at).map_err(failed)? {
             0 => break,
             read => at += read as u64,

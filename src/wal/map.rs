@@ -42,9 +42,10 @@ pub fn is_cached(file: &File) -> io::Result<bool> {
 }
 
 /// Takes the pages of a mapping out of this process: they stay in the page cache, and come back when
-/// they are read. So an old segment does not count as this process's memory. Advice only.
-pub fn release_pages(map: &MmapMut) {
+/// they are read. So old records do not count as this process's memory. `start` is a multiple of a page's size.
+/// Advice only.
+pub fn release_pages(map: &MmapMut, start: usize, end: usize) {
     // SAFETY: the mapping is of a file and shared, so what was stored lies in the page cache, dirty or
     // not, and a later read finds the same bytes.
-    let _ = unsafe { map.unchecked_advise(UncheckedAdvice::DontNeed) };
+    let _ = unsafe { map.unchecked_advise_range(UncheckedAdvice::DontNeed, start, end - start) };
 }

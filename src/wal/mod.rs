@@ -126,6 +126,8 @@ pub struct Wal<D: Disk = FileDisk> {
 /// Segments below this hold too little to be of use.
 const SEGMENT_SIZE_LEAST: u64 = 8 * 1024;
 const PAGE_SIZE: u64 = 4096;
+/// So much of the log is written before it no longer counts as this process's memory.
+const RELEASE_SIZE: usize = 8 * 1024 * 1024;
 
 impl Wal<FileDisk> {
     /// Locks the data directory, creates it if it is missing, and recovers the log.
@@ -215,7 +217,11 @@ impl<D: Disk> Wal<D> {
         }
         let last = self.segments.back_mut().expect("there is always a segment");
         let offset = last.append(&stored);
-        let number = last.number;
+        let (number, used) = (last.number, offset + stored.extent());
+        if offset / RELEASE_SIZE < used / RELEASE_SIZE {
+            let end = used / RELEASE_SIZE * RELEASE_SIZE;
+            self.disk.release(&last.bytes, offset / RELEASE_SIZE * RELEASE_SIZE, end);
+        }
         if stored.kind.has_value() {
             self.index.set(stored.slot, recovery::location(number, offset));
         } else if matches!(stored.kind, RecordType::FirstUnchosen | RecordType::Jumped) {

@@ -412,6 +412,8 @@ impl Disk for Mount {
         Ok(bytes)
     }
 
+    fn release(&mut self, _bytes: &SimSegment, _start: usize, _end: usize) {}
+
     fn seal(&mut self, _bytes: &SimSegment) {}
 
     /// It is ready at once, and if not, then because the disk is full.
