@@ -28,7 +28,7 @@ python_tests() { (cd python && as_builder ../.venv/bin/python -m pytest); }
 tests() { as_builder timeout 25m cargo test --quiet "$@"; }
 
 step "formatting and lints" scripts/check.sh
-step "Rust tests" tests --all-features --no-fail-fast
+step "Rust tests" tests --workspace --all-features --no-fail-fast
 simulator() {
     tests --profile sim --features mutants --test sim --test connectivity --test mutants &&
         scripts/sim.sh --first fresh --seeds 1000000 --seconds "${SIM_SECONDS:-120}"
