@@ -140,7 +140,8 @@ impl Server {
         // itself asks again only after a second.
         let answer_us = limits::DIAL_ANSWER_US_MIN.max(timeout_us);
         for id in self.table.ids() {
-            let Some(connection) = self.table.get(id) else { continue };
+            let Some(connection) = self.table.get_mut(id) else { continue };
+            connection.relax();
             let silent_us = now.mono_us.saturating_sub(connection.heard_us);
             let (limit_us, why) = match connection.stage {
                 Stage::Peer(_) => (silence_us, SILENCE),
