@@ -37,6 +37,8 @@ pub const PAGE_SIZE: usize = 4096;
 const FILL_STEP_SIZE: u64 = 1024 * 1024;
 /// What the disk is asked for ahead of what is read.
 const READ_AHEAD_SIZE: u64 = 8 * READ_SIZE as u64;
+/// From so many bytes on a record's pages are made writable before it is stored.
+const POPULATED_SIZE_MIN: usize = 4 * PAGE_SIZE;
 /// Unit in which segments are read from the disk.
 const READ_SIZE: usize = 1024 * 1024;
 
@@ -76,6 +78,11 @@ impl Deref for MappedSegment {
 
 impl SegmentBytes for MappedSegment {
     fn write(&mut self, start: usize, end: usize) -> &mut [u8] {
+        let first = start / PAGE_SIZE * PAGE_SIZE;
+        if POPULATED_SIZE_MIN <= end - start {
+            // All pages at once, and not by a fault for each. An old kernel refuses, which does no harm.
+            let _ = self.map.advise_range(Advice::PopulateWrite, first, end - first);
+        }
         &mut self.map[start..end]
     }
 
