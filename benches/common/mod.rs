@@ -2,11 +2,10 @@
 
 use std::hint::black_box;
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use loggos::paxos::{
-    Addresses, Command, CommandId, Configuration, Configurations, Effects, LeaseConfig, Member,
-    Message, Node, NodeConfig, NodeId, Now, Recovered, Roles, SessionId,
+    Addresses, Bytes, Command, CommandId, Configuration, Configurations, Effects, LeaseConfig,
+    Member, Message, Node, NodeConfig, NodeId, Now, Recovered, Roles, SessionId,
 };
 
 const NODES: u16 = 3;
@@ -20,7 +19,7 @@ pub struct Cluster {
     sent_after_sync: [Vec<(NodeId, Message)>; NODES as usize],
     now: Now,
     leader: usize,
-    payload: Arc<[u8]>,
+    payload: Bytes,
     next_seq: u64,
     /// Slots handed out at any of the nodes.
     handed_out: u64,

@@ -1,7 +1,5 @@
 //! Chosen values, read back from the log: for the store after a restart, and for a peer that lags.
 
-use std::sync::Arc;
-
 use crate::limits;
 use crate::mutants::{self, Mutant};
 use crate::paxos::{
@@ -35,13 +33,13 @@ pub fn replay_into<D: Disk>(
     let mut applied = Vec::new();
     if mutants::is_on(Mutant::ApplyTwiceAfterSnapshot) {
         if let Some((_, last)) = wal.read(store.applied()) {
-            store.apply_again(&Value(Arc::from(last)));
+            store.apply_again(&Value(last.into()));
         }
     }
     for slot in (store.applied().next().0..first_unchosen.0).map(Slot) {
         let (_, value) = wal.read(slot).ok_or(ServeError::SlotMissing { slot: slot.0 })?;
         check_value(slot, value)?;
-        let value = Value(Arc::from(value));
+        let value = Value(value.into());
         store.apply(slot, &value, &mut applied);
         if slot.next() == first_unchosen {
             break_on_purpose(&mut store, &value);

@@ -24,10 +24,9 @@
 //! log records, so a malformed one is a broken invariant and `Batch::decode` is an `Option` only
 //! where bytes from outside first become a value (`wire`).
 
-use std::sync::Arc;
-
 use serde::{Deserialize, Serialize};
 
+use super::bytes::Bytes;
 use super::configuration::Configuration;
 use super::ids::Value;
 
@@ -68,7 +67,7 @@ pub struct Command {
     pub id: CommandId,
     /// The client has the replies of all its commands below this number.
     pub acknowledged: u64,
-    pub payload: Arc<[u8]>,
+    pub payload: Bytes,
 }
 
 impl Command {
@@ -109,7 +108,7 @@ pub fn encode<'a>(time_us: u64, commands: impl ExactSizeIterator<Item = &'a Comm
         bytes.extend_from_slice(&size.to_le_bytes());
         bytes.extend_from_slice(&command.payload);
     }
-    Value(Arc::from(bytes))
+    Value(Bytes::from(bytes))
 }
 
 /// What a value other than a no-op begins with.
@@ -213,7 +212,7 @@ mod tests {
         Command {
             id: CommandId { session: SessionId(7), seq },
             acknowledged: 1,
-            payload: Arc::from(payload),
+            payload: Bytes::from(payload),
         }
     }
 

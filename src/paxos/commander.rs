@@ -20,7 +20,7 @@ use crate::mutants::{self, Mutant};
 use super::configurations::Configurations;
 use super::effects::Effects;
 use super::ids::{Ballot, NodeId, Slot, Value};
-use super::message::{Message, P2b};
+use super::message::{Message, P2b, Values};
 use super::quorum::Roles;
 
 #[derive(Clone, Debug, Hash)]
@@ -234,7 +234,7 @@ impl Commander {
     }
 
     /// The next values for an acceptor and their first slot, if there are any and it may be sent more.
-    fn next_values(&self, stream: &Stream) -> Option<(Slot, Vec<Value>)> {
+    fn next_values(&self, stream: &Stream) -> Option<(Slot, Values)> {
         let first = stream.next.max(self.window_first);
         let unacked = self.size_between(stream.acked.max(self.window_first), first);
         if self.next_slot() <= first || limits::STREAM_UNACKED_SIZE_MAX <= unacked {
@@ -250,7 +250,7 @@ impl Commander {
             while first < self.first_unchosen {
                 let values = self.values_from(first, self.first_unchosen);
                 let next = first.plus(values.len());
-                let values = values.into_iter().map(|value| (self.ballot, value)).collect();
+                let values = values.iter().map(|value| (self.ballot, value.clone())).collect();
                 let first_unchosen = self.first_unchosen;
                 fx.send(learner, Message::Chosen { first_slot: first, values, first_unchosen });
                 first = next;
@@ -261,9 +261,12 @@ impl Commander {
     }
 
     /// Values of `first..end` up to the limits of a message.
-    fn values_from(&self, first: Slot, end: Slot) -> Vec<Value> {
-        let mut size = 0;
+    fn values_from(&self, first: Slot, end: Slot) -> Values {
         let at = first.since(self.window_first);
+        if first.next() == end {
+            return Values::One(self.window[at].value.clone());
+        }
+        let mut size = 0;
         let mut values = Vec::new();
         for proposed in self.window.range(at..end.since(self.window_first)) {
             if limits::MESSAGE_VALUES_SIZE_SOFT_MAX <= size
@@ -274,7 +277,7 @@ impl Commander {
             size += proposed.value.size();
             values.push(proposed.value.clone());
         }
-        values
+        Values::from(values)
     }
 
     /// A slot is chosen when a phase-2 quorum of the configuration that governs it holds it: up to the
@@ -351,7 +354,6 @@ impl Stream {
 mod tests {
     use super::super::configurations::fixtures::{self, configurations};
     use super::*;
-    use std::sync::Arc;
 
     const MINE: Ballot = Ballot { round: 1, node: NodeId(1) };
 
@@ -387,7 +389,7 @@ mod tests {
     }
 
     fn value() -> Value {
-        Value(Arc::from([1, 2, 3]))
+        Value([1, 2, 3].into())
     }
 
     fn sent_to(fx: &Effects, to: u16) -> Vec<(u64, usize)> {

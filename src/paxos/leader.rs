@@ -537,21 +537,19 @@ fn batch_len(queue: &VecDeque<Queued>) -> usize {
 mod tests {
     use super::super::batch::CommandId;
     use super::*;
-    use std::sync::Arc;
 
     /// Replicas hand over again what waits, and a leader whose window is full (a quorum's disks are
     /// stalled) must not gather copies without end.
     #[test]
     fn the_queue_is_bounded() {
         let mut leader = Leader::new(4, LeaseConfig::default());
-        let command =
-            Command { id: CommandId::default(), acknowledged: 1, payload: Arc::from([0; 8]) };
+        let command = Command { id: CommandId::default(), acknowledged: 1, payload: [0; 8].into() };
         for _ in 0..3 {
             let copies = vec![command.clone(); limits::LEADER_QUEUE_COMMANDS_MAX / 2 + 1];
             leader.on_propose(NodeId(2), copies, 0);
         }
         assert_eq!(leader.queue.len(), limits::LEADER_QUEUE_COMMANDS_MAX);
-        let large = Command { payload: Arc::from(vec![0; limits::VALUE_SIZE_MAX]), ..command };
+        let large = Command { payload: vec![0; limits::VALUE_SIZE_MAX].into(), ..command };
         leader.step_down();
         leader.on_propose(NodeId(2), vec![large; 300], 0);
         assert!(leader.queue.len() <= limits::LEADER_QUEUE_SIZE_MAX / limits::VALUE_SIZE_MAX);

@@ -292,14 +292,13 @@ impl Log {
 mod tests {
     use super::super::ids::NodeId;
     use super::*;
-    use std::sync::Arc;
 
     fn ballot(round: u64) -> Ballot {
         Ballot { round, node: NodeId(1) }
     }
 
     fn value(byte: u8) -> Value {
-        Value(Arc::from([byte]))
+        Value([byte].into())
     }
 
     fn empty() -> (Log, Effects) {

@@ -29,7 +29,7 @@ use super::leader::{Leader, LeaderOutcome};
 use super::learner::Learner;
 use super::lease::LeaseConfig;
 use super::log::Log;
-use super::message::{Health, Message, SnapshotId, Standing, StateStanding};
+use super::message::{Health, Message, SnapshotId, Standing, StateStanding, Values};
 use super::quorum::Roles;
 use super::read_rounds::ReadRequest;
 use super::reads::ReadWay;
@@ -470,7 +470,7 @@ impl Node {
         }
         match message {
             Message::HeartbeatRequest { round } => {
-                fx.send(from, Message::HeartbeatReply { round, standing: self.standing() });
+                fx.send(from, Message::HeartbeatReply { round, standing: self.standing().into() });
             }
             Message::HeartbeatReply { round, standing } => {
                 self.note_peer(from, standing.first_unchosen);
@@ -484,7 +484,7 @@ impl Node {
                     let known = self.configurations.known_below();
                     self.configurations.advance(standing.first_unchosen.min(known));
                 }
-                self.election.on_reply(from, round, standing);
+                self.election.on_reply(from, round, *standing);
             }
             // The scout asks again. Until it may be answered, the leader that holds our grant goes on.
             Message::P1a { ballot, .. } if self.is_bound_against(ballot, now) => {}
@@ -506,16 +506,18 @@ impl Node {
                 self.note_peer(from, p1b.first_unchosen);
                 self.merge(&p1b.epochs, fx);
                 if let Some(leader) = &mut self.leader {
-                    let outcome = leader.on_p1b(from, p1b, &self.configurations, fx);
+                    let outcome = leader.on_p1b(from, *p1b, &self.configurations, fx);
                     self.on_leader_outcome(outcome, fx);
                 }
             }
-            Message::P2a { ballot, first_slot, first_unchosen, values } => {
+            Message::P2a { ballot, first_slot, first_unchosen, mut values } => {
                 self.observe(ballot, fx);
                 self.note_peer(from, first_unchosen);
                 // Without room nothing is accepted, and what is chosen goes on to be noted. Others make up the
                 // quorum; what is left out here is sent again, or learned.
-                let values = if self.election.health().disk_full { Vec::new() } else { values };
+                if self.election.health().disk_full {
+                    values = Values::NONE;
+                }
                 if let Some(acceptor) = &mut self.acceptor {
                     let log = &mut self.log;
                     acceptor.on_p2a(from, ballot, first_slot, first_unchosen, values, log, fx);

@@ -219,11 +219,10 @@ impl Replica {
 mod tests {
     use super::super::batch::SessionId;
     use super::*;
-    use std::sync::Arc;
 
     fn command(seq: u64) -> Command {
         let id = CommandId { session: SessionId(1), seq };
-        Command { id, acknowledged: 1, payload: Arc::from([0u8; 8]) }
+        Command { id, acknowledged: 1, payload: [0; 8].into() }
     }
 
     fn seqs(commands: &[Command]) -> Vec<u64> {
@@ -274,7 +273,7 @@ mod tests {
         let mut seq = 0;
         while !replica.is_full() {
             seq += 1;
-            let payload = Arc::from(vec![0; size]);
+            let payload = vec![0; size].into();
             replica.on_command(Command { payload, ..command(seq) }, 11, 0);
         }
         let handed = replica.commands_to_send(LEADER, 0);

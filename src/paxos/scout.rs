@@ -230,13 +230,12 @@ mod tests {
     use super::super::configurations::fixtures::{self, configurations};
     use super::super::message::PValue;
     use super::*;
-    use std::sync::Arc;
 
     const MINE: Ballot = Ballot { round: 5, node: NodeId(1) };
 
     fn pvalue(round: u64, slot: u64, byte: u8) -> PValue {
         let ballot = Ballot { round, node: NodeId(2) };
-        PValue { ballot, slot: Slot(slot), value: Value(Arc::from([byte])) }
+        PValue { ballot, slot: Slot(slot), value: Value([byte].into()) }
     }
 
     fn whole(first_unchosen: u64, accepted: Vec<PValue>) -> P1b {

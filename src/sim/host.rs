@@ -363,7 +363,7 @@ impl Cluster {
             return;
         }
         for (i, (_, value)) in values.iter().enumerate() {
-            let value = Value(Arc::from(*value));
+            let value = Value((*value).into());
             self.checker.on_handed_out(id, reply.first_slot.plus(i), &value);
         }
         let mut frame = Vec::new();
@@ -550,5 +550,5 @@ impl Cluster {
 /// A command of a session.
 pub fn command(session: u64, seq: u64, acknowledged: u64, payload: &[u8]) -> Command {
     let id = CommandId { session: SessionId(session), seq };
-    Command { id, acknowledged, payload: Arc::from(payload) }
+    Command { id, acknowledged, payload: payload.into() }
 }

@@ -172,7 +172,6 @@ fn digest_of(kv: &Kv, sessions: &Sessions) -> u128 {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
 
     use super::*;
     use crate::paxos::batch;
@@ -180,7 +179,7 @@ mod tests {
 
     fn raw(session: SessionId, seq: u64, acknowledged: u64, payload: &[u8]) -> batch::Command {
         let id = CommandId { session, seq };
-        batch::Command { id, acknowledged, payload: Arc::from(payload) }
+        batch::Command { id, acknowledged, payload: payload.into() }
     }
 
     fn command(session: SessionId, seq: u64, ack: u64, command: Command<'_>) -> batch::Command {

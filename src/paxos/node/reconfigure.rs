@@ -339,7 +339,7 @@ mod tests {
             accepted: vec![],
             unsure: vec![],
         };
-        hear(&mut node, 1, Message::P1b(p1b));
+        hear(&mut node, 1, Message::P1b(p1b.into()));
         node
     }
 
@@ -356,7 +356,7 @@ mod tests {
             health: Health::default(),
             state: StateStanding::default(),
         };
-        hear(node, id, Message::HeartbeatReply { round, standing });
+        hear(node, id, Message::HeartbeatReply { round, standing: standing.into() });
     }
 
     fn accepts(node: &mut Node, accepted_end: u64) {
