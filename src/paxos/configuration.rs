@@ -211,7 +211,7 @@ impl Configuration {
 
     /// The value of a slot that holds this configuration.
     pub fn to_value(&self, time_us: u64) -> Value {
-        let mut bytes = batch::header(time_us, 0, Kind::Configuration);
+        let mut bytes = batch::header(time_us, 0, Kind::Configuration).to_vec();
         self.encode(&mut bytes);
         Value(bytes.into())
     }

@@ -7,8 +7,10 @@
 
 mod acceptor;
 pub mod batch;
+mod by_node;
 mod bytes;
 mod commander;
+mod commands;
 mod configuration;
 mod configurations;
 mod effects;

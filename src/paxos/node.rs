@@ -566,7 +566,7 @@ impl Node {
             Message::SnapshotChunk { snapshot, offset, bytes } => {
                 self.learner.on_chunk(snapshot, offset, bytes, fx);
             }
-            Message::Propose { commands } => self.on_propose(now, from, commands),
+            Message::Propose { commands } => self.on_propose(now, from, &commands),
             Message::ReadIndexRequest { id, lease } => {
                 if let Some(leader) = self.leader.as_mut().filter(|leader| !leader.is_idle()) {
                     let route = vec![from];

@@ -219,6 +219,11 @@ impl Scout {
         self.highest.pop_first().map(|(_, (_, value))| value)
     }
 
+    /// Whether `take` has nothing left.
+    pub fn has_handed_out_all(&self) -> bool {
+        self.highest.is_empty()
+    }
+
     /// The slot after the last in which an earlier ballot's value is known and not taken; `slot` if none is.
     pub fn taken_end(&self, slot: Slot) -> Slot {
         self.highest.last_key_value().map_or(slot, |(last, _)| last.next().max(slot))
