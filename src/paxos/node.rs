@@ -190,7 +190,7 @@ impl Node {
             furthest: (Slot(0), 0),
             route: Vec::new(),
         };
-        node.note_chosen(0, fx);
+        node.note_handed_out(0, fx);
         node
     }
 
@@ -446,6 +446,7 @@ impl Node {
         }
     }
 
+    #[inline]
     fn run_local(&mut self, now: Now, fx: &mut Effects) {
         while let Some(message) = fx.local.pop_front() {
             self.handle(now, self.me, message, fx);
@@ -723,9 +724,16 @@ impl Node {
         }
     }
 
+    #[inline(always)]
     fn note_peer(&mut self, peer: NodeId, first_unchosen: Slot) {
+        if peer != self.me && self.learner.peer_knows(peer) < Some(first_unchosen) {
+            self.note_peer_knows(peer, first_unchosen);
+        }
+    }
+
+    fn note_peer_knows(&mut self, peer: NodeId, first_unchosen: Slot) {
         let learns = self.configurations.roles(peer).is_some_and(Roles::learns);
-        if peer != self.me && learns && !self.configurations.is_provisional() {
+        if learns && !self.configurations.is_provisional() {
             self.learner.on_peer_knows(peer, first_unchosen);
         }
     }
