@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Sees to what the rest needs, and does nothing where it is there:
-# setup.sh [rust] [python] [mininet] [fuzz] [torture]
+# setup.sh [rust] [python] [mininet] [fuzz] [torture] [valgrind]
 #
 #   rust     a compiler that is new enough, and a linker
 #   python   .venv with python/requirements.txt
 #   mininet  Mininet and the tools of the network laboratory
 #   fuzz     a C++ compiler, for the fuzzer's engine
 #   torture  strace, which makes disks fail, and tools for small file systems
+#   valgrind what counts instructions
 set -euo pipefail
 # shellcheck source=scripts/common.sh
 . "$(dirname "$0")/common.sh"
@@ -83,9 +84,13 @@ setup_torture() {
     [ "${#packages[@]}" -eq 0 ] || apt_install "${packages[@]}"
 }
 
+setup_valgrind() {
+    command -v valgrind >/dev/null || apt_install valgrind
+}
+
 for part in "$@"; do
     case $part in
-        rust | python | mininet | fuzz | torture) "setup_$part" ;;
-        *) fail "unknown part $part; there are rust, python, mininet, fuzz and torture" ;;
+        rust | python | mininet | fuzz | torture | valgrind) "setup_$part" ;;
+        *) fail "unknown part $part; there are rust, python, mininet, fuzz, torture and valgrind" ;;
     esac
 done
