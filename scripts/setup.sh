@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Sees to what the rest needs, and does nothing where it is there:
-# setup.sh [rust] [python] [mininet] [fuzz] [torture] [etcd] [redis] [zookeeper]
+# setup.sh [rust] [python] [mininet] [fuzz] [torture] [valgrind] [etcd] [redis] [zookeeper]
 #
 #   rust     a compiler that is new enough, and a linker
 #   python   .venv with python/requirements.txt
@@ -9,6 +9,7 @@
 #   torture  strace, which makes disks fail, and tools for small file systems
 #   etcd, redis, zookeeper
 #            the systems that Loggos is measured against, as Debian has them; their services stay off
+#   valgrind what counts instructions
 set -euo pipefail
 # shellcheck source=scripts/common.sh
 . "$(dirname "$0")/common.sh"
@@ -111,9 +112,13 @@ setup_zookeeper() {
     [ "${#packages[@]}" -eq 0 ] || install_server zookeeper "${packages[@]}"
 }
 
+setup_valgrind() {
+    command -v valgrind >/dev/null || apt_install valgrind
+}
+
 for part in "$@"; do
     case $part in
-        rust | python | mininet | fuzz | torture | etcd | redis | zookeeper) "setup_$part" ;;
+        rust | python | mininet | fuzz | torture | valgrind | etcd | redis | zookeeper) "setup_$part" ;;
         *) fail "unknown part $part; see the top of scripts/setup.sh" ;;
     esac
 done

@@ -54,6 +54,12 @@ else
     left_out+=("Fuzzing, steered by coverage (needs a C++ compiler)")
 fi
 
+if command -v valgrind >/dev/null || is_root; then
+    step "Instructions counted" scripts/instructions.sh
+else
+    left_out+=("Instructions counted (needs valgrind)")
+fi
+
 # cargo: "test result: ok. 12 passed; 0 failed; ..."; pytest: "33 passed in 5.4s".
 passed=$(grep -aoE '[0-9]+ passed' "$log" | awk '{ sum += $1 } END { print sum + 0 }')
 broken=$(grep -aoE '[0-9]+ failed[;,]' "$log" | awk '{ sum += $1 } END { print sum + 0 }')

@@ -13,7 +13,7 @@ use crate::driver::quarantine::Quarantine;
 use crate::driver::replay::{corrupt_on_purpose, learned_values};
 use crate::paxos::{
     Change, ChosenSlot, Command, CommandId, Effects, Epochs, Event, Expired, Health, LearnReply,
-    Member, Message, Node, NodeId, Now, ReadWay, SessionId, Slot, SnapshotId, Value,
+    Member, Message, Node, NodeId, Now, ReadWay, SessionId, Slot, SnapshotId,
 };
 use crate::snapshot;
 use crate::store::{Applied, Outcome, Store};
@@ -363,8 +363,7 @@ impl Cluster {
             return;
         }
         for (i, (_, value)) in values.iter().enumerate() {
-            let value = Value(Arc::from(*value));
-            self.checker.on_handed_out(id, reply.first_slot.plus(i), &value.0);
+            self.checker.on_handed_out(id, reply.first_slot.plus(i), value);
         }
         let mut frame = Vec::new();
         peer::write_chosen(reply.first_slot, &values, reply.first_unchosen, &mut frame);
@@ -550,5 +549,5 @@ impl Cluster {
 /// A command of a session.
 pub fn command(session: u64, seq: u64, acknowledged: u64, payload: &[u8]) -> Command {
     let id = CommandId { session: SessionId(session), seq };
-    Command { id, acknowledged, payload: Arc::from(payload) }
+    Command { id, acknowledged, payload: payload.into() }
 }

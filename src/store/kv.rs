@@ -17,8 +17,8 @@ use std::sync::Arc;
 use imbl::OrdMap;
 
 use crate::limits::{SCAN_ENTRIES_MAX, SCAN_SIZE_SOFT_MAX};
+use crate::paxos::Bytes;
 
-use super::bytes::Bytes;
 use super::command::{Command, Failure, Query, Reply};
 use super::digest::{self, Digest};
 

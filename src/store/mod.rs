@@ -9,18 +9,16 @@
 //! out at most once, `digest` lets replicas compare, `snapshot` makes bytes of the state. Ballots, peers and connections are not known
 //! here; bytes are given to and taken from `wire::kv`.
 
-mod bytes;
 pub mod command;
 mod digest;
 mod kv;
 mod sessions;
 pub mod snapshot;
 
-use crate::paxos::{Batch, CommandId, CommandRef, SessionId, Slot, Value};
+use crate::paxos::{Batch, Bytes, CommandId, CommandRef, SessionId, Slot, Value};
 use crate::wire::codec;
 use crate::wire::kv::decode_command;
 
-use bytes::Bytes;
 pub use command::{Command, Failure, Query, Reply, prefix_end};
 use kv::Kv;
 use sessions::Sessions;
@@ -184,7 +182,6 @@ fn digest_of(kv: &Kv, sessions: &Sessions) -> u128 {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
 
     use super::*;
     use crate::paxos::batch;
@@ -192,7 +189,7 @@ mod tests {
 
     fn raw(session: SessionId, seq: u64, acknowledged: u64, payload: &[u8]) -> batch::Command {
         let id = CommandId { session, seq };
-        batch::Command { id, acknowledged, payload: Arc::from(payload) }
+        batch::Command { id, acknowledged, payload: payload.into() }
     }
 
     fn command(session: SessionId, seq: u64, ack: u64, command: Command<'_>) -> batch::Command {

@@ -389,7 +389,7 @@ mod tests {
         let register = |seq| LogCommand {
             id: CommandId { session: SessionId::NONE, seq },
             acknowledged: 0,
-            payload: Arc::from([]),
+            payload: [].into(),
         };
         apply(&mut store, 7, &[register(1), register(2)]);
         for key in 0..keys {
