@@ -1,18 +1,23 @@
 //! `--consistency`: what reads may return, in the words of the command line.
 
-use clap::ValueEnum;
-
 use crate::wire::client::Consistency;
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReadConsistency {
-    #[default]
     Linearizable,
     Leader,
     Lease,
     Quorum,
     Stale,
 }
+
+pub const WORDS: [(&str, ReadConsistency); 5] = [
+    ("linearizable", ReadConsistency::Linearizable),
+    ("leader", ReadConsistency::Leader),
+    ("lease", ReadConsistency::Lease),
+    ("quorum", ReadConsistency::Quorum),
+    ("stale", ReadConsistency::Stale),
+];
 
 impl From<ReadConsistency> for Consistency {
     fn from(given: ReadConsistency) -> Consistency {
