@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::cli::consistency::ReadConsistency;
 use crate::limits::{SESSION_WINDOW_MAX, SESSIONS_MAX, VALUE_SIZE_MAX};
+use crate::wire::client::Consistency;
 
 use super::keys::VALUE_STAMP_SIZE;
 
@@ -30,7 +30,7 @@ pub struct Options {
     /// configured, by the leader, by its lease, by a quorum; or whatever a
     /// replica has
     /// [default: linearizable]
-    pub consistency: ReadConsistency,
+    pub consistency: Consistency,
     /// Zipf exponent of the choice of keys (0: uniform)
     pub skew: f64,
     /// Open loop: operations a second, whether or not the cluster keeps up;
@@ -87,6 +87,14 @@ pub const WORKLOADS: [(&str, Workload); 3] =
     [("put", Workload::Put), ("incr", Workload::Incr), ("create", Workload::Create)];
 pub const ARRIVALS: [(&str, Spacing); 2] =
     [("poisson", Spacing::Poisson), ("uniform", Spacing::Uniform)];
+/// In words of the command line, for `bench` and for all that reads.
+pub const CONSISTENCIES: [(&str, Consistency); 5] = [
+    ("linearizable", Consistency::Linearizable),
+    ("leader", Consistency::Leader),
+    ("lease", Consistency::Lease),
+    ("quorum", Consistency::Quorum),
+    ("stale", Consistency::Stale),
+];
 pub const TARGETS: [(&str, Target); 2] = [("leader", Target::Leader), ("spread", Target::Spread)];
 
 /// An option's value as it is written on the command line.

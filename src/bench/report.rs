@@ -7,9 +7,8 @@ use serde_json::{Value, json};
 
 use super::check::Verdict;
 use super::load::Finished;
-use super::options::{ARRIVALS, Options, TARGETS, WORKLOADS, word};
+use super::options::{ARRIVALS, CONSISTENCIES, Options, TARGETS, WORKLOADS, word};
 use super::recorder::{Class, Window, quantile};
-use crate::cli::consistency;
 
 /// What stands around a run: which it was, and of what.
 pub struct Setting<'a> {
@@ -127,7 +126,7 @@ pub fn json(setting: &Setting<'_>, finished: &Finished, verdict: Option<&Verdict
             "keys": options.keys,
             "value_size": options.value_size,
             "reads": options.reads,
-            "consistency": word(&consistency::WORDS, &options.consistency),
+            "consistency": word(&CONSISTENCIES, &options.consistency),
             "skew": options.skew,
             "rate": options.rate,
             "arrivals": word(&ARRIVALS, &options.arrivals),

@@ -9,11 +9,11 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::consistency::{self, ReadConsistency};
 use super::duration;
 use super::kv::Kv;
 use super::manual::{Line, Manual, Page, Typed, integer_in, no_command, one_of};
-use crate::bench::options::{ARRIVALS, Options, TARGETS, WORKLOADS};
+use crate::bench::options::{ARRIVALS, CONSISTENCIES, Options, TARGETS, WORKLOADS};
+use crate::wire::client::Consistency;
 
 pub const MANUAL: Manual = Manual(include_str!("manual.txt"));
 
@@ -286,8 +286,8 @@ impl FormatArgs {
     }
 }
 
-fn read_consistency(line: &Line) -> Read<ReadConsistency> {
-    line.needed("--consistency", |text| one_of(&consistency::WORDS, text))
+fn read_consistency(line: &Line) -> Read<Consistency> {
+    line.needed("--consistency", |text| one_of(&CONSISTENCIES, text))
 }
 
 #[derive(Debug)]
@@ -314,7 +314,7 @@ impl ServeArgs {
 #[derive(Debug)]
 pub struct GetArgs {
     pub key: OsString,
-    pub consistency: ReadConsistency,
+    pub consistency: Consistency,
     pub raw: bool,
     pub format: FormatArgs,
 }
@@ -400,7 +400,7 @@ pub struct ScanArgs {
     pub to: Option<OsString>,
     pub limit: Option<u64>,
     pub keys: bool,
-    pub consistency: ReadConsistency,
+    pub consistency: Consistency,
     pub format: FormatArgs,
 }
 

@@ -119,10 +119,8 @@ impl Session<'_> {
 
 fn get(args: &GetArgs, session: &mut Session<'_>) -> Result<(), Failure> {
     let key = key(&args.key)?;
-    let answer = session
-        .client
-        .query(&Query::Get { key }, args.consistency.into())
-        .map_err(Failure::from)?;
+    let answer =
+        session.client.query(&Query::Get { key }, args.consistency).map_err(Failure::from)?;
     let Reply::Value(value) = &answer.reply else { return Err(nonsense()) };
     note(&answer, args.format);
     if args.format.json {
@@ -157,8 +155,7 @@ fn scan(args: &ScanArgs, session: &mut Session<'_>) -> Result<(), Failure> {
     loop {
         let limit = left.min(SCAN_ENTRIES_MAX as u64) as u32;
         let query = Query::Scan { from: &from, to: to.as_deref(), limit };
-        let answer =
-            session.client.query(&query, args.consistency.into()).map_err(Failure::from)?;
+        let answer = session.client.query(&query, args.consistency).map_err(Failure::from)?;
         let Reply::Entries { entries, next } = &answer.reply else { return Err(nonsense()) };
         left = left.saturating_sub(entries.len() as u64);
         if args.format.json {

@@ -7,7 +7,6 @@ pub mod args;
 mod backup;
 mod bench;
 mod check;
-pub mod consistency;
 mod demo;
 mod doctor;
 pub mod duration;
