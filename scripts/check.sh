@@ -6,7 +6,7 @@ set -euo pipefail
 cd "$root_dir"
 scripts/setup.sh rust python
 
-as_builder cargo fmt --check
+as_builder cargo fmt --all --check
 as_builder cargo fmt --check --manifest-path fuzz/Cargo.toml
 as_builder cargo clippy --quiet --all-targets --all-features -- -D warnings
 as_builder cargo clippy --quiet -- -D warnings

@@ -6,7 +6,7 @@ set -euo pipefail
 cd "$root_dir"
 scripts/setup.sh rust python
 as_builder cargo clippy --quiet --fix --allow-dirty --allow-staged --all-targets --all-features
-as_builder cargo fmt
+as_builder cargo fmt --all
 as_builder cargo fmt --manifest-path fuzz/Cargo.toml
 as_builder .venv/bin/ruff check --quiet --fix python mininet
 as_builder .venv/bin/ruff format --quiet python mininet

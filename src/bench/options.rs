@@ -160,14 +160,14 @@ impl Options {
 #[cfg(test)]
 pub mod tests {
     use super::*;
-    use crate::cli::args::MANUAL;
-    use crate::cli::manual::Typed;
+    use crate::cli::load;
+    use crate::cli::manual::{MANUAL, Typed};
 
     /// The options of a command line.
     pub fn options(line: &str) -> Options {
         let page = MANUAL.page("loggos bench").unwrap();
         match page.parse(line.split_whitespace().map(Into::into).collect()).unwrap() {
-            Typed::Line(line) => Options::read(&line).unwrap(),
+            Typed::Line(line) => load::options(&line).unwrap(),
             Typed::Asked(text) => panic!("{text}"),
         }
     }

@@ -11,11 +11,10 @@ use std::time::Duration;
 
 use super::duration;
 use super::kv::Kv;
-use super::manual::{Line, Manual, Page, Typed, integer_in, no_command, one_of};
-use crate::bench::options::{ARRIVALS, CONSISTENCIES, Options, TARGETS, WORKLOADS};
+use super::load;
+use super::manual::{Line, MANUAL, Page, Typed, integer_in, no_command};
+use crate::bench::options::Options;
 use crate::wire::client::Consistency;
-
-pub const MANUAL: Manual = Manual(include_str!("manual.txt"));
 
 type Read<T> = Result<T, String>;
 
@@ -286,10 +285,6 @@ impl FormatArgs {
     }
 }
 
-fn read_consistency(line: &Line) -> Read<Consistency> {
-    line.needed("--consistency", |text| one_of(&CONSISTENCIES, text))
-}
-
 #[derive(Debug)]
 pub struct ServeArgs {
     pub config: PathBuf,
@@ -324,7 +319,7 @@ impl GetArgs {
         line.exclude("--raw", "--json")?;
         Ok(GetArgs {
             key: needed_bytes(line, "<KEY>"),
-            consistency: read_consistency(line)?,
+            consistency: load::consistency(line)?,
             raw: line.is_given("--raw"),
             format: FormatArgs::read(line),
         })
@@ -414,7 +409,7 @@ impl ScanArgs {
             to: line.bytes("--to"),
             limit: line.value("--limit", u64::from_str)?,
             keys: line.is_given("--keys"),
-            consistency: read_consistency(line)?,
+            consistency: load::consistency(line)?,
             format: FormatArgs::read(line),
         })
     }
@@ -508,36 +503,7 @@ pub struct BenchArgs {
 
 impl BenchArgs {
     fn read(line: &Line) -> Read<BenchArgs> {
-        Ok(BenchArgs { options: Options::read(line)?, nodes: NodesArgs::read(line)? })
-    }
-}
-
-impl Options {
-    pub fn read(line: &Line) -> Read<Options> {
-        Ok(Options {
-            clients: line.needed("--clients", usize::from_str)?,
-            in_flight: line.needed("--in-flight", usize::from_str)?,
-            duration: line.needed("--duration", duration::parse_positive)?,
-            warmup: line.needed("--warmup", duration::parse)?,
-            workload: line.needed("--workload", |text| one_of(&WORKLOADS, text))?,
-            keys: line.needed("--keys", u64::from_str)?,
-            value_size: line.needed("--value-size", usize::from_str)?,
-            reads: line.needed("--reads", f64::from_str)?,
-            consistency: read_consistency(line)?,
-            skew: line.needed("--skew", f64::from_str)?,
-            rate: line.value("--rate", f64::from_str)?,
-            arrivals: line.needed("--arrivals", |text| one_of(&ARRIVALS, text))?,
-            target: line.needed("--target", |text| one_of(&TARGETS, text))?,
-            op_timeout: line.needed("--op-timeout", duration::parse_positive)?,
-            give_up: line.needed("--give-up", duration::parse_positive)?,
-            seed: line.value("--seed", u64::from_str)?,
-            interval: line.needed("--interval", duration::parse_positive)?,
-            check: line.is_given("--check"),
-            json: path(line, "--json"),
-            trace: path(line, "--trace"),
-            history: path(line, "--history"),
-            quiet: line.is_given("--quiet"),
-        })
+        Ok(BenchArgs { options: load::options(line)?, nodes: NodesArgs::read(line)? })
     }
 }
 

@@ -14,6 +14,9 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 #[derive(Clone, Copy)]
 pub struct Manual(pub &'static str);
 
+/// That of `loggos`.
+pub const MANUAL: Manual = Manual(include_str!("manual.txt"));
+
 /// The help of one command.
 #[derive(Clone)]
 pub struct Page {

@@ -11,6 +11,7 @@ mod demo;
 mod doctor;
 pub mod duration;
 mod kv;
+mod load;
 mod machine;
 pub mod manual;
 mod matrix;
@@ -28,9 +29,9 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::process::ExitCode;
 
 use crate::client::{self, Client};
-use args::{Command, ConnectArgs, MANUAL, NodesArgs, WalCommand};
+use args::{Command, ConnectArgs, NodesArgs, WalCommand};
 use kv::Kv;
-use manual::Typed;
+use manual::{MANUAL, Typed};
 
 const NODES_DEFAULT: &str = "127.0.0.1:7401";
 
