@@ -13,6 +13,7 @@ pub mod limits;
 pub mod mutants;
 pub mod os;
 pub mod paxos;
+mod queue;
 #[cfg(feature = "sim")]
 pub mod sim;
 pub mod snapshot;
