@@ -9,11 +9,14 @@ UNITDIR ?= $(LIBDIR)/systemd/system
 SYSUSERSDIR ?= $(LIBDIR)/sysusers.d
 EXPERIMENT ?= failover
 QUICK ?=
+PEERS ?=
+BARS ?=
+REPEATS ?=
 SEEDS ?= 1000
 FIRST ?= 1
 SEED ?=
 
-.PHONY: help build demo test sim model torture fuzz check fix mininet-experiment notebooks install uninstall clean
+.PHONY: help build demo test sim model torture fuzz check fix bench mininet-experiment notebooks install uninstall clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed 's/:.*## /|/' | \
@@ -48,6 +51,9 @@ fix: ## formats, and repairs what lints can
 
 mininet-experiment: ## needs root: EXPERIMENT=failover (list: all) QUICK=1
 	@QUICK=$(QUICK) scripts/experiment.sh $(EXPERIMENT)
+
+bench: ## the speed bars: PEERS=etcd,redis,zookeeper BARS=puts,... QUICK=1
+	@PEERS="$(PEERS)" BARS="$(BARS)" REPEATS=$(REPEATS) QUICK=$(QUICK) scripts/bench.sh
 
 notebooks: ## the notebooks on the newest run, as pages
 	@scripts/notebooks.sh

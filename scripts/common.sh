@@ -34,6 +34,16 @@ as_builder() {
     fi
 }
 
+# The same in the place of this shell, so that signals reach the command itself.
+become_builder() {
+    if [ "$builder" = "$(id -un)" ]; then
+        PATH=$PATH:${CARGO_HOME:-$builder_home/.cargo}/bin exec "$@"
+    else
+        exec runuser -u "$builder" -- env HOME="$builder_home" \
+            PATH="$builder_home/.cargo/bin:/usr/local/bin:/usr/bin:/bin" "$@"
+    fi
+}
+
 # Runs a command to its end, also when a signal asks for that, and returns its code. In the background,
 # because a shell that waits for a program in the foreground lets no signal through; the command takes
 # its network and processes down when one comes.

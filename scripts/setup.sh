@@ -1,12 +1,15 @@
 #!/usr/bin/env bash
 # Sees to what the rest needs, and does nothing where it is there:
-# setup.sh [rust] [python] [mininet] [fuzz] [torture]
+# setup.sh [rust] [python] [mininet] [fuzz] [torture] [valgrind] [etcd] [redis] [zookeeper]
 #
 #   rust     a compiler that is new enough, and a linker
 #   python   .venv with python/requirements.txt
 #   mininet  Mininet and the tools of the network laboratory
 #   fuzz     a C++ compiler, for the fuzzer's engine
 #   torture  strace, which makes disks fail, and tools for small file systems
+#   etcd, redis, zookeeper
+#            the systems that Loggos is measured against, as Debian has them; their services stay off
+#   valgrind what counts instructions
 set -euo pipefail
 # shellcheck source=scripts/common.sh
 . "$(dirname "$0")/common.sh"
@@ -83,9 +86,39 @@ setup_torture() {
     [ "${#packages[@]}" -eq 0 ] || apt_install "${packages[@]}"
 }
 
+# Installs a server for our own use. Debian starts it as a service at once, which would be in the way of what
+# is measured; one that was there before is somebody else's, and stays as it is.
+install_server() {
+    local unit=$1
+    shift
+    apt_install "$@"
+    if [ -d /run/systemd/system ]; then
+        ! systemctl cat "$unit" >/dev/null 2>&1 || systemctl disable --quiet --now "$unit"
+    elif [ -x "/etc/init.d/$unit" ]; then
+        # It may have been kept from starting already.
+        invoke-rc.d "$unit" stop >/dev/null || true
+        update-rc.d "$unit" disable
+    fi
+}
+
+setup_etcd() { command -v etcd >/dev/null || install_server etcd etcd-server; }
+
+setup_redis() { command -v redis-server >/dev/null || install_server redis-server redis-server; }
+
+setup_zookeeper() {
+    local packages=()
+    [ -e /usr/share/java/zookeeper.jar ] || packages+=(zookeeper)
+    command -v java >/dev/null || packages+=(default-jre-headless)
+    [ "${#packages[@]}" -eq 0 ] || install_server zookeeper "${packages[@]}"
+}
+
+setup_valgrind() {
+    command -v valgrind >/dev/null || apt_install valgrind
+}
+
 for part in "$@"; do
     case $part in
-        rust | python | mininet | fuzz | torture) "setup_$part" ;;
-        *) fail "unknown part $part; there are rust, python, mininet, fuzz and torture" ;;
+        rust | python | mininet | fuzz | torture | valgrind | etcd | redis | zookeeper) "setup_$part" ;;
+        *) fail "unknown part $part; see the top of scripts/setup.sh" ;;
     esac
 done

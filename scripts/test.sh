@@ -28,7 +28,7 @@ python_tests() { (cd python && as_builder ../.venv/bin/python -m pytest); }
 tests() { as_builder timeout 25m cargo test --quiet "$@"; }
 
 step "formatting and lints" scripts/check.sh
-step "Rust tests" tests --all-features --no-fail-fast
+step "Rust tests" tests --workspace --all-features --no-fail-fast
 simulator() {
     tests --profile sim --features mutants --test sim --test connectivity --test mutants &&
         scripts/sim.sh --first fresh --seeds 1000000 --seconds "${SIM_SECONDS:-120}"
@@ -52,6 +52,12 @@ if command -v c++ >/dev/null || is_root; then
     step "Fuzzing, steered by coverage" scripts/fuzz.sh 10
 else
     left_out+=("Fuzzing, steered by coverage (needs a C++ compiler)")
+fi
+
+if command -v valgrind >/dev/null || is_root; then
+    step "Instructions counted" scripts/instructions.sh
+else
+    left_out+=("Instructions counted (needs valgrind)")
 fi
 
 # cargo: "test result: ok. 12 passed; 0 failed; ..."; pytest: "33 passed in 5.4s".

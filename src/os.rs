@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::num::NonZeroU64;
 use std::path::Path;
 use std::time::Duration;
 
@@ -47,6 +48,11 @@ pub fn try_lock(file: &File, shared: bool) -> io::Result<bool> {
         Err(Errno::WOULDBLOCK) => Ok(false),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Has the kernel begin to read a part of a file. Advice only.
+pub fn read_ahead(file: &File, start: u64, size: u64) {
+    let _ = fadvise(file, start, NonZeroU64::new(size), Advice::WillNeed);
 }
 
 /// Asks the kernel to forget the clean cached pages of a file. Advice only: a failure is no error.

@@ -192,11 +192,11 @@ fn a_meaningless_message_closes_the_connection() {
 
     // A P2a whose value is no batch must not reach the log.
     let mut p2a = Vec::new();
-    let value = loggos::paxos::Value(std::sync::Arc::from(*b"no batch, but 24 bytes.."));
+    let value = loggos::paxos::Value((*b"no batch, but 24 bytes..").into());
     let ballot = loggos::paxos::Ballot { round: 7, node: NodeId(3) };
     let slot = loggos::paxos::Slot::FIRST;
     let message =
-        Message::P2a { ballot, first_slot: slot, first_unchosen: slot, values: vec![value] };
+        Message::P2a { ballot, first_slot: slot, first_unchosen: slot, values: value.into() };
     peer::write(&message, &mut p2a);
     let bytes = [peer_hello(PROTOCOL_VERSION, "test", 3, 1), p2a].concat();
     send_and_await_end(f.peer, &bytes);

@@ -8,7 +8,6 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use loggos::paxos::{
     Addresses, Ballot, Batch, Command, CommandId, Configuration, Configurations, Effects,
@@ -185,7 +184,7 @@ impl Cluster {
 
     fn command(&mut self, at: NodeId, seq: u64) {
         let id = CommandId { session: SessionId(1), seq };
-        let payload = Arc::from(vec![seq as u8; 400 + (seq as usize * 97) % 900]);
+        let payload = vec![seq as u8; 400 + (seq as usize * 97) % 900].into();
         let command = Command { id, acknowledged: 1, payload };
         self.turn(at, |node, now, _| node.on_command(now, command, seq));
     }

@@ -9,7 +9,6 @@ use std::net::TcpStream;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
-use std::sync::Arc;
 use std::time::Duration;
 
 use loggos::limits;
@@ -90,7 +89,7 @@ fn a_data_directory_is_not_shared() {
 /// whoever expects a batch, or counts on from the last of all rounds.
 #[test]
 fn a_log_that_no_node_wrote_is_refused() {
-    let value = Value(Arc::from(*b"no batch"));
+    let value = Value((*b"no batch").into());
     let ballot = Ballot { round: 1, node: NodeId(1) };
     let slot = Slot::FIRST;
     let far = Ballot { round: u64::MAX, ..ballot };

@@ -145,6 +145,8 @@ fn unsafe_is_used_in_three_files() {
     assert_eq!(found, [""; 0]);
     let found = occurrences(&["unsafe"], &files("tests", "rs"), |name| name != "tests/tidy.rs");
     assert_eq!(found, [""; 0]);
+    let found = occurrences(&["unsafe"], &files("rivals", "rs"), |_| true);
+    assert_eq!(found, [""; 0]);
     // An allocator that counts.
     let found = occurrences(&["unsafe"], &files("fuzz/src", "rs"), |name| {
         name != "fuzz/src/targets/memory.rs"
@@ -155,8 +157,9 @@ fn unsafe_is_used_in_three_files() {
 #[test]
 fn nothing_is_left_to_do() {
     let words = ["todo!", "unimplemented!", "dbg!"];
-    let found = occurrences(&words, &files("src", "rs"), |_| true);
-    assert_eq!(found, [""; 0]);
+    for dir in ["src", "rivals"] {
+        assert_eq!(occurrences(&words, &files(dir, "rs"), |_| true), [""; 0]);
+    }
 }
 
 /// Tests wait for what they wait for, not for time to pass. Where something can only be polled, a
@@ -164,7 +167,7 @@ fn nothing_is_left_to_do() {
 #[test]
 fn nothing_sleeps() {
     let mut found = Vec::new();
-    for dir in ["src", "tests", "benches"] {
+    for dir in ["src", "tests", "benches", "rivals"] {
         for (name, text) in files(dir, "rs").iter().filter(|(name, _)| name != "tests/tidy.rs") {
             let lines: Vec<&str> = text.lines().collect();
             for (n, line) in code(text).filter(|(_, line)| line.contains("thread::sleep")) {

@@ -90,7 +90,7 @@ pub fn parse_stamp(value: &[u8]) -> Option<(u32, u64)> {
 }
 
 /// Writes into a value, if there is room, who writes it.
-fn stamp(worker: u32, number: u64, value: &mut Vec<u8>) {
+pub fn stamp(worker: u32, number: u64, value: &mut Vec<u8>) {
     if VALUE_STAMP_SIZE <= value.len() {
         let size = value.len();
         value.clear();
@@ -112,15 +112,41 @@ fn parse_hex(text: &[u8]) -> Option<u64> {
     u64::from_str_radix(std::str::from_utf8(text).ok()?, 16).ok()
 }
 
+/// Which of some keys comes next.
+pub struct Choice {
+    keys: u64,
+    zipf: Option<Zipf<f64>>,
+    rng: Xoshiro256PlusPlus,
+}
+
+impl Choice {
+    /// Of the keys 0 to `keys`, not included, which is 1 or more; uniform if the Zipf exponent `skew` is 0.
+    pub fn new(keys: u64, skew: f64, seed: u64) -> Choice {
+        assert!(0 < keys, "the options are checked");
+        Choice {
+            keys,
+            zipf: (0.0 < skew)
+                .then(|| Zipf::new(keys as f64, skew).expect("the options are checked")),
+            rng: Xoshiro256PlusPlus::seed_from_u64(seed),
+        }
+    }
+
+    pub fn draw(&mut self) -> u64 {
+        match &self.zipf {
+            None => self.rng.random_range(0..self.keys),
+            // Ranks count from 1; the cast saturates, so a rank out of range cannot come of it.
+            Some(zipf) => (self.rng.sample(zipf) as u64).clamp(1, self.keys) - 1,
+        }
+    }
+}
+
 /// Chooses jobs and writes their bytes.
 pub struct Generator {
     workload: Workload,
     reads: f64,
     partitioned: bool,
     workers: u64,
-    keys: u64,
-    zipf: Option<Zipf<f64>>,
-    rng: Xoshiro256PlusPlus,
+    choice: Choice,
     names: Names,
     key: Vec<u8>,
     value: Vec<u8>,
@@ -137,10 +163,7 @@ impl Generator {
             reads: options.reads,
             partitioned: options.partitioned(),
             workers,
-            keys: choices,
-            zipf: (0.0 < options.skew)
-                .then(|| Zipf::new(choices as f64, options.skew).expect("the options are checked")),
-            rng: Xoshiro256PlusPlus::seed_from_u64(seed),
+            choice: Choice::new(choices, options.skew, seed),
             names,
             key: Vec::new(),
             value: vec![b'.'; options.value_size],
@@ -150,7 +173,7 @@ impl Generator {
     /// The next job of `worker`, which has started `writes` writes so far and has one in flight on
     /// the keys that are `busy`.
     pub fn job(&mut self, worker: u32, writes: u64, busy: impl Fn(Key) -> bool) -> Job {
-        let read = 0.0 < self.reads && self.rng.random::<f64>() < self.reads;
+        let read = 0.0 < self.reads && self.choice.rng.random::<f64>() < self.reads;
         let operation = match self.workload {
             _ if read => Operation::Read,
             Workload::Put => Operation::Put,
@@ -160,14 +183,14 @@ impl Generator {
         let key = match self.workload {
             Workload::Create if read => {
                 // One of its own; before the first create, one that will come.
-                Key::Unique { worker, number: self.rng.random_range(1..=writes.max(1)) }
+                Key::Unique { worker, number: self.choice.rng.random_range(1..=writes.max(1)) }
             }
             Workload::Create => Key::Unique { worker, number: writes + 1 },
             Workload::Put | Workload::Incr => {
-                let mut choice = self.choose();
+                let mut choice = self.choice.draw();
                 // Two writes of one worker in flight on one key would have no order to check.
                 while self.partitioned && !read && busy(self.own(worker, choice)) {
-                    choice = (choice + 1) % self.keys;
+                    choice = (choice + 1) % self.choice.keys;
                 }
                 if self.partitioned { self.own(worker, choice) } else { Key::Shared(choice) }
             }
@@ -203,14 +226,6 @@ impl Generator {
     pub fn value(&mut self, worker: u32, number: u64) -> &[u8] {
         stamp(worker, number, &mut self.value);
         &self.value
-    }
-
-    fn choose(&mut self) -> u64 {
-        match &self.zipf {
-            None => self.rng.random_range(0..self.keys),
-            // Ranks count from 1; the cast saturates, so a rank out of range cannot come of it.
-            Some(zipf) => (self.rng.sample(zipf) as u64).clamp(1, self.keys) - 1,
-        }
     }
 
     fn own(&self, worker: u32, choice: u64) -> Key {

@@ -22,7 +22,7 @@ use super::control::Control;
 use super::history::History;
 use super::keys::{Generator, Job, Key};
 use super::options::{Options, Target};
-use super::recorder::{Recorder, Window};
+use super::recorder::{Recorder, Window, nanos, processor_ns};
 use super::timer::Timer;
 use super::worker::{Nodes, Turn, Worker};
 
@@ -381,14 +381,4 @@ impl<'a> Load<'a> {
         }
         Ok(())
     }
-}
-
-pub fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).expect("durations of the command line are below a day")
-}
-
-/// Processor time that this process has used, if the kernel tells. (One thread: its own.)
-fn processor_ns() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/self/schedstat").ok()?;
-    text.split_whitespace().next()?.parse().ok()
 }

@@ -4,17 +4,20 @@
 //! meant to, whatever the cluster does), on one thread. What it reports is what a client would have
 //! seen: latency from the intended start, outages as gaps, unknown outcomes as such. `check` reads
 //! everything back and says whether anything was lost or done twice.
+//!
+//! What is public here serves other systems' load generator too (`rivals/`), so that both measure alike.
 
 mod arrivals;
 mod check;
 mod control;
 mod history;
-mod keys;
+pub mod keys;
 mod link;
 mod load;
 pub mod options;
-mod recorder;
-mod report;
+pub mod recorder;
+pub mod report;
+pub mod socket;
 mod timer;
 mod worker;
 
@@ -36,9 +39,9 @@ use crate::wire::client::Consistency;
 
 use history::History;
 use keys::{Generator, Key, Names};
-use load::{Load, nanos};
+use load::Load;
 use options::Options;
-use recorder::Window;
+use recorder::{Window, nanos};
 use report::Setting;
 use worker::Nodes;
 

@@ -4,6 +4,8 @@
 //! start. An operation that was in flight when the time was over still counts in the histograms (or
 //! the slowest would be missing), but not in the throughput.
 
+use std::time::Duration;
+
 use hdrhistogram::Histogram;
 
 use crate::trace::{Operation, OperationOutcome};
@@ -201,6 +203,17 @@ impl Part {
         }
         window
     }
+}
+
+/// Nanoseconds of an option.
+pub fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).expect("durations of the command line are below a day")
+}
+
+/// Processor time that this process has used, if the kernel tells. (One thread: its own.)
+pub fn processor_ns() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/self/schedstat").ok()?;
+    text.split_whitespace().next()?.parse().ok()
 }
 
 /// Three significant digits, microseconds, up to an hour.

@@ -3,12 +3,12 @@
 use std::fmt::Write;
 
 use hdrhistogram::Histogram;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::check::Verdict;
 use super::load::Finished;
 use super::options::{ARRIVALS, CONSISTENCIES, Options, TARGETS, WORKLOADS, word};
-use super::recorder::{Class, Window, quantile};
+use super::recorder::{Class, Recorder, Window, quantile};
 
 /// What stands around a run: which it was, and of what.
 pub struct Setting<'a> {
@@ -112,8 +112,7 @@ fn line(out: &mut String, text: std::fmt::Arguments<'_>) {
 /// Everything about a run.
 pub fn json(setting: &Setting<'_>, finished: &Finished, verdict: Option<&Verdict>) -> Value {
     let (options, recorder) = (setting.options, &finished.recorder);
-    let ended = recorder.reads.latency.len() + recorder.writes.latency.len();
-    json!({
+    let mut all = json!({
         "version": env!("CARGO_PKG_VERSION"),
         "run": format!("{:016x}", setting.run),
         "parameters": {
@@ -136,16 +135,34 @@ pub fn json(setting: &Setting<'_>, finished: &Finished, verdict: Option<&Verdict
             "check": options.check,
             "seed": setting.seed,
         },
-        "start_monotonic_ns": recorder.begin_ns,
         "start_wall_ns": recorder.begin_ns.wrapping_add(setting.wall_minus_monotonic_ns),
-        "measured_s": recorder.seconds(),
         "interrupted": finished.interrupted,
+        "never_started": finished.never_started,
+        "check": verdict.map(|verdict| json!({
+            "lost": verdict.lost,
+            "duplicated": verdict.duplicated,
+            "stale": verdict.stale,
+            "unexpected": verdict.unexpected,
+            "keys": verdict.keys,
+            "examples": verdict.examples,
+        })),
+    });
+    let all_of = all.as_object_mut().expect("it is written as one");
+    all_of.extend(measured(recorder, finished.cpu_ns));
+    all
+}
+
+/// What was measured; `cpu_ns` is the processor time that measuring took.
+pub fn measured(recorder: &Recorder, cpu_ns: Option<u64>) -> Map<String, Value> {
+    let ended = recorder.reads.latency.len() + recorder.writes.latency.len();
+    let object = json!({
+        "start_monotonic_ns": recorder.begin_ns,
+        "measured_s": recorder.seconds(),
         "throughput": recorder.throughput(),
         "ok_in_time": recorder.ok_in_time,
-        "never_started": finished.never_started,
         "longest_gap_ms": recorder.gap_ns as f64 / 1e6,
         "longest_gap_at_ms": (recorder.gap_start_ns - recorder.begin_ns) as f64 / 1e6,
-        "generator_cpu_us_per_op": finished.cpu_ns.filter(|_| 0 < ended)
+        "generator_cpu_us_per_op": cpu_ns.filter(|_| 0 < ended)
             .map(|cpu_ns| cpu_ns as f64 / 1e3 / ended as f64),
         "reads": class(&recorder.reads),
         "writes": class(&recorder.writes),
@@ -157,15 +174,9 @@ pub fn json(setting: &Setting<'_>, finished: &Finished, verdict: Option<&Verdict
             "p99_us": window.p99_us,
             "mean_us": window.mean_us,
         })).collect::<Vec<_>>(),
-        "check": verdict.map(|verdict| json!({
-            "lost": verdict.lost,
-            "duplicated": verdict.duplicated,
-            "stale": verdict.stale,
-            "unexpected": verdict.unexpected,
-            "keys": verdict.keys,
-            "examples": verdict.examples,
-        })),
-    })
+    });
+    let Value::Object(object) = object else { unreachable!("it is written as one") };
+    object
 }
 
 fn class(class: &Class) -> Value {

@@ -1,11 +1,9 @@
 //! Clients: their requests become inputs of the node, and what was applied becomes their replies.
 
-use std::sync::Arc;
-
 use crate::limits;
 use crate::paxos::{
-    Ballot, Change, ChosenSlot, Command, CommandId, Health, NodeId, Now, ReadWay, SessionId, Slot,
-    SnapshotId,
+    Ballot, Bytes, Change, ChosenSlot, Command, CommandId, Health, NodeId, Now, ReadWay, SessionId,
+    Slot, SnapshotId,
 };
 use crate::store::{Applied, Outcome};
 use crate::wire::client::{Consistency, ErrorKind, ErrorReply, Request, RequestKey, Response};
@@ -87,7 +85,7 @@ pub fn decode(frame: Frame<'_>) -> Result<ClientInput, String> {
         Request::Register { nonce } => ClientInput::Command(Command {
             id: CommandId { session: SessionId::NONE, seq: nonce },
             acknowledged: 0,
-            payload: Arc::from([]),
+            payload: Bytes::NONE,
         }),
         Request::Command { id, acknowledged } => {
             let key = RequestKey::Command(id);
@@ -101,7 +99,7 @@ pub fn decode(frame: Frame<'_>) -> Result<ClientInput, String> {
             }
             match kv::decode_command(frame.bulk) {
                 Ok(_) => {
-                    let payload = Arc::from(frame.bulk);
+                    let payload = Bytes::from(frame.bulk);
                     ClientInput::Command(Command { id, acknowledged, payload })
                 }
                 Err(error) => ClientInput::Bad { key, message: error.to_string() },

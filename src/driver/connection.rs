@@ -184,7 +184,6 @@ impl Connection {
         if self.sent == self.output.len() {
             self.output.clear();
             self.sent = 0;
-            shrink(&mut self.output);
         } else if self.unsent() <= self.sent {
             // Not sooner: to move a long rest after every little that the kernel takes costs more than
             // to send it.
@@ -194,10 +193,20 @@ impl Connection {
         Ok(())
     }
 
+    /// Gives memory back that something large took. Called now and then, not after each large frame: the next
+    /// one would have to get it again, page by page.
+    pub fn relax(&mut self) {
+        if self.consumed == self.input.len() && ROOM_MAX < self.input.capacity() {
+            (self.input, self.consumed) = (Vec::new(), 0);
+        }
+        if self.sent == self.output.len() && ROOM_MAX < self.output.capacity() {
+            (self.output, self.sent) = (Vec::new(), 0);
+        }
+    }
+
     fn compact(&mut self) {
         if self.consumed == self.input.len() {
             self.input.clear();
-            shrink(&mut self.input);
         } else {
             self.input.drain(..self.consumed);
         }
@@ -205,9 +214,5 @@ impl Connection {
     }
 }
 
-/// A buffer that once held something large does not keep that much for ever.
-fn shrink(buffer: &mut Vec<u8>) {
-    if 4 * READ_CHUNK < buffer.capacity() {
-        buffer.shrink_to(READ_CHUNK);
-    }
-}
+/// Memory that a buffer keeps while nothing is in it.
+const ROOM_MAX: usize = 4 * READ_CHUNK;

@@ -140,7 +140,8 @@ impl Server {
         // itself asks again only after a second.
         let answer_us = limits::DIAL_ANSWER_US_MIN.max(timeout_us);
         for id in self.table.ids() {
-            let Some(connection) = self.table.get(id) else { continue };
+            let Some(connection) = self.table.get_mut(id) else { continue };
+            connection.relax();
             let silent_us = now.mono_us.saturating_sub(connection.heard_us);
             let (limit_us, why) = match connection.stage {
                 Stage::Peer(_) => (silence_us, SILENCE),
@@ -383,6 +384,7 @@ impl Server {
         let pause_us_max = self.config.election_timeout_us / 2;
         let pause_us_max = pause_us_max.clamp(limits::DIAL_PAUSE_US_MIN, limits::DIAL_PAUSE_US_MAX);
         link.pause_us = (2 * link.pause_us).min(pause_us_max);
+        self.next_upkeep_us = self.next_upkeep_us.min(link.next_dial_us);
     }
 }
 

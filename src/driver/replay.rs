@@ -1,11 +1,9 @@
 //! Chosen values, read back from the log: for the store after a restart, and for a peer that lags.
 
-use std::sync::Arc;
-
 use crate::limits;
 use crate::mutants::{self, Mutant};
 use crate::paxos::{
-    Ballot, Batch, Configuration, Configurations, Epochs, LearnReply, NodeId, Slot, Value,
+    Ballot, Batch, Configuration, Configurations, Epochs, LearnReply, NodeId, Slot,
 };
 use crate::store::{Applied, Store};
 use crate::wal::{Disk, Wal};
@@ -19,7 +17,7 @@ const CORRUPTED_BEHIND: Slot = Slot(40);
 #[cfg_attr(not(feature = "sim"), allow(dead_code))] // A server only counts; the simulator judges.
 pub struct Replayed<'a> {
     pub slot: Slot,
-    pub value: &'a Value,
+    pub value: &'a [u8],
     pub applied: &'a [Applied],
     pub store: &'a Store,
 }
@@ -35,18 +33,17 @@ pub fn replay_into<D: Disk>(
     let mut applied = Vec::new();
     if mutants::is_on(Mutant::ApplyTwiceAfterSnapshot) {
         if let Some((_, last)) = wal.read(store.applied()) {
-            store.apply_again(&Value(Arc::from(last)));
+            store.apply_again(last);
         }
     }
     for slot in (store.applied().next().0..first_unchosen.0).map(Slot) {
         let (_, value) = wal.read(slot).ok_or(ServeError::SlotMissing { slot: slot.0 })?;
         check_value(slot, value)?;
-        let value = Value(Arc::from(value));
-        store.apply(slot, &value, &mut applied);
+        store.apply_bytes(slot, value, &mut applied);
         if slot.next() == first_unchosen {
-            break_on_purpose(&mut store, &value);
+            break_on_purpose(&mut store, value);
         }
-        done(Replayed { slot, value: &value, applied: &applied, store: &store });
+        done(Replayed { slot, value, applied: &applied, store: &store });
         applied.clear();
     }
     Ok(store)
@@ -101,7 +98,7 @@ pub fn corrupt_on_purpose(store: &mut Store, node: NodeId, slot: Slot) {
     }
 }
 
-fn break_on_purpose(store: &mut Store, last: &Value) {
+fn break_on_purpose(store: &mut Store, last: &[u8]) {
     if mutants::is_on(Mutant::ForgetSessions) {
         store.forget_sessions();
     }

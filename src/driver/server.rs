@@ -43,8 +43,10 @@ pub(super) const SIGNALS: Token = Token(1);
 pub(super) const PEER_LISTENER: Token = Token(2);
 pub(super) const CLIENT_LISTENER: Token = Token(3);
 
-/// How often connections are looked after: dialled, given up, or their handshake timed out.
-const UPKEEP_US: u64 = 20_000;
+/// How often connections are looked after: dialled, given up, or their handshake timed out. Twice an election
+/// timeout within these bounds if there is one to each peer, and else as often as may be.
+const UPKEEP_US_MIN: u64 = 20_000;
+const UPKEEP_US_MAX: u64 = 100_000;
 /// How often room for the log is looked for while there is none.
 const ROOM_RETRY_US: u64 = 1_000_000;
 
@@ -335,10 +337,12 @@ impl Server {
         if now.mono_us < self.next_upkeep_us {
             return Ok(());
         }
-        self.next_upkeep_us = now.mono_us + UPKEEP_US;
         self.tracer.flush();
         self.follow_members(now)?;
         self.look_after_connections(now);
+        let is_whole = self.links.values().all(|link| link.up().is_some());
+        let calm_us = (self.config.election_timeout_us / 2).clamp(UPKEEP_US_MIN, UPKEEP_US_MAX);
+        self.next_upkeep_us = now.mono_us + if is_whole { calm_us } else { UPKEEP_US_MIN };
         self.note_disk(now);
         self.compare_states(now);
         for listener in self.accept_again.clone() {

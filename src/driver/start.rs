@@ -298,7 +298,7 @@ fn replay(
     let begun_ns = trace::monotonic_ns();
     let (mut told_ns, mut log_size) = (begun_ns, 0);
     let store = replay_into(store, wal, first_unchosen, &mut |done| {
-        log_size += size_in_log(done.value.size());
+        log_size += size_in_log(done.value.len());
         checkpoints.on_applied(done.slot, || done.store.digest());
         let now_ns = trace::monotonic_ns();
         if 1_000_000_000 < now_ns - told_ns {

@@ -18,7 +18,7 @@ use super::effects::Effects;
 use super::ids::{Ballot, NodeId, Slot, Value};
 use super::lease::Grants;
 use super::log::Log;
-use super::message::{Extent, Message, P1b, P2b};
+use super::message::{Extent, Message, P1b, P2b, Values};
 use super::record::{Record, Recovered};
 
 #[derive(Clone, Debug, Hash)]
@@ -107,7 +107,7 @@ impl Acceptor {
             }
             p1b.unsure = unsure_in(log, first_slot..p1b.end);
         }
-        fx.send_after_sync(from, Message::P1b(p1b));
+        fx.send_after_sync(from, Message::P1b(Box::new(p1b)));
     }
 
     /// Phase 2a: a leader proposes values for the slots from `first_slot` up, and tells below which
@@ -119,7 +119,7 @@ impl Acceptor {
         ballot: Ballot,
         first_slot: Slot,
         first_unchosen: Slot,
-        values: Vec<Value>,
+        values: Values,
         log: &mut Log,
         fx: &mut Effects,
     ) {
@@ -145,28 +145,46 @@ impl Acceptor {
             self.run_end = self.run_end.max(first_slot);
         }
 
-        let mut resend = self.run_end < first_slot;
-        for (i, value) in values.into_iter().enumerate() {
-            let slot = first_slot.plus(i);
-            if slot < self.run_end {
-                continue;
+        let in_run = first_slot <= self.run_end;
+        let took_all = match values {
+            Values::One(value) => self.take(first_slot, ballot, value, log, fx),
+            Values::Many(values) => {
+                let mut slots = (first_slot.0..).map(Slot);
+                values
+                    .into_iter()
+                    .zip(&mut slots)
+                    .all(|(value, slot)| self.take(slot, ballot, value, log, fx))
             }
-            if self.run_end < slot || Self::too_far_ahead(slot, log) {
-                resend = true;
-                break;
-            }
-            if log.is_chosen(slot) {
-                // We know its value, and this may be one that lost.
-                self.run_end = slot.next();
-                continue;
-            }
-            assert!(ballot == self.promised || mutants::is_on(Mutant::AcceptBelowPromise));
-            log.accept(slot, ballot, value, fx);
-            self.run_end = slot.next();
-        }
+        };
         log.commit(ballot, first_unchosen, fx);
+        let resend = !in_run || !took_all;
         let p2b = P2b { ballot, promised: ballot, accepted_end: self.run_end, resend };
         fx.send_after_sync(from, Message::P2b(p2b));
+    }
+
+    /// Accepts a value that goes on with the run, or is in it. False if it does neither, or comes too early.
+    #[inline]
+    fn take(
+        &mut self,
+        slot: Slot,
+        ballot: Ballot,
+        value: Value,
+        log: &mut Log,
+        fx: &mut Effects,
+    ) -> bool {
+        if slot < self.run_end {
+            return true;
+        }
+        if self.run_end < slot || Self::too_far_ahead(slot, log) {
+            return false;
+        }
+        // Of one that is known to be chosen we know the value, and this may be one that lost.
+        if !log.is_chosen(slot) {
+            assert!(ballot == self.promised || mutants::is_on(Mutant::AcceptBelowPromise));
+            log.accept(slot, ballot, value, fx);
+        }
+        self.run_end = slot.next();
+        true
     }
 
     /// A leader asks whether it may still answer reads: only if we promised nothing above its ballot.
@@ -221,6 +239,9 @@ impl Acceptor {
 
     /// Grants what was asked for in this turn: `now_us` is later than all that it brought.
     pub fn end_turn(&mut self, now_us: u64, fx: &mut Effects) {
+        if !self.grants.are_asked() {
+            return;
+        }
         for (leader, ballot, asked_us) in self.grants.grant(self.promised, now_us) {
             let told_end = self.told_end(ballot);
             fx.send_after_sync(leader, Message::LeaseGrant { ballot, asked_us, told_end });
@@ -267,7 +288,6 @@ fn unsure_in(log: &Log, slots: Range<Slot>) -> Vec<Range<Slot>> {
 mod tests {
     use super::super::configurations::fixtures::configurations;
     use super::*;
-    use std::sync::Arc;
 
     const ME: NodeId = NodeId(1);
     const LEADER: NodeId = NodeId(2);
@@ -278,7 +298,7 @@ mod tests {
     }
 
     fn values(bytes: &[u8]) -> Vec<Value> {
-        bytes.iter().map(|&byte| Value(Arc::from([byte]))).collect()
+        bytes.iter().map(|&byte| Value([byte].into())).collect()
     }
 
     struct Fixture {
@@ -299,7 +319,7 @@ mod tests {
             let epochs = configurations(3, None, 4).epochs().clone();
             self.acceptor.on_p1a(LEADER, ballot(round), Slot(first_slot), log, &epochs, fx);
             match self.fx.sends_after_sync.pop() {
-                Some((LEADER, Message::P1b(p1b))) => p1b,
+                Some((LEADER, Message::P1b(p1b))) => *p1b,
                 other => panic!("expected a P1b, got {other:?}"),
             }
         }
@@ -310,7 +330,7 @@ mod tests {
                 ballot(round),
                 Slot(first),
                 Slot(first_unchosen),
-                values(bytes),
+                values(bytes).into(),
                 &mut self.log,
                 &mut self.fx,
             );

@@ -24,10 +24,11 @@
 //! log records, so a malformed one is a broken invariant and `Batch::decode` is an `Option` only
 //! where bytes from outside first become a value (`wire`).
 
-use std::sync::Arc;
-
 use serde::{Deserialize, Serialize};
 
+use crate::limits::{BATCH_COMMANDS_MAX, BATCH_SIZE_SOFT_MAX};
+
+use super::bytes::Bytes;
 use super::configuration::Configuration;
 use super::ids::Value;
 
@@ -68,7 +69,7 @@ pub struct Command {
     pub id: CommandId,
     /// The client has the replies of all its commands below this number.
     pub acknowledged: u64,
-    pub payload: Arc<[u8]>,
+    pub payload: Bytes,
 }
 
 impl Command {
@@ -96,28 +97,76 @@ pub struct Batch<'a> {
     commands: &'a [u8],
 }
 
-/// Encodes `commands` into the value of one slot.
-pub fn encode<'a>(time_us: u64, commands: impl ExactSizeIterator<Item = &'a Command>) -> Value {
-    let len = u32::try_from(commands.len()).expect("a batch is bounded by BATCH_COMMANDS_MAX");
-    let mut bytes = header(time_us, len, Kind::Commands);
-    bytes.reserve(64 * commands.len());
-    for command in commands {
-        let size = u32::try_from(command.payload.len()).expect("bounded by COMMAND_SIZE_MAX");
-        bytes.extend_from_slice(&command.id.session.0.to_le_bytes());
-        bytes.extend_from_slice(&command.id.seq.to_le_bytes());
-        bytes.extend_from_slice(&command.acknowledged.to_le_bytes());
-        bytes.extend_from_slice(&size.to_le_bytes());
-        bytes.extend_from_slice(&command.payload);
+/// A batch to which commands come yet: the bytes as they will be, but for its time.
+#[derive(Clone, Debug, Hash)]
+pub(super) struct Forming {
+    bytes: Vec<u8>,
+    len: usize,
+}
+
+impl Forming {
+    /// `buffer` is empty.
+    pub fn new(buffer: Vec<u8>) -> Forming {
+        assert!(buffer.is_empty());
+        let mut bytes = buffer;
+        bytes.extend_from_slice(&[0; BATCH_HEADER_SIZE]);
+        Forming { bytes, len: 0 }
     }
-    Value(Arc::from(bytes))
+
+    pub fn push(&mut self, command: &Command) {
+        assert!(self.len < BATCH_COMMANDS_MAX);
+        let size = u32::try_from(command.payload.len()).expect("bounded by COMMAND_SIZE_MAX");
+        let mut header = [0; COMMAND_HEADER_SIZE];
+        header[..8].copy_from_slice(&command.id.session.0.to_le_bytes());
+        header[8..16].copy_from_slice(&command.id.seq.to_le_bytes());
+        header[16..24].copy_from_slice(&command.acknowledged.to_le_bytes());
+        header[24..].copy_from_slice(&size.to_le_bytes());
+        self.bytes.extend_from_slice(&header);
+        self.bytes.extend_from_slice(&command.payload);
+        self.len += 1;
+    }
+
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Bytes of the commands.
+    pub fn commands_size(&self) -> usize {
+        self.bytes.len() - BATCH_HEADER_SIZE
+    }
+
+    /// Whether the next command goes into another batch.
+    pub fn is_full(&self) -> bool {
+        BATCH_COMMANDS_MAX <= self.len || BATCH_SIZE_SOFT_MAX <= self.commands_size()
+    }
+
+    /// The value of a slot, and the buffer to be used again.
+    pub fn finish(self, time_us: u64) -> (Value, Vec<u8>) {
+        let mut bytes = self.bytes;
+        bytes[..BATCH_HEADER_SIZE].copy_from_slice(&header(
+            time_us,
+            self.len as u32,
+            Kind::Commands,
+        ));
+        let value = Value(Bytes::from(&bytes[..]));
+        bytes.clear();
+        (value, bytes)
+    }
+}
+
+/// Encodes `commands` into the value of one slot.
+pub fn encode<'a>(time_us: u64, commands: impl Iterator<Item = &'a Command>) -> Value {
+    let mut forming = Forming::new(Vec::new());
+    commands.for_each(|command| forming.push(command));
+    forming.finish(time_us).0
 }
 
 /// What a value other than a no-op begins with.
-pub(super) fn header(time_us: u64, len: u32, kind: Kind) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(BATCH_HEADER_SIZE);
-    bytes.extend_from_slice(&time_us.to_le_bytes());
-    bytes.extend_from_slice(&len.to_le_bytes());
-    bytes.extend_from_slice(&(kind as u32).to_le_bytes());
+pub(super) fn header(time_us: u64, len: u32, kind: Kind) -> [u8; BATCH_HEADER_SIZE] {
+    let mut bytes = [0; BATCH_HEADER_SIZE];
+    bytes[..8].copy_from_slice(&time_us.to_le_bytes());
+    bytes[8..12].copy_from_slice(&len.to_le_bytes());
+    bytes[12..].copy_from_slice(&(kind as u32).to_le_bytes());
     bytes
 }
 
@@ -150,7 +199,7 @@ impl<'a> Batch<'a> {
             len: u32_at(value, 8) as usize,
             commands: &value[BATCH_HEADER_SIZE..],
         };
-        if crate::limits::BATCH_COMMANDS_MAX < batch.len {
+        if BATCH_COMMANDS_MAX < batch.len {
             return None;
         }
         // Walk it once, so that `commands` below cannot meet a short one.
@@ -213,7 +262,7 @@ mod tests {
         Command {
             id: CommandId { session: SessionId(7), seq },
             acknowledged: 1,
-            payload: Arc::from(payload),
+            payload: Bytes::from(payload),
         }
     }
 

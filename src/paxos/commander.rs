@@ -12,15 +12,16 @@
 //! acknowledged, up to a window more. An acceptor that is further behind is sent on from where the
 //! window begins and learns the rest (`learner`).
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use crate::limits;
 use crate::mutants::{self, Mutant};
 
+use super::by_node::ByNode;
 use super::configurations::Configurations;
 use super::effects::Effects;
 use super::ids::{Ballot, NodeId, Slot, Value};
-use super::message::{Message, P2b};
+use super::message::{Message, P2b, Values};
 use super::quorum::Roles;
 
 #[derive(Clone, Debug, Hash)]
@@ -32,10 +33,12 @@ pub struct Commander {
     /// Slot of `window[0]`.
     window_first: Slot,
     window: VecDeque<Proposed>,
-    /// By acceptor.
-    streams: BTreeMap<NodeId, Stream>,
+    /// Of each acceptor.
+    streams: ByNode<Stream>,
     /// Replicas that are no acceptors: the slot up to which chosen values were sent to each.
-    learners: BTreeMap<NodeId, Slot>,
+    learners: ByNode<Slot>,
+    /// Whether anything has happened since the last `pump` that could give it something to send.
+    to_pump: bool,
 }
 
 #[derive(Clone, Debug, Hash)]
@@ -89,8 +92,9 @@ impl Commander {
             first_unchosen: first_slot,
             window_first: first_slot,
             window: VecDeque::new(),
-            streams: BTreeMap::new(),
-            learners: BTreeMap::new(),
+            streams: ByNode::default(),
+            learners: ByNode::default(),
+            to_pump: true,
         };
         commander.on_configurations(configurations);
         commander
@@ -109,20 +113,22 @@ impl Commander {
         acceptors.extend(is(|roles| roles.acceptor));
         let learners: Vec<NodeId> =
             is(|roles| roles.replica).filter(|node| !acceptors.contains(node)).collect();
-        self.streams.retain(|node, _| acceptors.contains(node));
+        self.to_pump = true;
+        self.streams.retain(|node| acceptors.contains(&node));
         for acceptor in acceptors {
-            self.streams.entry(acceptor).or_insert(Stream {
+            let stream = Stream {
                 next: first_unchosen,
                 acked: first_unchosen,
                 told: Slot(0),
                 eager: false,
                 resend: false,
                 stalled_ticks: 0,
-            });
+            };
+            self.streams.get_or_insert(acceptor, stream);
         }
-        self.learners.retain(|node, _| learners.contains(node));
+        self.learners.retain(|node| learners.contains(&node));
         for learner in learners {
-            self.learners.entry(learner).or_insert(first_unchosen);
+            self.learners.get_or_insert(learner, first_unchosen);
         }
     }
 
@@ -146,6 +152,7 @@ impl Commander {
         let slot = self.next_slot();
         let before = self.window.back().map_or(0, |proposed| proposed.size_sum);
         self.window.push_back(Proposed { size_sum: before + value.size() as u64, value });
+        self.to_pump = true;
         slot
     }
 
@@ -164,16 +171,19 @@ impl Commander {
             return CommanderOutcome::Waiting;
         }
         let next_slot = self.next_slot();
-        let Some(stream) = self.streams.get_mut(&from) else { return CommanderOutcome::Waiting };
+        let Some(stream) = self.streams.get_mut(from) else { return CommanderOutcome::Waiting };
         // An acceptor that knows more slots to be chosen than we do may answer beyond our last one.
         let acked = p2b.accepted_end.min(next_slot);
         if stream.acked < acked {
             stream.acked = acked;
             stream.next = stream.next.max(acked);
             stream.stalled_ticks = 0;
+            // There may be room for what was held back.
+            self.to_pump |= stream.next < next_slot;
         }
         stream.resend |= p2b.resend;
         if self.count_votes(configurations) {
+            self.to_pump = true;
             CommanderOutcome::Chosen
         } else {
             CommanderOutcome::Waiting
@@ -182,18 +192,20 @@ impl Commander {
 
     /// A new connection to a peer: what was on the way is lost.
     pub fn on_peer_up(&mut self, peer: NodeId) {
-        if let Some(stream) = self.streams.get_mut(&peer) {
+        self.to_pump = true;
+        if let Some(stream) = self.streams.get_mut(peer) {
             stream.rewind();
         }
-        if let Some(sent) = self.learners.get_mut(&peer) {
+        if let Some(sent) = self.learners.get_mut(peer) {
             *sent = self.window_first;
         }
     }
 
     /// Clients of this peer wait for commands or reads: tell it soon what is chosen.
     pub fn expect_commit(&mut self, peer: NodeId) {
-        if let Some(stream) = self.streams.get_mut(&peer) {
+        if let Some(stream) = self.streams.get_mut(peer) {
             stream.eager = true;
+            self.to_pump = true;
         }
     }
 
@@ -201,7 +213,7 @@ impl Commander {
     /// what is chosen.
     pub fn on_tick(&mut self, fx: &mut Effects) {
         let Commander { ballot, first_unchosen, .. } = *self;
-        for (&acceptor, stream) in &mut self.streams {
+        for (acceptor, stream) in self.streams.iter_mut() {
             stream.stalled_ticks += u32::from(stream.acked < stream.next);
             if stream.resend || STALLED_TICKS_MAX <= stream.stalled_ticks {
                 stream.rewind();
@@ -210,15 +222,22 @@ impl Commander {
             stream.told = first_unchosen;
             fx.send(acceptor, Message::Commit { ballot, first_unchosen });
         }
+        self.to_pump = true;
         self.pump(fx);
     }
 
     /// Sends each acceptor what it lacks, as far as its stream allows.
     pub fn pump(&mut self, fx: &mut Effects) {
+        if !std::mem::take(&mut self.to_pump) {
+            return;
+        }
         let (ballot, first_unchosen) = (self.ballot, self.first_unchosen);
+        let next_slot = self.next_slot();
         let mut streams = std::mem::take(&mut self.streams);
-        for (&acceptor, stream) in &mut streams {
-            while let Some((first_slot, values)) = self.next_values(stream) {
+        for (acceptor, stream) in streams.iter_mut() {
+            while stream.next < next_slot && self.may_send(stream) {
+                let first_slot = stream.next.max(self.window_first);
+                let values = self.values_from(first_slot, next_slot);
                 stream.next = first_slot.plus(values.len());
                 stream.told = first_unchosen;
                 fx.send(acceptor, Message::P2a { ballot, first_slot, first_unchosen, values });
@@ -233,24 +252,24 @@ impl Commander {
         self.trim();
     }
 
-    /// The next values for an acceptor and their first slot, if there are any and it may be sent more.
-    fn next_values(&self, stream: &Stream) -> Option<(Slot, Vec<Value>)> {
-        let first = stream.next.max(self.window_first);
-        let unacked = self.size_between(stream.acked.max(self.window_first), first);
-        if self.next_slot() <= first || limits::STREAM_UNACKED_SIZE_MAX <= unacked {
-            return None;
-        }
-        Some((first, self.values_from(first, self.next_slot())))
+    /// Whether an acceptor may be sent more, with what it has not acknowledged yet.
+    fn may_send(&self, stream: &Stream) -> bool {
+        let (acked, next) =
+            (stream.acked.max(self.window_first), stream.next.max(self.window_first));
+        self.size_between(acked, next) < limits::STREAM_UNACKED_SIZE_MAX
     }
 
     fn pump_learners(&mut self, fx: &mut Effects) {
+        if self.learners.is_empty() {
+            return;
+        }
         let mut learners = std::mem::take(&mut self.learners);
-        for (&learner, sent) in &mut learners {
+        for (learner, sent) in learners.iter_mut() {
             let mut first = (*sent).max(self.window_first);
             while first < self.first_unchosen {
                 let values = self.values_from(first, self.first_unchosen);
                 let next = first.plus(values.len());
-                let values = values.into_iter().map(|value| (self.ballot, value)).collect();
+                let values = values.iter().map(|value| (self.ballot, value.clone())).collect();
                 let first_unchosen = self.first_unchosen;
                 fx.send(learner, Message::Chosen { first_slot: first, values, first_unchosen });
                 first = next;
@@ -261,9 +280,17 @@ impl Commander {
     }
 
     /// Values of `first..end` up to the limits of a message.
-    fn values_from(&self, first: Slot, end: Slot) -> Vec<Value> {
-        let mut size = 0;
+    #[inline]
+    fn values_from(&self, first: Slot, end: Slot) -> Values {
         let at = first.since(self.window_first);
+        if first.next() == end {
+            return Values::One(self.window[at].value.clone());
+        }
+        self.many_values_from(at, end)
+    }
+
+    fn many_values_from(&self, at: usize, end: Slot) -> Values {
+        let mut size = 0;
         let mut values = Vec::new();
         for proposed in self.window.range(at..end.since(self.window_first)) {
             if limits::MESSAGE_VALUES_SIZE_SOFT_MAX <= size
@@ -274,18 +301,24 @@ impl Commander {
             size += proposed.value.size();
             values.push(proposed.value.clone());
         }
-        values
+        Values::from(values)
     }
 
     /// A slot is chosen when a phase-2 quorum of the configuration that governs it holds it: up to the
     /// `phase2`-th highest acknowledgement among its acceptors, as far as it governs.
     fn count_votes(&mut self, configurations: &Configurations) -> bool {
         let before = self.first_unchosen;
+        // Most votes are the first in a slot, or come when it is chosen already.
+        let beyond = self.streams.iter().filter(|(_, stream)| before < stream.acked).count();
+        if beyond < configurations.governing(before).membership().phase2() {
+            return false;
+        }
         for (_, end, configuration) in configurations.governing_from(before) {
             let membership = configuration.membership();
             let acked = || {
-                let streams = membership.acceptors().filter_map(|node| self.streams.get(&node));
-                streams.map(|stream| stream.acked)
+                let beyond = self.streams.iter().filter(|(_, stream)| before < stream.acked);
+                let voters = beyond.filter(|(node, _)| membership.is_acceptor(*node));
+                voters.map(|(_, stream)| stream.acked)
             };
             // They are few: to count for each how many reach as far is less work than to sort them.
             let is_held =
@@ -301,9 +334,10 @@ impl Commander {
 
     /// Forgets values that are chosen and that every acceptor holds, or that are a window behind.
     fn trim(&mut self) {
-        let acked = self.streams.values().map(|stream| stream.acked);
+        let acked = self.streams.iter().map(|(_, stream)| stream.acked);
         let acked_by_all = acked.min().unwrap_or(self.first_unchosen);
-        let learned_by_all = self.learners.values().copied().min().unwrap_or(acked_by_all);
+        let learned_by_all =
+            self.learners.iter().map(|(_, sent)| *sent).min().unwrap_or(acked_by_all);
         let oldest = Slot(self.first_unchosen.0.saturating_sub(self.window_slots as u64));
         let keep_from = acked_by_all.min(learned_by_all).max(oldest).min(self.first_unchosen);
         while self.window_first < keep_from {
@@ -326,6 +360,7 @@ impl Commander {
     }
 
     /// Bytes of the values of `first..end`, which lie in the window.
+    #[inline]
     fn size_between(&self, first: Slot, end: Slot) -> usize {
         let sum_below = |slot: Slot| {
             let at = slot.since(self.window_first);
@@ -351,7 +386,6 @@ impl Stream {
 mod tests {
     use super::super::configurations::fixtures::{self, configurations};
     use super::*;
-    use std::sync::Arc;
 
     const MINE: Ballot = Ballot { round: 1, node: NodeId(1) };
 
@@ -387,7 +421,7 @@ mod tests {
     }
 
     fn value() -> Value {
-        Value(Arc::from([1, 2, 3]))
+        Value([1, 2, 3].into())
     }
 
     fn sent_to(fx: &Effects, to: u16) -> Vec<(u64, usize)> {

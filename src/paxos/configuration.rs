@@ -18,7 +18,6 @@
 //! and leaves the rest zero.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -212,9 +211,9 @@ impl Configuration {
 
     /// The value of a slot that holds this configuration.
     pub fn to_value(&self, time_us: u64) -> Value {
-        let mut bytes = batch::header(time_us, 0, Kind::Configuration);
+        let mut bytes = batch::header(time_us, 0, Kind::Configuration).to_vec();
         self.encode(&mut bytes);
-        Value(Arc::from(bytes))
+        Value(bytes.into())
     }
 
     /// The configuration in a slot's value, if it holds one.

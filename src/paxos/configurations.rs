@@ -172,11 +172,10 @@ impl Configurations {
 
     /// The roles of a node, in the newest configuration that has it.
     pub fn roles(&self, node: NodeId) -> Option<Roles> {
-        let from = self.at(self.left_below);
-        self.epochs.entries[from..]
-            .iter()
-            .rev()
-            .find_map(|(_, configuration)| configuration.roles(node))
+        self.latest().1.roles(node).or_else(|| {
+            let mut all = self.epochs.entries[self.at(self.left_below)..].iter().rev();
+            all.find_map(|(_, configuration)| configuration.roles(node))
+        })
     }
 
     /// Whether the node is an acceptor in a configuration that governs or will govern.
@@ -221,6 +220,17 @@ impl Configurations {
             }
             apart => *apart = Some(Apart { first, end, chosen }),
         }
+    }
+
+    /// The values of the slots `first..end` are known to be chosen, and none of them is a configuration. False if
+    /// there is a gap before them: then that is for `on_values`.
+    #[inline]
+    pub fn on_commands(&mut self, first: Slot, end: Slot) -> bool {
+        let follows = first <= self.epochs.known_below.max(Slot::FIRST);
+        if follows {
+            self.on_known(end);
+        }
+        follows
     }
 
     /// A configuration was chosen. Slots are told in order; those known already are passed over.
@@ -312,7 +322,13 @@ impl Configurations {
     }
 
     /// Where the one that governs `slot` stands.
+    #[inline]
     fn at(&self, slot: Slot) -> usize {
+        // Mostly it is the newest.
+        let newest = self.epochs.entries.len() - 1;
+        if self.epochs.entries[newest].0 <= slot {
+            return newest;
+        }
         self.epochs.entries.partition_point(|(from, _)| *from <= slot).saturating_sub(1)
     }
 

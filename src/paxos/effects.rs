@@ -145,11 +145,13 @@ impl Effects {
         Effects { me, ..Effects::default() }
     }
 
+    #[inline]
     pub fn persist(&mut self, record: Record) {
         self.records.push(record);
     }
 
     /// Sends at once: nothing in the message depends on this turn's records.
+    #[inline(always)]
     pub fn send(&mut self, to: NodeId, message: Message) {
         if to == self.me {
             self.local.push_back(message);
@@ -171,6 +173,7 @@ impl Effects {
     }
 
     /// Sends when all that was recorded so far is durable; to the node itself too.
+    #[inline]
     pub fn send_after_sync(&mut self, to: NodeId, message: Message) {
         if mutants::is_on(Mutant::ReplyBeforeSync) {
             return self.send(to, message);

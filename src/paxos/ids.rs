@@ -1,9 +1,10 @@
 //! The numbers of the protocol, each with a type of its own, and the value of a slot.
 
 use std::fmt;
-use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+
+use super::bytes::Bytes;
 
 /// A process of the cluster. Ids are given by the operator, from 1, and never reused.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -24,10 +25,10 @@ pub struct Ballot {
 
 /// The value of one slot: an encoded batch (see `batch`), or nothing at all for a no-op.
 ///
-/// The bytes are shared, never copied inside the core: the same allocation is appended to the
-/// log, sent to every peer and applied.
+/// Unless they are few, the bytes are shared, never copied inside the core: the same allocation is
+/// appended to the log, sent to every peer and applied.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Value(pub Arc<[u8]>);
+pub struct Value(pub Bytes);
 
 impl Slot {
     pub const FIRST: Slot = Slot(1);
@@ -63,7 +64,7 @@ impl Ballot {
 impl Value {
     /// What a leader proposes for a slot in which nothing was accepted.
     pub fn noop() -> Value {
-        Value(Arc::from([]))
+        Value(Bytes::NONE)
     }
 
     pub fn is_noop(&self) -> bool {

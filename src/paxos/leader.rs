@@ -15,7 +15,7 @@ use std::collections::{BTreeSet, VecDeque};
 use crate::limits;
 use crate::mutants::{self, Mutant};
 
-use super::batch::{self, Command};
+use super::batch::{Command, Forming};
 use super::commander::{Commander, CommanderOutcome};
 use super::configuration::Configuration;
 use super::configurations::Configurations;
@@ -26,15 +26,22 @@ use super::message::{Message, P1b, P2b};
 use super::read_rounds::{ReadRequest, ReadRounds};
 use super::scout::{Scout, ScoutOutcome};
 
+/// A larger buffer is not kept for the next batch.
+const BUFFER_SIZE_MAX: usize = 64 * 1024;
+
 #[derive(Clone, Debug, Hash)]
 pub struct Leader {
     window_slots: usize,
     /// Our ballot, while not idle.
     ballot: Ballot,
     phase: Phase,
+    /// What waits for the window: batches already, of which the last one grows.
     queue: VecDeque<Queued>,
-    /// Bytes of the queued commands.
+    /// Commands in the queue, and their bytes.
+    queue_len: usize,
     queue_size: usize,
+    /// What the last batch was formed in, for the next one.
+    buffer: Vec<u8>,
     reads: ReadRounds,
     lease: Lease,
 }
@@ -53,12 +60,15 @@ enum Phase {
         adopted_end: Slot,
         /// Configurations proposed and not known to be chosen.
         proposed: Vec<(Slot, Configuration)>,
+        /// The epoch of the newest configuration when phase-1 quorums had promised of all that there were.
+        covered: Option<u64>,
     },
 }
 
 #[derive(Clone, Debug, Hash)]
 struct Queued {
-    command: Command,
+    batch: Forming,
+    /// When its first command came.
     arrived_us: u64,
 }
 
@@ -79,7 +89,9 @@ impl Leader {
             ballot: Ballot::NONE,
             phase: Phase::Idle,
             queue: VecDeque::new(),
+            queue_len: 0,
             queue_size: 0,
+            buffer: Vec::new(),
             reads: ReadRounds::default(),
             lease: Lease::new(lease),
         }
@@ -123,7 +135,7 @@ impl Leader {
     pub fn step_down(&mut self) {
         self.phase = Phase::Idle;
         self.queue.clear();
-        self.queue_size = 0;
+        (self.queue_len, self.queue_size) = (0, 0);
         self.reads = ReadRounds::default();
         self.lease.reset();
     }
@@ -187,6 +199,7 @@ impl Leader {
             began: first_slot,
             adopted_end,
             proposed: Vec::new(),
+            covered: None,
         };
         self.propose_adopted(configurations);
         let Phase::Leading { commander, .. } = &mut self.phase else { unreachable!("just set") };
@@ -218,6 +231,9 @@ impl Leader {
             return (Vec::new(), Slot::FIRST);
         };
         let first_unchosen = commander.first_unchosen();
+        if proposed.is_empty() {
+            return (Vec::new(), first_unchosen);
+        }
         let len = proposed.iter().take_while(|(slot, _)| *slot < first_unchosen).count();
         (proposed.drain(..len).collect(), first_unchosen)
     }
@@ -266,6 +282,7 @@ impl Leader {
         }
     }
 
+    #[inline]
     pub fn on_p2b(
         &mut self,
         from: NodeId,
@@ -290,32 +307,42 @@ impl Leader {
 
     /// Commands from a replica, our own or another's. What is over the limit is dropped: the replica
     /// keeps it and hands it over again later.
-    pub fn on_propose(&mut self, from: NodeId, commands: Vec<Command>, now_us: u64) {
+    pub fn on_propose(&mut self, from: NodeId, commands: &[Command], now_us: u64) {
+        self.expect_commit(from);
+        commands.iter().for_each(|command| self.queue_up(command, now_us));
+    }
+
+    /// Commands came from a replica, or are about to.
+    pub fn expect_commit(&mut self, from: NodeId) {
         if let Phase::Leading { commander, .. } = &mut self.phase {
             commander.expect_commit(from);
         }
-        for command in commands {
-            if limits::LEADER_QUEUE_COMMANDS_MAX <= self.queue.len()
-                || limits::LEADER_QUEUE_SIZE_MAX <= self.queue_size
-            {
-                break;
-            }
-            self.queue_size += command.size();
-            self.queue.push_back(Queued { command, arrived_us: now_us });
+    }
+
+    /// One command, as in `on_propose`.
+    pub fn queue_up(&mut self, command: &Command, now_us: u64) {
+        if limits::LEADER_QUEUE_COMMANDS_MAX <= self.queue_len
+            || limits::LEADER_QUEUE_SIZE_MAX <= self.queue_size
+        {
+            return;
         }
+        if self.queue.back().is_none_or(|last| last.batch.is_full()) {
+            let batch = Forming::new(std::mem::take(&mut self.buffer));
+            self.queue.push_back(Queued { batch, arrived_us: now_us });
+        }
+        let last = self.queue.back_mut().expect("just seen to");
+        last.batch.push(command);
+        self.queue_len += 1;
+        self.queue_size += command.size();
     }
 
     /// A replica waits for what is under way, to serve quorum reads: tell it soon what is chosen.
     pub fn on_quorum_read(&mut self, from: NodeId) {
-        if let Phase::Leading { commander, .. } = &mut self.phase {
-            commander.expect_commit(from);
-        }
+        self.expect_commit(from);
     }
 
     pub fn on_read_request(&mut self, request: ReadRequest) {
-        if let Phase::Leading { commander, .. } = &mut self.phase {
-            commander.expect_commit(request.node);
-        }
+        self.expect_commit(request.node);
         self.reads.add(request);
     }
 
@@ -420,32 +447,42 @@ impl Leader {
     /// Makes batches of what is queued, as the window allows; sends what the acceptors lack; begins a
     /// read round if reads wait. Once a turn, so that what came in one turn is one batch.
     pub fn end_turn(&mut self, now: super::Now, configurations: &Configurations, fx: &mut Effects) {
-        self.propose_adopted(configurations);
-        let Phase::Leading { scout, commander, adopted_end, .. } = &mut self.phase else { return };
-        let uncovered = scout.uncovered_from(commander.first_unchosen(), configurations);
-        let end = uncovered.unwrap_or(Slot(u64::MAX));
+        if let Phase::Leading { scout, .. } = &self.phase {
+            if !scout.has_handed_out_all() {
+                self.propose_adopted(configurations);
+            }
+        }
+        let Phase::Leading { scout, commander, adopted_end, covered, .. } = &mut self.phase else {
+            return;
+        };
+        let end = covered_end(scout, commander.first_unchosen(), configurations, covered);
         // All that earlier ballots left is proposed before anything new.
         let may_propose = |commander: &Commander| {
             let next = commander.next_slot();
             *adopted_end <= next && next < end && commander.can_propose()
         };
         while !self.queue.is_empty() && may_propose(commander) {
-            let len = batch_len(&self.queue);
-            let oldest_us = self.queue[0].arrived_us;
-            let value =
-                batch::encode(now.wall_us, self.queue.range(..len).map(|queued| &queued.command));
-            let taken = self.queue.drain(..len);
-            self.queue_size -= taken.map(|queued| queued.command.size()).sum::<usize>();
+            let Queued { batch, arrived_us } = self.queue.pop_front().expect("just seen");
+            let commands = batch.len();
+            self.queue_len -= commands;
+            self.queue_size -= batch.commands_size();
+            let (value, buffer) = batch.finish(now.wall_us);
+            if buffer.capacity() <= BUFFER_SIZE_MAX {
+                self.buffer = buffer;
+            }
             let size = value.size();
             let slot = commander.propose(value);
-            let waited_us = now.mono_us.saturating_sub(oldest_us);
-            fx.event(Event::Proposed { slot, commands: len, size, waited_us });
+            let waited_us = now.mono_us.saturating_sub(arrived_us);
+            fx.event(Event::Proposed { slot, commands, size, waited_us });
         }
         // A configuration that waits to govern is brought there by no-ops, if nothing else comes.
         while commander.next_slot() < configurations.latest().0 && may_propose(commander) {
             commander.propose(Value::noop());
         }
         commander.pump(fx);
+        if !self.reads.any_waits() {
+            return;
+        }
         // What governs the first unchosen slot must have promised: an earlier leader may have had more
         // slots chosen by that, which only its quorums can tell of.
         let first_unchosen = commander.first_unchosen();
@@ -521,39 +558,44 @@ fn answer(requests: Vec<ReadRequest>, read_slot: Slot, fx: &mut Effects) {
     }
 }
 
-/// How many of the queued commands the next batch takes.
-fn batch_len(queue: &VecDeque<Queued>) -> usize {
-    let mut size = 0;
-    for (i, queued) in queue.iter().enumerate().take(limits::BATCH_COMMANDS_MAX) {
-        if limits::BATCH_SIZE_SOFT_MAX <= size {
-            return i;
-        }
-        size += queued.command.size();
+/// Up to which slot a leader may propose: below the first that is governed by a configuration of which no
+/// phase-1 quorum has promised. `covered` remembers where there was none; the slots that matter only become
+/// fewer, and so it stays until there is a newer configuration.
+fn covered_end(
+    scout: &Scout,
+    first_unchosen: Slot,
+    configurations: &Configurations,
+    covered: &mut Option<u64>,
+) -> Slot {
+    let newest = Some(configurations.latest().1.epoch());
+    if *covered == newest {
+        debug_assert!(scout.uncovered_from(first_unchosen, configurations).is_none());
+        return Slot(u64::MAX);
     }
-    queue.len().min(limits::BATCH_COMMANDS_MAX)
+    let uncovered = scout.uncovered_from(first_unchosen, configurations);
+    *covered = newest.filter(|_| uncovered.is_none());
+    uncovered.unwrap_or(Slot(u64::MAX))
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::batch::CommandId;
     use super::*;
-    use std::sync::Arc;
 
     /// Replicas hand over again what waits, and a leader whose window is full (a quorum's disks are
     /// stalled) must not gather copies without end.
     #[test]
     fn the_queue_is_bounded() {
         let mut leader = Leader::new(4, LeaseConfig::default());
-        let command =
-            Command { id: CommandId::default(), acknowledged: 1, payload: Arc::from([0; 8]) };
+        let command = Command { id: CommandId::default(), acknowledged: 1, payload: [0; 8].into() };
         for _ in 0..3 {
             let copies = vec![command.clone(); limits::LEADER_QUEUE_COMMANDS_MAX / 2 + 1];
-            leader.on_propose(NodeId(2), copies, 0);
+            leader.on_propose(NodeId(2), &copies, 0);
         }
-        assert_eq!(leader.queue.len(), limits::LEADER_QUEUE_COMMANDS_MAX);
-        let large = Command { payload: Arc::from(vec![0; limits::VALUE_SIZE_MAX]), ..command };
+        assert_eq!(leader.queue_len, limits::LEADER_QUEUE_COMMANDS_MAX);
+        let large = Command { payload: vec![0; limits::VALUE_SIZE_MAX].into(), ..command };
         leader.step_down();
-        leader.on_propose(NodeId(2), vec![large; 300], 0);
-        assert!(leader.queue.len() <= limits::LEADER_QUEUE_SIZE_MAX / limits::VALUE_SIZE_MAX);
+        leader.on_propose(NodeId(2), &vec![large; 300], 0);
+        assert!(leader.queue_len <= limits::LEADER_QUEUE_SIZE_MAX / limits::VALUE_SIZE_MAX);
     }
 }

@@ -6,9 +6,9 @@
 //! new replica. One request is in flight at a time, and each answer is bounded, so a long catch-up
 //! does not crowd out the rest.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::by_node::ByNode;
 use super::effects::{Effects, Receive};
 use super::fetch::Fetch;
 use super::ids::{NodeId, Slot};
@@ -16,7 +16,7 @@ use super::message::{Message, SnapshotId};
 
 #[derive(Clone, Debug)]
 pub struct Learner {
-    peers: BTreeMap<NodeId, Peer>,
+    peers: ByNode<Peer>,
     asked: Option<Asked>,
     /// A snapshot that is on its way to us. Meanwhile nobody is asked for values, unless nobody sends it.
     fetch: Option<Fetch>,
@@ -51,7 +51,7 @@ impl Learner {
     /// `chunk_size`: bytes of a snapshot that are asked for at once.
     pub fn new(patience_ticks: u32, fetch_patience_ticks: u32, chunk_size: usize) -> Learner {
         Learner {
-            peers: BTreeMap::new(),
+            peers: ByNode::default(),
             asked: None,
             fetch: None,
             chunk_size,
@@ -65,12 +65,12 @@ impl Learner {
     /// A peer that keeps chosen values knows all slots below `first_unchosen`.
     pub fn on_peer_knows(&mut self, peer: NodeId, first_unchosen: Slot) {
         let new = Peer { knows: first_unchosen, tells_from: Slot(0) };
-        let peer = self.peers.entry(peer).or_insert(new);
+        let peer = self.peers.get_or_insert(peer, new);
         peer.knows = peer.knows.max(first_unchosen);
     }
 
     pub fn peer_knows(&self, peer: NodeId) -> Option<Slot> {
-        self.peers.get(&peer).map(|peer| peer.knows)
+        self.peers.get(peer).map(|peer| peer.knows)
     }
 
     /// The snapshot that is being received, if one is.
@@ -81,7 +81,7 @@ impl Learner {
     /// What the peer knew, it may have forgotten when it is back (how far its log is chosen is only a
     /// hint there). It tells anew.
     pub fn on_peer_down(&mut self, peer: NodeId) {
-        self.peers.remove(&peer);
+        self.peers.remove(peer);
         self.asked.take_if(|asked| asked.peer == peer);
         if let Some(fetch) = &mut self.fetch {
             fetch.on_peer_down(peer);
@@ -106,7 +106,7 @@ impl Learner {
         let Some(asked) = self.asked.take_if(is_answer) else { return };
         let took = self.patience_ticks_min.max(2 * asked.ticks);
         self.patience_ticks = took.max(self.patience_ticks / 2);
-        if self.peers.get(&from).is_some_and(|peer| first_unchosen < peer.knows) {
+        if self.peers.get(from).is_some_and(|peer| first_unchosen < peer.knows) {
             self.ask(from, first_unchosen, fx);
         }
     }
@@ -128,7 +128,7 @@ impl Learner {
         let source = self.fetch.as_ref().and_then(Fetch::source) == Some(from);
         let useful = snapshot.filter(|snapshot| first_unchosen <= snapshot.slot);
         let Some(snapshot) = useful else {
-            if let Some(peer) = self.peers.get_mut(&from).filter(|_| asked) {
+            if let Some(peer) = self.peers.get_mut(from).filter(|_| asked) {
                 peer.tells_from = log_begin;
                 self.ask_best(None, first_unchosen, fx);
             }
@@ -225,8 +225,8 @@ impl Learner {
             .peers
             .iter()
             .filter(|(_, peer)| first_unchosen < peer.knows && peer.tells_from <= first_unchosen);
-        let best = ahead.max_by_key(|(id, peer)| (Some(**id) != silent, peer.knows));
-        if let Some((&peer, _)) = best {
+        let best = ahead.max_by_key(|(id, peer)| (Some(*id) != silent, peer.knows));
+        if let Some((peer, _)) = best {
             self.ask(peer, first_unchosen, fx);
         }
     }

@@ -107,6 +107,11 @@ impl Grants {
         }
     }
 
+    /// Whether leaders asked in this turn.
+    pub fn are_asked(&self) -> bool {
+        !self.asked.is_empty()
+    }
+
     /// What is granted now: to whom, under which ballot, and when it asked.
     pub fn grant(&mut self, promised: Ballot, now_us: u64) -> Vec<(NodeId, Ballot, u64)> {
         let mut asked = std::mem::take(&mut self.asked);

@@ -183,12 +183,15 @@ impl Log {
     }
 
     /// Takes an accepted pvalue, in place of one of a lower ballot.
+    #[inline]
     pub fn accept(&mut self, slot: Slot, ballot: Ballot, value: Value, fx: &mut Effects) {
         assert!(self.first_unchosen <= slot, "chosen slots are not accepted again");
         fx.persist(Record::Accepted { ballot, slot, value: value.clone() });
         self.put(slot, ballot, value, false);
         // Whatever was lost of it was accepted in no higher ballot.
-        self.unsure.remove(slot);
+        if !self.unsure.is_empty() {
+            self.unsure.remove(slot);
+        }
     }
 
     /// A leader says that all slots below `end` are chosen, and that where `ballot` proposed a value
@@ -199,7 +202,9 @@ impl Log {
         }
         self.commit_ballot = ballot;
         self.commit_end = self.commit_end.max(end);
-        self.advance_from(self.first_unchosen, fx);
+        if self.first_unchosen < self.commit_end || self.is_chosen(self.first_unchosen) {
+            self.advance_from(self.first_unchosen, fx);
+        }
     }
 
     /// Learns chosen values. Those that would leave a gap are of no use and dropped.
@@ -245,16 +250,20 @@ impl Log {
     /// one that we never saw, and must be learned.
     fn advance_from(&mut self, before: Slot, fx: &mut Effects) {
         while self.first_unchosen < self.commit_end || self.is_chosen(self.first_unchosen) {
-            match self.tail.front() {
-                Some(Some(entry))
-                    if entry.chosen
-                        || entry.ballot == self.commit_ballot
-                        || mutants::is_on(Mutant::CommitForeignBallot) => {}
-                _ => break,
+            let covered = |entry: &Accepted| {
+                entry.chosen
+                    || entry.ballot == self.commit_ballot
+                    || mutants::is_on(Mutant::CommitForeignBallot)
+            };
+            if !matches!(self.tail.front(), Some(Some(entry)) if covered(entry)) {
+                break;
             }
-            let Accepted { ballot, value, .. } = self.pop_front().expect("the front was just seen");
+            let Some(Some(Accepted { ballot, value, .. })) = self.tail.pop_front() else {
+                unreachable!("the front was just seen")
+            };
+            self.tail_size -= value.size();
             let slot = self.first_unchosen;
-            if self.unsure.contains(slot) {
+            if !self.unsure.is_empty() && self.unsure.contains(slot) {
                 // Behind the damage, so that the next start need not doubt it again.
                 fx.persist(Record::Chosen { ballot, slot, value: value.clone() });
             }
@@ -265,9 +274,12 @@ impl Log {
         }
     }
 
+    #[inline]
     fn hand_out(&mut self, ballot: Ballot, value: Value, fx: &mut Effects) {
         fx.chosen.push(ChosenSlot { slot: self.first_unchosen, ballot, value });
-        self.unsure.remove(self.first_unchosen);
+        if !self.unsure.is_empty() {
+            self.unsure.remove(self.first_unchosen);
+        }
         self.first_unchosen = self.first_unchosen.next();
     }
 
@@ -277,12 +289,17 @@ impl Log {
         entry
     }
 
+    #[inline]
     fn put(&mut self, slot: Slot, ballot: Ballot, value: Value, chosen: bool) {
         let at = slot.since(self.first_unchosen);
-        if self.tail.len() <= at {
+        self.tail_size += value.size();
+        if self.tail.len() == at {
+            self.tail.push_back(Some(Accepted { ballot, value, chosen }));
+            return;
+        }
+        if self.tail.len() < at {
             self.tail.resize(at + 1, None);
         }
-        self.tail_size += value.size();
         let old = self.tail[at].replace(Accepted { ballot, value, chosen });
         self.tail_size -= old.map_or(0, |old| old.value.size());
     }
@@ -292,14 +309,13 @@ impl Log {
 mod tests {
     use super::super::ids::NodeId;
     use super::*;
-    use std::sync::Arc;
 
     fn ballot(round: u64) -> Ballot {
         Ballot { round, node: NodeId(1) }
     }
 
     fn value(byte: u8) -> Value {
-        Value(Arc::from([byte]))
+        Value([byte].into())
     }
 
     fn empty() -> (Log, Effects) {

@@ -4,7 +4,7 @@
 //! safety never leans on the connection. Liveness does: between two `on_peer_up`, a connection is
 //! first-in first-out and loses nothing.
 
-use std::ops::Range;
+use std::ops::{Deref, Range};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -21,6 +21,45 @@ pub struct PValue {
     pub value: Value,
 }
 
+/// The values of a run of slots. One lies in place, because most runs are that short.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Values {
+    One(Value),
+    /// None, or more than one.
+    Many(Vec<Value>),
+}
+
+impl Values {
+    pub const NONE: Values = Values::Many(Vec::new());
+}
+
+impl From<Value> for Values {
+    fn from(value: Value) -> Values {
+        Values::One(value)
+    }
+}
+
+impl From<Vec<Value>> for Values {
+    fn from(mut values: Vec<Value>) -> Values {
+        match values.len() {
+            1 => Values::from(values.remove(0)),
+            _ => Values::Many(values),
+        }
+    }
+}
+
+impl Deref for Values {
+    type Target = [Value];
+
+    fn deref(&self) -> &[Value] {
+        match self {
+            Values::One(value) => std::slice::from_ref(value),
+            Values::Many(values) => values,
+        }
+    }
+}
+
+/// Small, because messages are handed on some times on their way; what is large or rare is boxed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Message {
     /// Opens heartbeat round `round` of the sender (`election`).
@@ -29,7 +68,7 @@ pub enum Message {
     },
     HeartbeatReply {
         round: u64,
-        standing: Standing,
+        standing: Box<Standing>,
     },
 
     /// Phase 1a: promise `ballot`, and say what you accepted from `first_slot` up.
@@ -37,14 +76,14 @@ pub enum Message {
         ballot: Ballot,
         first_slot: Slot,
     },
-    P1b(P1b),
+    P1b(Box<P1b>),
     /// Phase 2a: accept `values` in `ballot` for the slots from `first_slot` up. Every slot below
     /// `first_unchosen` is chosen; those that this ballot proposed hold what it proposed.
     P2a {
         ballot: Ballot,
         first_slot: Slot,
         first_unchosen: Slot,
-        values: Vec<Value>,
+        values: Values,
     },
     P2b(P2b),
     /// What a P2a says about chosen slots, without values.

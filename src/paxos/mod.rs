@@ -7,7 +7,10 @@
 
 mod acceptor;
 pub mod batch;
+mod by_node;
+mod bytes;
 mod commander;
+mod commands;
 mod configuration;
 mod configurations;
 mod effects;
@@ -30,6 +33,7 @@ mod scout;
 mod slots;
 
 pub use batch::{Batch, Command, CommandId, CommandRef, SessionId};
+pub use bytes::Bytes;
 pub use configuration::{Addresses, Change, Configuration};
 pub use configurations::{Configurations, Epochs};
 pub use effects::{ChosenSlot, Effects, Event, Expired, LearnReply, Receive, SnapshotReply};
@@ -37,6 +41,7 @@ pub use ids::{Ballot, NodeId, Slot, Value};
 pub use lease::LeaseConfig;
 pub use message::{
     Checkpoint, Extent, Health, Message, P1b, P2b, PValue, SnapshotId, Standing, StateStanding,
+    Values,
 };
 pub use node::{Node, NodeConfig, Now, Refusal, View};
 pub use quorum::{Member, Membership, Roles};

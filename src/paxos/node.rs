@@ -29,7 +29,7 @@ use super::leader::{Leader, LeaderOutcome};
 use super::learner::Learner;
 use super::lease::LeaseConfig;
 use super::log::Log;
-use super::message::{Health, Message, SnapshotId, Standing, StateStanding};
+use super::message::{Health, Message, SnapshotId, Standing, StateStanding, Values};
 use super::quorum::Roles;
 use super::read_rounds::ReadRequest;
 use super::reads::ReadWay;
@@ -190,7 +190,7 @@ impl Node {
             furthest: (Slot(0), 0),
             route: Vec::new(),
         };
-        node.note_chosen(0, fx);
+        node.note_handed_out(0, fx);
         node
     }
 
@@ -446,6 +446,7 @@ impl Node {
         }
     }
 
+    #[inline]
     fn run_local(&mut self, now: Now, fx: &mut Effects) {
         while let Some(message) = fx.local.pop_front() {
             self.handle(now, self.me, message, fx);
@@ -470,7 +471,7 @@ impl Node {
         }
         match message {
             Message::HeartbeatRequest { round } => {
-                fx.send(from, Message::HeartbeatReply { round, standing: self.standing() });
+                fx.send(from, Message::HeartbeatReply { round, standing: self.standing().into() });
             }
             Message::HeartbeatReply { round, standing } => {
                 self.note_peer(from, standing.first_unchosen);
@@ -484,7 +485,7 @@ impl Node {
                     let known = self.configurations.known_below();
                     self.configurations.advance(standing.first_unchosen.min(known));
                 }
-                self.election.on_reply(from, round, standing);
+                self.election.on_reply(from, round, *standing);
             }
             // The scout asks again. Until it may be answered, the leader that holds our grant goes on.
             Message::P1a { ballot, .. } if self.is_bound_against(ballot, now) => {}
@@ -506,16 +507,18 @@ impl Node {
                 self.note_peer(from, p1b.first_unchosen);
                 self.merge(&p1b.epochs, fx);
                 if let Some(leader) = &mut self.leader {
-                    let outcome = leader.on_p1b(from, p1b, &self.configurations, fx);
+                    let outcome = leader.on_p1b(from, *p1b, &self.configurations, fx);
                     self.on_leader_outcome(outcome, fx);
                 }
             }
-            Message::P2a { ballot, first_slot, first_unchosen, values } => {
+            Message::P2a { ballot, first_slot, first_unchosen, mut values } => {
                 self.observe(ballot, fx);
                 self.note_peer(from, first_unchosen);
                 // Without room nothing is accepted, and what is chosen goes on to be noted. Others make up the
                 // quorum; what is left out here is sent again, or learned.
-                let values = if self.election.health().disk_full { Vec::new() } else { values };
+                if self.election.health().disk_full {
+                    values = Values::NONE;
+                }
                 if let Some(acceptor) = &mut self.acceptor {
                     let log = &mut self.log;
                     acceptor.on_p2a(from, ballot, first_slot, first_unchosen, values, log, fx);
@@ -564,7 +567,7 @@ impl Node {
             Message::SnapshotChunk { snapshot, offset, bytes } => {
                 self.learner.on_chunk(snapshot, offset, bytes, fx);
             }
-            Message::Propose { commands } => self.on_propose(now, from, commands),
+            Message::Propose { commands } => self.on_propose(now, from, &commands),
             Message::ReadIndexRequest { id, lease } => {
                 if let Some(leader) = self.leader.as_mut().filter(|leader| !leader.is_idle()) {
                     let route = vec![from];
@@ -721,9 +724,16 @@ impl Node {
         }
     }
 
+    #[inline(always)]
     fn note_peer(&mut self, peer: NodeId, first_unchosen: Slot) {
+        if peer != self.me && self.learner.peer_knows(peer) < Some(first_unchosen) {
+            self.note_peer_knows(peer, first_unchosen);
+        }
+    }
+
+    fn note_peer_knows(&mut self, peer: NodeId, first_unchosen: Slot) {
         let learns = self.configurations.roles(peer).is_some_and(Roles::learns);
-        if peer != self.me && learns && !self.configurations.is_provisional() {
+        if learns && !self.configurations.is_provisional() {
             self.learner.on_peer_knows(peer, first_unchosen);
         }
     }

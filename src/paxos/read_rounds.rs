@@ -54,6 +54,11 @@ impl ReadRounds {
         self.waiting.push(request);
     }
 
+    /// Whether a request waits for a round, or for a lease.
+    pub fn any_waits(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
     /// Begins a round for all that wait, unless one is in flight. Returns its number.
     pub fn begin(&mut self, read_slot: Slot) -> Option<u64> {
         if self.in_flight.is_some() || self.waiting.is_empty() || read_slot < self.told_end {

@@ -126,6 +126,12 @@ impl Reads {
         None
     }
 
+    /// Whether `leader_request` has one to send.
+    pub fn ask_leader(&self) -> bool {
+        let waits = |queue: &Queue| !queue.new.is_empty() && queue.asked.is_empty();
+        waits(&self.leader) || waits(&self.lease)
+    }
+
     /// The leader answered request `id`.
     pub fn on_leader_answer(&mut self, id: u64, read_slot: Slot) {
         for queue in [&mut self.leader, &mut self.lease] {
@@ -159,6 +165,9 @@ impl Reads {
 
     /// Hands out the reads that may be served once all slots below `first_unchosen` are applied.
     pub fn serve(&mut self, first_unchosen: Slot, fx: &mut Effects) {
+        if self.waiting.is_empty() {
+            return;
+        }
         for answered in [&mut self.answered, &mut self.answered_by_quorum] {
             while let Some(entry) = answered.first_entry() {
                 if first_unchosen < *entry.key() {

@@ -7,12 +7,13 @@
 //!
 //! Departure from PMMC: replicas do not assign slots, the leader does.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use crate::limits;
 use crate::mutants::{self, Mutant};
 
 use super::batch::{Command, CommandId};
+use super::commands::{Commands, Waiting};
 use super::configurations::Configurations;
 use super::effects::{Effects, Expired};
 use super::ids::{Ballot, NodeId, Slot};
@@ -26,7 +27,7 @@ pub struct Replica {
     timeout_us: u64,
     /// How long a quorum read waits before it asks the leader as well.
     quorum_read_patience_us: u64,
-    commands: BTreeMap<CommandId, Waiting>,
+    commands: Commands,
     commands_size: usize,
     /// Commands that were not handed to the present leader yet.
     unsent: VecDeque<CommandId>,
@@ -36,30 +37,18 @@ pub struct Replica {
     quorum_reads: QuorumReads,
 }
 
-#[derive(Clone, Debug, Hash)]
-struct Waiting {
-    command: Command,
-    client: u64,
-    arrived_us: u64,
-    sent_us: u64,
-    /// Whether its id is in `unsent`.
-    unsent: bool,
-    /// The leader that it was handed to last; none yet: it certainly has not happened.
-    sent_to: Ballot,
-}
-
 impl Replica {
-    /// `first_read_request`: any number that no other life of this process begins at.
-    pub fn new(timeout_us: u64, quorum_read_patience_us: u64, first_read_request: u64) -> Replica {
+    /// `seed`: any number that no other life of this process begins with.
+    pub fn new(timeout_us: u64, quorum_read_patience_us: u64, seed: u64) -> Replica {
         Replica {
             timeout_us,
             quorum_read_patience_us,
-            commands: BTreeMap::new(),
+            commands: Commands::new(seed),
             commands_size: 0,
             unsent: VecDeque::new(),
             handed_size: 0,
-            reads: Reads::new(first_read_request),
-            quorum_reads: QuorumReads::new(first_read_request),
+            reads: Reads::new(seed),
+            quorum_reads: QuorumReads::new(seed),
         }
     }
 
@@ -78,17 +67,16 @@ impl Replica {
     /// A client's command. `client` is handed back with `finish`. A command that waits already is the
     /// client's second attempt: its answer goes to where that came from.
     pub fn on_command(&mut self, command: Command, client: u64, now_us: u64) {
-        if let Some(waiting) = self.commands.get_mut(&command.id) {
+        if let Some(waiting) = self.commands.get_mut(command.id) {
             waiting.client = client;
             waiting.arrived_us = now_us;
             return;
         }
         self.commands_size += command.size();
         self.unsent.push_back(command.id);
-        let (id, sent_to) = (command.id, Ballot::NONE);
-        let waiting =
-            Waiting { command, client, arrived_us: now_us, sent_us: 0, unsent: true, sent_to };
-        self.commands.insert(id, waiting);
+        let (arrived_us, sent_us, sent_to) = (now_us, 0, Ballot::NONE);
+        let unsent = true;
+        self.commands.insert(Waiting { command, client, arrived_us, sent_us, unsent, sent_to });
     }
 
     /// The command was applied here: whom to tell, if it came from here.
@@ -96,16 +84,19 @@ impl Replica {
         if self.commands.is_empty() {
             return None;
         }
-        self.remove(id).map(|waiting| waiting.client)
+        self.remove(id).map(|(client, _)| client)
     }
 
-    fn remove(&mut self, id: CommandId) -> Option<Waiting> {
-        let waiting = self.commands.remove(&id)?;
-        self.commands_size -= waiting.command.size();
+    /// Whose it was, and the leader that it was handed to last.
+    fn remove(&mut self, id: CommandId) -> Option<(u64, Ballot)> {
+        let waiting = self.commands.get_mut(id)?;
+        let (size, told) = (waiting.command.size(), (waiting.client, waiting.sent_to));
+        self.commands_size -= size;
         if !waiting.unsent {
-            self.handed_size -= waiting.command.size();
+            self.handed_size -= size;
         }
-        Some(waiting)
+        self.commands.remove(id);
+        Some(told)
     }
 
     pub fn on_read(&mut self, read: u64, way: ReadWay, now_us: u64) {
@@ -114,30 +105,35 @@ impl Replica {
 
     /// The leader changed, or a connection to it is new: hand over everything again.
     pub fn resend_all(&mut self) {
-        self.unsent = self.commands.keys().copied().collect();
-        self.commands.values_mut().for_each(|waiting| waiting.unsent = true);
+        self.unsent = self.commands.ids(|_| true).into();
+        for id in &self.unsent {
+            self.commands.get_mut(*id).expect("just listed").unsent = true;
+        }
         self.handed_size = 0;
         self.reads.ask_leader_again();
     }
 
-    /// Commands to hand to the leader of `ballot` now, oldest id first. The leader gets no more than it
+    /// Whether there may be commands or reads to hand to a leader.
+    pub fn has_to_send(&self) -> bool {
+        !self.unsent.is_empty() || self.reads.ask_leader()
+    }
+
+    /// Hands commands to the leader of `ballot`, oldest id first. The leader gets no more than it
     /// can soon propose: with all that waits, the connection to it would be full beyond its limit, and
     /// closed, and the next one would get all of it again.
-    pub fn commands_to_send(&mut self, ballot: Ballot, now_us: u64) -> Vec<Command> {
-        let mut commands = Vec::new();
+    pub fn hand_over(&mut self, ballot: Ballot, now_us: u64, mut take: impl FnMut(&Command)) {
         while self.handed_size < limits::HANDED_SIZE_SOFT_MAX {
             let Some(id) = self.unsent.pop_front() else { break };
             // Finished meanwhile; or finished, come anew and listed twice.
-            let Some(waiting) = self.commands.get_mut(&id).filter(|waiting| waiting.unsent) else {
+            let Some(waiting) = self.commands.get_mut(id).filter(|waiting| waiting.unsent) else {
                 continue;
             };
             waiting.unsent = false;
             self.handed_size += waiting.command.size();
             waiting.sent_to = ballot;
             waiting.sent_us = now_us;
-            commands.push(waiting.command.clone());
+            take(&waiting.command);
         }
-        commands
     }
 
     /// The id of a read request to send to the leader now, if reads wait and none is in flight; and whether
@@ -195,22 +191,21 @@ impl Replica {
         let old = |at_us: u64, limit_us: u64| limit_us <= now_us.saturating_sub(at_us);
 
         let retry_us = self.timeout_us / 4;
-        let mut expired = Vec::new();
-        for (id, waiting) in &mut self.commands {
-            if old(waiting.arrived_us, limit_us) {
-                expired.push(*id);
-            } else if !waiting.unsent && old(waiting.sent_us, retry_us) {
-                waiting.unsent = true;
-                self.handed_size -= waiting.command.size();
-                self.unsent.push_back(*id);
-            }
+        let expired = |waiting: &Waiting| old(waiting.arrived_us, limit_us);
+        let lost = |waiting: &Waiting| !waiting.unsent && old(waiting.sent_us, retry_us);
+        for id in self.commands.ids(|waiting| !expired(waiting) && lost(waiting)) {
+            let waiting = self.commands.get_mut(id).expect("just listed");
+            waiting.unsent = true;
+            self.handed_size -= waiting.command.size();
+            self.unsent.push_back(id);
         }
-        for id in expired {
-            let waiting = self.remove(id).expect("just listed");
-            let definite = waiting.sent_to.is_none() || mutants::is_on(Mutant::DefiniteTooEarly);
-            fx.expired.push(Expired::Command { id, client: waiting.client, definite });
+        for id in self.commands.ids(expired) {
+            let (client, sent_to) = self.remove(id).expect("just listed");
+            let definite = sent_to.is_none() || mutants::is_on(Mutant::DefiniteTooEarly);
+            fx.expired.push(Expired::Command { id, client, definite });
         }
 
+        self.commands.shrink();
         self.reads.on_tick(now_us, limit_us, retry_us, self.quorum_read_patience_us, fx);
     }
 }
@@ -219,15 +214,20 @@ impl Replica {
 mod tests {
     use super::super::batch::SessionId;
     use super::*;
-    use std::sync::Arc;
 
     fn command(seq: u64) -> Command {
         let id = CommandId { session: SessionId(1), seq };
-        Command { id, acknowledged: 1, payload: Arc::from([0u8; 8]) }
+        Command { id, acknowledged: 1, payload: [0; 8].into() }
     }
 
     fn seqs(commands: &[Command]) -> Vec<u64> {
         commands.iter().map(|command| command.id.seq).collect()
+    }
+
+    fn handed(replica: &mut Replica, leader: Ballot, now_us: u64) -> Vec<Command> {
+        let mut commands = Vec::new();
+        replica.hand_over(leader, now_us, |command| commands.push(command.clone()));
+        commands
     }
 
     const LEADER: Ballot = Ballot { round: 1, node: NodeId(2) };
@@ -239,12 +239,12 @@ mod tests {
         for seq in 1..=3 {
             replica.on_command(command(seq), 10 + seq, 0);
         }
-        assert_eq!(seqs(&replica.commands_to_send(LEADER, 0)), [1, 2, 3]);
-        assert!(replica.commands_to_send(LEADER, 0).is_empty());
+        assert_eq!(seqs(&handed(&mut replica, LEADER, 0)), [1, 2, 3]);
+        assert!(handed(&mut replica, LEADER, 0).is_empty());
         assert_eq!(replica.finish(command(2).id), Some(12));
         assert_eq!(replica.finish(command(2).id), None);
         replica.resend_all();
-        assert_eq!(seqs(&replica.commands_to_send(LEADER, 0)), [1, 3]);
+        assert_eq!(seqs(&handed(&mut replica, LEADER, 0)), [1, 3]);
     }
 
     /// While there is no leader, ticks go by. They must not pile up retries, all of which the next
@@ -253,16 +253,16 @@ mod tests {
     fn retries_do_not_pile_up_without_a_leader() {
         let mut replica = Replica::new(1000, 50, 0);
         replica.on_command(command(1), 11, 0);
-        replica.commands_to_send(LEADER, 0);
+        handed(&mut replica, LEADER, 0);
         for now_us in 250..260 {
             replica.on_tick(now_us, None, &mut Effects::new(NodeId(1)));
         }
-        assert_eq!(seqs(&replica.commands_to_send(LEADER, 260)), [1]);
+        assert_eq!(seqs(&handed(&mut replica, LEADER, 260)), [1]);
         // Finished while listed, and sent again by its client: one copy too.
         replica.resend_all();
         replica.finish(command(1).id);
         replica.on_command(command(1), 11, 300);
-        assert_eq!(seqs(&replica.commands_to_send(LEADER, 300)), [1]);
+        assert_eq!(seqs(&handed(&mut replica, LEADER, 300)), [1]);
     }
 
     /// A leader gets a part of what waits, however much that is, and more of it as commands are done;
@@ -274,20 +274,20 @@ mod tests {
         let mut seq = 0;
         while !replica.is_full() {
             seq += 1;
-            let payload = Arc::from(vec![0; size]);
+            let payload = vec![0; size].into();
             replica.on_command(Command { payload, ..command(seq) }, 11, 0);
         }
-        let handed = replica.commands_to_send(LEADER, 0);
+        let all = handed(&mut replica, LEADER, 0);
         let least = limits::HANDED_SIZE_SOFT_MAX / size;
-        assert!((least..=least + 1).contains(&handed.len()), "{}", handed.len());
-        assert!(replica.commands_to_send(LEADER, 0).is_empty());
-        replica.finish(handed[0].id);
-        assert_eq!(replica.commands_to_send(LEADER, 0).len(), 1);
+        assert!((least..=least + 1).contains(&all.len()), "{}", all.len());
+        assert!(handed(&mut replica, LEADER, 0).is_empty());
+        replica.finish(all[0].id);
+        assert_eq!(handed(&mut replica, LEADER, 0).len(), 1);
         replica.resend_all();
-        assert_eq!(replica.commands_to_send(LEADER, 0).len(), handed.len());
+        assert_eq!(handed(&mut replica, LEADER, 0).len(), all.len());
         // Those that seem lost are handed over again, in the place of themselves.
         replica.on_tick(250, None, &mut Effects::new(NodeId(1)));
-        assert_eq!(replica.commands_to_send(LEADER, 250).len(), handed.len());
+        assert_eq!(handed(&mut replica, LEADER, 250).len(), all.len());
         let mut fx = Effects::new(NodeId(1));
         replica.on_tick(1000, None, &mut fx);
         assert_eq!((replica.commands_size, replica.handed_size), (0, 0));
@@ -300,7 +300,7 @@ mod tests {
         let mut replica = Replica::new(1000, 50, 0);
         replica.on_command(command(1), 11, 0);
         replica.on_command(command(1), 12, 5);
-        assert_eq!(replica.commands_to_send(LEADER, 5).len(), 1);
+        assert_eq!(handed(&mut replica, LEADER, 5).len(), 1);
         assert_eq!(replica.finish(command(1).id), Some(12));
     }
 
@@ -309,7 +309,7 @@ mod tests {
     fn expiry_tells_definite_from_indefinite() {
         let (mut replica, mut fx) = (Replica::new(1000, 50, 0), Effects::new(NodeId(1)));
         replica.on_command(command(1), 11, 0);
-        replica.commands_to_send(LEADER, 0);
+        handed(&mut replica, LEADER, 0);
         replica.on_command(command(2), 12, 0);
         replica.on_read(99, ReadWay::Leader, 0);
         replica.on_tick(999, None, &mut fx);

@@ -219,6 +219,11 @@ impl Scout {
         self.highest.pop_first().map(|(_, (_, value))| value)
     }
 
+    /// Whether `take` has nothing left.
+    pub fn has_handed_out_all(&self) -> bool {
+        self.highest.is_empty()
+    }
+
     /// The slot after the last in which an earlier ballot's value is known and not taken; `slot` if none is.
     pub fn taken_end(&self, slot: Slot) -> Slot {
         self.highest.last_key_value().map_or(slot, |(last, _)| last.next().max(slot))
@@ -230,13 +235,12 @@ mod tests {
     use super::super::configurations::fixtures::{self, configurations};
     use super::super::message::PValue;
     use super::*;
-    use std::sync::Arc;
 
     const MINE: Ballot = Ballot { round: 5, node: NodeId(1) };
 
     fn pvalue(round: u64, slot: u64, byte: u8) -> PValue {
         let ballot = Ballot { round, node: NodeId(2) };
-        PValue { ballot, slot: Slot(slot), value: Value(Arc::from([byte])) }
+        PValue { ballot, slot: Slot(slot), value: Value([byte].into()) }
     }
 
     fn whole(first_unchosen: u64, accepted: Vec<PValue>) -> P1b {

@@ -12,6 +12,7 @@ pub struct SlotSet {
 }
 
 impl SlotSet {
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.runs.is_empty()
     }

@@ -135,10 +135,10 @@ impl Checker {
     }
 
     /// A node hands out a slot as chosen.
-    pub fn on_handed_out(&self, node: NodeId, slot: Slot, value: &Value) {
+    pub fn on_handed_out(&self, node: NodeId, slot: Slot, value: &[u8]) {
         match self.chosen.get(&slot) {
             Some((_, chosen)) => {
-                assert!(chosen == value, "{node} hands out another value of slot {slot}");
+                assert!(*chosen.0 == *value, "{node} hands out another value of slot {slot}");
             }
             None => panic!("{node} hands out slot {slot}, which is not chosen"),
         }
@@ -153,7 +153,7 @@ impl Checker {
         let first = recovered.log_begin.max(recovered.snapshot.next()).max(begin).0;
         for slot in (first..recovered.first_unchosen.0).map(Slot) {
             let (_, value) = log.value(slot).unwrap_or_else(|| panic!("{node} lost slot {slot}"));
-            self.on_handed_out(node, slot, value);
+            self.on_handed_out(node, slot, &value.0);
         }
         let held: BTreeMap<Slot, (Ballot, bool)> =
             recovered.tail.iter().map(|entry| (entry.slot, (entry.ballot, entry.chosen))).collect();
@@ -221,7 +221,7 @@ impl Checker {
             }
             Message::Chosen { first_slot, values, .. } => {
                 for (i, (_, value)) in values.iter().enumerate() {
-                    self.on_handed_out(from, first_slot.plus(i), value);
+                    self.on_handed_out(from, first_slot.plus(i), &value.0);
                 }
             }
             _ => {}
@@ -285,7 +285,7 @@ impl Checker {
         &mut self,
         node: NodeId,
         slot: Slot,
-        value: &Value,
+        value: &[u8],
         applied: &[Applied],
         digest: u128,
     ) {

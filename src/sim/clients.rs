@@ -3,13 +3,11 @@
 //!
 //! A lane is one operation in flight. A client's lanes share its session.
 
-use std::sync::Arc;
-
 use rand::RngExt;
 use rand::rngs::StdRng;
 
 use crate::check::{History, Op, Reply as Told, Ticket};
-use crate::paxos::{Command, CommandId, NodeId, ReadWay, SessionId};
+use crate::paxos::{Bytes, Command, CommandId, NodeId, ReadWay, SessionId};
 use crate::store::{self, Query};
 use crate::wire::kv;
 
@@ -53,7 +51,7 @@ struct Lane {
 enum Doing {
     Nothing,
     Registering { nonce: u64 },
-    Writing { id: CommandId, payload: Arc<[u8]>, ticket: Ticket },
+    Writing { id: CommandId, payload: Bytes, ticket: Ticket },
     Reading { read: u64, key: Vec<u8>, way: ReadWay, ticket: Ticket },
 }
 
@@ -231,7 +229,7 @@ impl Clients {
                 Doing::Nothing => unreachable!("it sends something"),
                 Doing::Registering { nonce } => {
                     let id = CommandId { session: SessionId::NONE, seq: *nonce };
-                    let command = Command { id, acknowledged: 0, payload: Arc::from([]) };
+                    let command = Command { id, acknowledged: 0, payload: Bytes::NONE };
                     cluster.command(node, command, lane as u64)
                 }
                 Doing::Writing { id, payload, .. } => {

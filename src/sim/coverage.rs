@@ -60,8 +60,9 @@ pub struct Coverage {
     /// on behind what came earlier; acceptors that jumped by an offer alone.
     pub snapshots: u64,
     pub installs: u64,
-    /// Segments of logs that went.
+    /// Segments of logs that went, and new ones that were made of such.
     pub truncations: u64,
+    pub reused_segments: u64,
     pub refused_parts: u64,
     pub resumed: u64,
     pub passed_over: u64,
@@ -164,6 +165,7 @@ impl Coverage {
             ("snapshots", &mut self.snapshots),
             ("installs", &mut self.installs),
             ("truncations", &mut self.truncations),
+            ("reused segments", &mut self.reused_segments),
             ("refused parts", &mut self.refused_parts),
             ("resumed", &mut self.resumed),
             ("passed over", &mut self.passed_over),

@@ -13,7 +13,7 @@ use crate::driver::quarantine::Quarantine;
 use crate::driver::replay::{corrupt_on_purpose, learned_values};
 use crate::paxos::{
     Change, ChosenSlot, Command, CommandId, Effects, Epochs, Event, Expired, Health, LearnReply,
-    Member, Message, Node, NodeId, Now, ReadWay, SessionId, Slot, SnapshotId, Value,
+    Member, Message, Node, NodeId, Now, ReadWay, SessionId, Slot, SnapshotId,
 };
 use crate::snapshot;
 use crate::store::{Applied, Outcome, Store};
@@ -282,7 +282,7 @@ impl Cluster {
 
     fn apply(&mut self, id: NodeId, chosen: &ChosenSlot) {
         let ChosenSlot { slot, value, .. } = chosen;
-        self.checker.on_handed_out(id, *slot, value);
+        self.checker.on_handed_out(id, *slot, &value.0);
         let host = self.hosts.get_mut(&id).expect("a member");
         assert_eq!(*slot, host.applied_end, "handed out in order");
         host.applied_end = slot.next();
@@ -295,7 +295,7 @@ impl Cluster {
         let (is_wrong, store) = (host.is_wrong, &host.store);
         let is_checkpoint = host.quarantine.on_applied(*slot, || store.digest());
         if !is_wrong {
-            self.checker.on_applied(id, *slot, value, &applied, host.store.digest());
+            self.checker.on_applied(id, *slot, &value.0, &applied, host.store.digest());
         }
         if is_checkpoint {
             self.tell_state(id);
@@ -330,7 +330,7 @@ impl Cluster {
                 let slot = self.checker.oracle.executed(command).expect("it was applied");
                 self.checker.on_acked(command, slot, applied.next());
                 self.note(|| format!("{id} tells client {client}: done in slot {slot}"));
-                Reply::Done { client, id: command, node: id, slot, reply }
+                Reply::Done { client, id: command, node: id, slot, reply: reply.to_vec() }
             }
             Outcome::SessionExpired | Outcome::Stale | Outcome::OutOfWindow => {
                 self.note(|| format!("{id} tells client {client}: {outcome:?}"));
@@ -363,8 +363,7 @@ impl Cluster {
             return;
         }
         for (i, (_, value)) in values.iter().enumerate() {
-            let value = Value(Arc::from(*value));
-            self.checker.on_handed_out(id, reply.first_slot.plus(i), &value);
+            self.checker.on_handed_out(id, reply.first_slot.plus(i), value);
         }
         let mut frame = Vec::new();
         peer::write_chosen(reply.first_slot, &values, reply.first_unchosen, &mut frame);
@@ -550,5 +549,5 @@ impl Cluster {
 /// A command of a session.
 pub fn command(session: u64, seq: u64, acknowledged: u64, payload: &[u8]) -> Command {
     let id = CommandId { session: SessionId(session), seq };
-    Command { id, acknowledged, payload: Arc::from(payload) }
+    Command { id, acknowledged, payload: payload.into() }
 }

@@ -286,6 +286,11 @@ impl Log {
         self.keep_if(&damage, before, may_lose)
     }
 
+    /// Segments that were made of truncated ones so far.
+    pub fn reused_segments(&self) -> u64 {
+        self.disk.counters().segments_reused
+    }
+
     fn keep_if(
         &mut self,
         damage: &Damage,

@@ -115,6 +115,8 @@ impl Run {
         let oracle = &self.cluster.checker.oracle;
         self.cluster.coverage.duplicates += oracle.duplicates;
         self.cluster.coverage.refused_commands += oracle.refused;
+        let reused = self.cluster.hosts.values().map(|host| host.log.reused_segments());
+        self.cluster.coverage.reused_segments += reused.sum::<u64>();
         self.restore_elsewhere();
         Outcome {
             coverage: self.cluster.coverage.clone(),

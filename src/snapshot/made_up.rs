@@ -15,7 +15,7 @@ pub const CLUSTER: ClusterId = ClusterId(0x0102_0304_0506_0708);
 pub fn store(keys: u64, size: usize) -> Store {
     let mut store = Store::new();
     let mut apply = |id, payload: &[u8]| {
-        let (acknowledged, payload) = (id, Arc::from(payload));
+        let (acknowledged, payload) = (id, payload.into());
         let session = SessionId(if id == 0 { 0 } else { 4096 });
         let command = Command { id: CommandId { session, seq: id }, acknowledged, payload };
         let slot = store.applied().next();

@@ -42,7 +42,13 @@ impl Digest {
 
 /// A key and its value.
 pub fn entry(key: &[u8], value: &[u8]) -> u128 {
-    item(KIND_ENTRY, xxh3_128(key), xxh3_128(value))
+    keyed(key)(value)
+}
+
+/// The entries of one key, by their values: the key is hashed once.
+pub fn keyed(key: &[u8]) -> impl Fn(&[u8]) -> u128 {
+    let key = xxh3_128(key);
+    move |value| item(KIND_ENTRY, key, xxh3_128(value))
 }
 
 /// A session without its kept replies.

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use imbl::OrdMap;
 
 use crate::limits::{SCAN_ENTRIES_MAX, SCAN_SIZE_SOFT_MAX};
+use crate::paxos::Bytes;
 
 use super::command::{Command, Failure, Query, Reply};
 use super::digest::{self, Digest};
@@ -24,7 +25,8 @@ use super::digest::{self, Digest};
 /// Bytes that an entry of a scan's reply takes beside its key and value: their two lengths.
 const ENTRY_FRAMING_SIZE: usize = 16;
 
-pub type Entries = OrdMap<Arc<[u8]>, Arc<[u8]>>;
+/// Keys of usual sizes lie in the nodes of the tree, where they are compared.
+pub type Entries = OrdMap<Bytes<38>, Arc<[u8]>>;
 
 #[derive(Debug, Default)]
 pub struct Kv {
@@ -180,8 +182,9 @@ impl Kv {
 
 /// Sets the value of a key that exists. It is no method, so that `present` may come from the map.
 fn replace(digest: &mut Digest, key: &[u8], present: &mut Arc<[u8]>, value: &[u8]) {
-    digest.remove(digest::entry(key, present));
-    digest.add(digest::entry(key, value));
+    let entry = digest::keyed(key);
+    digest.remove(entry(present));
+    digest.add(entry(value));
     // Most values keep their size, and then their allocation too, unless a snapshot shares it.
     match Arc::get_mut(present) {
         Some(present) if present.len() == value.len() => present.copy_from_slice(value),

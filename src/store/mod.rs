@@ -15,8 +15,9 @@ mod kv;
 mod sessions;
 pub mod snapshot;
 
-use crate::paxos::{Batch, CommandId, CommandRef, SessionId, Slot, Value};
-use crate::wire::kv::{decode_command, encode_reply};
+use crate::paxos::{Batch, Bytes, CommandId, CommandRef, SessionId, Slot, Value};
+use crate::wire::codec;
+use crate::wire::kv::decode_command;
 
 pub use command::{Command, Failure, Query, Reply, prefix_end};
 use kv::Kv;
@@ -30,7 +31,12 @@ pub struct Store {
     applied: Slot,
     kv: Kv,
     sessions: Sessions,
+    /// Where replies are encoded, again and again.
+    scratch: Vec<u8>,
 }
+
+/// An encoded `Reply`: most are a few bytes.
+pub type ReplyBytes = Bytes<22>;
 
 /// What became of one command.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,8 +51,8 @@ pub struct Applied {
 pub enum Outcome {
     /// The session that was asked for.
     Registered(SessionId),
-    /// An encoded `store::Reply`: of this copy of the command or, kept, of an earlier one.
-    Reply(Vec<u8>),
+    /// Of this copy of the command or, kept, of an earlier one.
+    Reply(ReplyBytes),
     /// The session expired or never was. No copy of the command will be applied any more, but one
     /// may have been before the session expired.
     SessionExpired,
@@ -78,12 +84,14 @@ impl Store {
     /// If slots are left out or repeated, or the value is none that our leaders form: `wire` lets no
     /// such value in, nor does a node's start take one from its log.
     pub fn apply(&mut self, slot: Slot, value: &Value, out: &mut Vec<Applied>) {
+        self.apply_bytes(slot, &value.0, out);
+    }
+
+    /// `apply` of a value that lies elsewhere, in the log for example.
+    pub fn apply_bytes(&mut self, slot: Slot, value: &[u8], out: &mut Vec<Applied>) {
         assert!(slot == self.applied.next(), "{slot:?} does not follow {:?}", self.applied);
         self.applied = slot;
-        if value.is_noop() {
-            return;
-        }
-        let batch = Batch::decode(&value.0).expect("a value from outside was checked in wire");
+        let batch = Batch::decode(value).expect("a value from outside was checked in wire");
         self.sessions.on_time(batch.time_us);
         out.reserve(batch.len());
         for (index, command) in batch.commands().enumerate() {
@@ -103,7 +111,9 @@ impl Store {
                 Ok(command) => self.kv.apply(&command),
                 Err(_) => Reply::Failed(Failure::Invalid),
             };
-            encode_reply(&reply)
+            self.scratch.clear();
+            codec::encode_into(&reply, &mut self.scratch);
+            self.scratch.as_slice().into()
         })
     }
 
@@ -113,8 +123,8 @@ impl Store {
     }
 
     /// What no restart may do: see `mutants`.
-    pub(crate) fn apply_again(&mut self, value: &Value) {
-        let batch = Batch::decode(&value.0);
+    pub(crate) fn apply_again(&mut self, value: &[u8]) {
+        let batch = Batch::decode(value);
         for command in batch.iter().flat_map(Batch::commands) {
             if let Ok(command) = decode_command(command.payload) {
                 self.kv.apply(&command);
@@ -172,7 +182,6 @@ fn digest_of(kv: &Kv, sessions: &Sessions) -> u128 {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
 
     use super::*;
     use crate::paxos::batch;
@@ -180,7 +189,7 @@ mod tests {
 
     fn raw(session: SessionId, seq: u64, acknowledged: u64, payload: &[u8]) -> batch::Command {
         let id = CommandId { session, seq };
-        batch::Command { id, acknowledged, payload: Arc::from(payload) }
+        batch::Command { id, acknowledged, payload: payload.into() }
     }
 
     fn command(session: SessionId, seq: u64, ack: u64, command: Command<'_>) -> batch::Command {

@@ -16,7 +16,7 @@
 //! Time is the log's: the highest that leaders stamped into batches. What a command does is not
 //! known here.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use imbl::OrdMap;
@@ -25,21 +25,25 @@ use crate::limits::{BATCH_COMMANDS_MAX, SESSION_IDLE_US_MAX, SESSION_WINDOW_MAX,
 use crate::mutants::{self, Mutant};
 use crate::paxos::{CommandId, SessionId, Slot};
 
-use super::Outcome;
 use super::digest::{self, Digest};
+use super::{Outcome, ReplyBytes};
 
 /// Bytes of replies that a session keeps; one reply may overshoot it. At the limit the session has
 /// to acknowledge before it goes on. Without it, a window of failed `cas`, each of which says what
 /// the key holds instead, would fill a gibibyte of every replica.
 pub const SESSION_REPLIES_SIZE_SOFT_MAX: usize = 16 * 1024 * 1024;
 
+/// A session without replies keeps room for so many.
+const REPLIES_ROOM_MAX: usize = 64;
+
 #[derive(Debug, Default)]
 pub struct Sessions {
     /// A persistent map, for snapshots (see `kv`). A session is behind a pointer, so that a copied leaf
     /// copies no replies.
     sessions: OrdMap<SessionId, Arc<Session>>,
-    /// The same sessions, the one unused for longest first; the older id first among equals.
-    by_last_used: BTreeSet<(u64, SessionId)>,
+    /// Each session once, under a time at or before its last use: it is brought up to date when it comes
+    /// first, and not with each command.
+    by_use: BTreeSet<(u64, SessionId)>,
     /// The time of the state machine: microseconds since 1970 by the clock of some leader.
     time_us: u64,
     /// Of the sessions and their replies; `time_us` is added where it is asked for.
@@ -51,8 +55,8 @@ pub struct Session {
     /// The client has the replies of all commands below this number.
     pub acknowledged: u64,
     pub last_used_us: u64,
-    /// Encoded replies by command number.
-    pub replies: BTreeMap<u64, Arc<[u8]>>,
+    /// Encoded replies by command number, in its order.
+    pub replies: VecDeque<(u64, ReplyBytes)>,
     /// Bytes of these replies.
     replies_size: usize,
 }
@@ -72,12 +76,29 @@ impl Sessions {
     /// idle for too long by then.
     pub fn on_time(&mut self, time_us: u64) {
         self.time_us = self.time_us.max(time_us);
-        while let Some(&(last_used_us, id)) = self.by_last_used.first() {
-            assert!(last_used_us <= self.time_us);
-            if self.time_us - last_used_us <= SESSION_IDLE_US_MAX {
+        while let Some(&(used_us, id)) = self.by_use.first() {
+            if self.time_us - used_us <= SESSION_IDLE_US_MAX {
                 break;
             }
-            self.expire(id);
+            let last_used_us = self.sessions[&id].last_used_us;
+            if self.time_us - last_used_us <= SESSION_IDLE_US_MAX {
+                self.by_use.remove(&(used_us, id));
+                self.by_use.insert((last_used_us, id));
+            } else {
+                self.expire_first();
+            }
+        }
+    }
+
+    /// Expires the session unused for longest, the older id among equals.
+    fn expire_unused(&mut self) {
+        while let Some(&(used_us, id)) = self.by_use.first() {
+            let last_used_us = self.sessions[&id].last_used_us;
+            if used_us == last_used_us {
+                return self.expire_first();
+            }
+            self.by_use.remove(&(used_us, id));
+            self.by_use.insert((last_used_us, id));
         }
     }
 
@@ -89,8 +110,7 @@ impl Sessions {
         assert!(index < BATCH_COMMANDS_MAX);
         let id = SessionId(slot.0 * BATCH_COMMANDS_MAX as u64 + index as u64);
         if self.sessions.len() == SESSIONS_MAX {
-            let &(_, unused) = self.by_last_used.first().expect("as many as there are sessions");
-            self.expire(unused);
+            self.expire_unused();
         }
         self.open(id);
         id
@@ -100,7 +120,7 @@ impl Sessions {
         let session = Session {
             acknowledged: 1,
             last_used_us: self.time_us,
-            replies: BTreeMap::new(),
+            replies: VecDeque::new(),
             replies_size: 0,
         };
         self.add(id, session);
@@ -108,7 +128,7 @@ impl Sessions {
 
     fn add(&mut self, id: SessionId, session: Session) {
         self.digest.add(session.digest(id));
-        self.by_last_used.insert((session.last_used_us, id));
+        self.by_use.insert((session.last_used_us, id));
         let before = self.sessions.insert(id, Arc::new(session));
         assert!(before.is_none(), "a session id is given once");
         assert!(self.sessions.len() <= SESSIONS_MAX);
@@ -131,14 +151,14 @@ impl Sessions {
     /// A session of a snapshot, without its replies; its id is above those before.
     pub fn restore(&mut self, id: SessionId, acknowledged: u64, last_used_us: u64) {
         assert!(last_used_us <= self.time_us);
-        let (replies, replies_size) = (BTreeMap::new(), 0);
+        let (replies, replies_size) = (VecDeque::new(), 0);
         self.add(id, Session { acknowledged, last_used_us, replies, replies_size });
     }
 
     /// A reply that the session keeps.
     pub fn restore_reply(&mut self, id: SessionId, seq: u64, reply: &[u8]) {
         let session = self.sessions.get_mut(&id).expect("its session comes before a reply");
-        Arc::make_mut(session).keep(id, seq, reply, &mut self.digest);
+        Arc::make_mut(session).keep(id, seq, reply.into(), &mut self.digest);
     }
 
     /// Opens the sessions 1 to `count`, which nobody registers: those come from `BATCH_COMMANDS_MAX` on.
@@ -155,7 +175,7 @@ impl Sessions {
         &mut self,
         id: CommandId,
         acknowledged: u64,
-        execute: impl FnOnce() -> Vec<u8>,
+        execute: impl FnOnce() -> ReplyBytes,
     ) -> Outcome {
         let Some(session) = self.sessions.get_mut(&id.session) else {
             return Outcome::SessionExpired;
@@ -164,20 +184,16 @@ impl Sessions {
         // Most commands share their time with the one before, and many acknowledge nothing new.
         if session.last_used_us < self.time_us || session.acknowledged < acknowledged {
             self.digest.remove(session.digest(id.session));
-            if session.last_used_us < self.time_us {
-                self.by_last_used.remove(&(session.last_used_us, id.session));
-                session.last_used_us = self.time_us;
-                self.by_last_used.insert((session.last_used_us, id.session));
-            }
+            session.last_used_us = self.time_us;
             session.acknowledge(id.session, acknowledged, &mut self.digest);
             self.digest.add(session.digest(id.session));
         }
         if id.seq < session.acknowledged {
             return Outcome::Stale;
         }
-        let kept = session.replies.get(&id.seq);
+        let kept = session.reply(id.seq);
         if let (Some(reply), false) = (kept, mutants::is_on(Mutant::SessionlessRetry)) {
-            return Outcome::Reply(reply.to_vec());
+            return Outcome::Reply(reply.clone());
         }
         if SESSION_WINDOW_MAX as u64 <= id.seq - session.acknowledged
             || SESSION_REPLIES_SIZE_SOFT_MAX <= session.replies_size
@@ -185,17 +201,16 @@ impl Sessions {
             return Outcome::OutOfWindow;
         }
         let reply = execute();
-        session.keep(id.session, id.seq, &reply, &mut self.digest);
+        session.keep(id.session, id.seq, reply.clone(), &mut self.digest);
         Outcome::Reply(reply)
     }
 
-    fn expire(&mut self, id: SessionId) {
+    fn expire_first(&mut self) {
+        let (_, id) = self.by_use.pop_first().expect("every session is listed");
         let session = self.sessions.remove(&id).expect("only a session that exists expires");
-        let listed = self.by_last_used.remove(&(session.last_used_us, id));
-        assert!(listed, "every session is listed under its last use");
         self.digest.remove(session.digest(id));
-        for (&seq, reply) in &session.replies {
-            self.digest.remove(digest::reply(id, seq, reply));
+        for (seq, reply) in &session.replies {
+            self.digest.remove(digest::reply(id, *seq, reply));
         }
     }
 
@@ -206,16 +221,16 @@ impl Sessions {
         digest.add(digest::time(self.time_us));
         for (&id, session) in self.sessions.iter() {
             digest.add(session.digest(id));
-            for (&seq, reply) in &session.replies {
+            for &(seq, ref reply) in &session.replies {
                 assert!(session.acknowledged <= seq);
                 assert!(seq - session.acknowledged < SESSION_WINDOW_MAX as u64);
                 digest.add(digest::reply(id, seq, reply));
             }
-            let size: usize = session.replies.values().map(|reply| reply.len()).sum();
+            let size: usize = session.replies.iter().map(|(_, reply)| reply.len()).sum();
             assert_eq!(session.replies_size, size);
         }
-        let listed = self.sessions.iter().map(|(&id, session)| (session.last_used_us, id));
-        assert_eq!(self.by_last_used, listed.collect());
+        assert_eq!(self.by_use.len(), self.sessions.len());
+        assert!(self.by_use.iter().all(|(used_us, id)| *used_us <= self.sessions[id].last_used_us));
         digest.sum()
     }
 }
@@ -228,20 +243,32 @@ impl Session {
             return;
         }
         self.acknowledged = acknowledged;
-        while let Some(first) = self.replies.first_entry() {
-            if acknowledged <= *first.key() {
-                break;
-            }
-            let (seq, reply) = first.remove_entry();
+        while let Some((seq, reply)) = self.replies.front().filter(|(seq, _)| *seq < acknowledged) {
             self.replies_size -= reply.len();
-            digest.remove(digest::reply(id, seq, &reply));
+            digest.remove(digest::reply(id, *seq, reply));
+            self.replies.pop_front();
+        }
+        if self.replies.is_empty() {
+            // One that once had a full window does not keep its room for ever.
+            self.replies.shrink_to(REPLIES_ROOM_MAX);
         }
     }
 
-    fn keep(&mut self, id: SessionId, seq: u64, reply: &[u8], digest: &mut Digest) {
-        digest.add(digest::reply(id, seq, reply));
+    /// The reply kept for a command.
+    fn reply(&self, seq: u64) -> Option<&ReplyBytes> {
+        let at = self.replies.binary_search_by_key(&seq, |(seq, _)| *seq).ok()?;
+        Some(&self.replies[at].1)
+    }
+
+    fn keep(&mut self, id: SessionId, seq: u64, reply: ReplyBytes, digest: &mut Digest) {
+        digest.add(digest::reply(id, seq, &reply));
         self.replies_size += reply.len();
-        self.replies.insert(seq, reply.into());
+        // Commands mostly come in order; then this looks at the last and adds one behind it.
+        let at = match self.replies.back() {
+            Some((last, _)) if seq <= *last => self.replies.partition_point(|(it, _)| *it < seq),
+            _ => self.replies.len(),
+        };
+        self.replies.insert(at, (seq, reply));
         assert!(self.replies.len() <= SESSION_WINDOW_MAX);
     }
 
@@ -266,7 +293,7 @@ mod tests {
         let mut executed = false;
         let outcome = sessions.once(CommandId { session, seq }, acknowledged, || {
             executed = true;
-            reply.to_vec()
+            reply.into()
         });
         assert_eq!(sessions.digest(), sessions.digest_from_scratch());
         (executed, outcome)
@@ -277,7 +304,7 @@ mod tests {
     }
 
     fn reply(seq: u64) -> Outcome {
-        Outcome::Reply(seq.to_le_bytes().to_vec())
+        Outcome::Reply(seq.to_le_bytes().as_slice().into())
     }
 
     fn at(time_us: u64) -> Sessions {
@@ -368,7 +395,7 @@ mod tests {
             assert!(send_reply(&mut sessions, id, seq, 1, &large).0);
         }
         assert_eq!(send(&mut sessions, id, 3, 1), (false, Outcome::OutOfWindow));
-        assert_eq!(send(&mut sessions, id, 2, 1).1, Outcome::Reply(large));
+        assert_eq!(send(&mut sessions, id, 2, 1).1, Outcome::Reply(large.as_slice().into()));
         assert_eq!(send(&mut sessions, id, 3, 2), (true, reply(3)));
     }
 
@@ -421,18 +448,19 @@ mod tests {
             .collect();
         assert_eq!(sessions.len(), SESSIONS_MAX);
         let id = |seq: u64, session| CommandId { session, seq };
+        let empty = || [].as_slice().into();
         sessions.on_time(2);
-        assert_eq!(sessions.once(id(1, ids[0]), 1, Vec::new), Outcome::Reply(vec![]));
+        assert_eq!(sessions.once(id(1, ids[0]), 1, empty), Outcome::Reply(empty()));
         let first = sessions.register(Slot(1_000), 0);
         let second = sessions.register(Slot(1_000), 1);
         assert_eq!(sessions.len(), SESSIONS_MAX);
         for (session, expired) in
             [(ids[0], false), (ids[1], true), (ids[2], true), (ids[3], false), (first, false)]
         {
-            let outcome = sessions.once(id(1, session), 1, Vec::new);
+            let outcome = sessions.once(id(1, session), 1, empty);
             assert_eq!(outcome == Outcome::SessionExpired, expired, "{session:?}");
         }
-        assert_eq!(sessions.once(id(1, second), 1, Vec::new), Outcome::Reply(vec![]));
+        assert_eq!(sessions.once(id(1, second), 1, empty), Outcome::Reply(empty()));
         assert_eq!(sessions.digest(), sessions.digest_from_scratch());
     }
 }

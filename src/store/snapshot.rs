@@ -352,13 +352,15 @@ impl Loader {
 
     /// Keys, sessions and the digest of what was read, and the store.
     pub fn finish(self) -> Result<(u64, u64, u128, Store), &'static str> {
+        let applied = self.decoder.applied;
         let (keys, sessions, digest) = self.decoder.finish()?;
         let stored = digest_of(&self.kv, &self.sessions) == digest;
         assert!(
             stored || mutants::is_on(Mutant::InstallForgetsSessions),
             "what was read was stored"
         );
-        let store = Store { applied: self.decoder.applied, kv: self.kv, sessions: self.sessions };
+        let (kv, scratch) = (self.kv, Vec::new());
+        let store = Store { applied, kv, sessions: self.sessions, scratch };
         Ok((keys, sessions, digest, store))
     }
 }
@@ -387,7 +389,7 @@ mod tests {
         let register = |seq| LogCommand {
             id: CommandId { session: SessionId::NONE, seq },
             acknowledged: 0,
-            payload: Arc::from([]),
+            payload: [].into(),
         };
         apply(&mut store, 7, &[register(1), register(2)]);
         for key in 0..keys {

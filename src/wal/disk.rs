@@ -15,14 +15,17 @@ pub trait SegmentBytes: Deref<Target = [u8]> {
     /// `start..end`, to be written. What is stored there is in the file at once, and survives the
     /// process; it survives a loss of power once a sync has covered it.
     fn write(&mut self, start: usize, end: usize) -> &mut [u8];
+
+    /// Somebody reads in it, now that it is sealed.
+    fn note_read(&self) {}
 }
 
-/// A segment to be created: zeros, all of whose blocks are allocated.
+/// A segment to be created: all of its blocks are allocated, and its first page is zeros.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Blank {
     pub number: u64,
     pub size: u64,
-    /// Whether zeros and name are durable before anybody gets it.
+    /// Whether that page and the name are durable before anybody gets it.
     pub sync: bool,
 }
 
@@ -71,14 +74,15 @@ pub trait Disk {
     /// Reads all of it from the disk, so that what can't be read is an error here, and not later.
     fn read_through(&mut self, bytes: &Self::Bytes) -> Result<(), WalError>;
 
-    /// Creates a segment now, in place of one that may be there.
+    /// Creates a segment now, all zeros, in place of one that may be there.
     fn create_segment(&mut self, blank: Blank) -> Result<Self::Bytes, WalError>;
 
     /// Removes a segment, which nobody has open. Durable after `sync_names`.
     fn remove_segment(&mut self, number: u64) -> Result<(), WalError>;
 
     /// Replaces `meta`, durably, and then removes the first segments, given with their numbers in
-    /// order: in the background. Nothing may depend on when, or whether, it ends.
+    /// order: in the background. Nothing may depend on when, or whether, it ends. Spares may be made
+    /// of what is removed, and then hold, behind their first page, what that held.
     fn remove_first(&mut self, gone: Vec<(u64, Self::Bytes)>, meta: &[u8]) -> Result<(), WalError>;
 
     /// Whether an earlier `remove_first` is still at work.
@@ -93,11 +97,18 @@ pub trait Disk {
     /// Writes zeros from `used` to the end of a segment, durably; it is appended to from there.
     fn clear_rest(&mut self, bytes: Self::Bytes, used: usize) -> Result<Self::Bytes, WalError>;
 
+    /// What lies in this range is not written any more, and seldom read. Advice only.
+    fn release(&mut self, bytes: &Self::Bytes, start: usize, end: usize);
+
     /// Nothing is written to it any more. Advice only.
     fn seal(&mut self, bytes: &Self::Bytes);
 
     /// Has a segment created in the background: one at a time.
     fn ask_spare(&mut self, blank: Blank) -> Result<(), WalError>;
+
+    /// The segment that was asked for is going to be needed soon: its making need not make room for
+    /// others any more.
+    fn hurry_spare(&mut self);
 
     /// What became of the segment that was asked for. Never waits.
     fn spare(&mut self) -> Result<SpareState, WalError>;

@@ -9,6 +9,7 @@
 //! at the start, readahead is welcome; so the rest of the last segment gets its zeros then even if
 //! it has them, after the pages were dropped.
 
+use std::cell::Cell;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::ops::Deref;
@@ -24,15 +25,20 @@ use crate::os::{self, Pace};
 
 use super::disk::{Blank, Disk, Finished, SegmentBytes, SpareState};
 use super::remover::Remover;
+use super::retired::{self, Retired};
 use super::spare::SpareMaker;
 use super::syncer::{SyncFile, Syncer};
 use super::{WalError, map, meta, segment};
 
 /// The unit of the page cache, in which zeros are written.
-const PAGE_SIZE: usize = 4096;
+pub const PAGE_SIZE: usize = 4096;
 /// Zeros are made durable in steps of this size, so that a sync of the log that comes in between
 /// finds no long queue at the disk.
 const FILL_STEP_SIZE: u64 = 1024 * 1024;
+/// What the disk is asked for ahead of what is read.
+const READ_AHEAD_SIZE: u64 = 8 * READ_SIZE as u64;
+/// From so many bytes on a record's pages are made writable before it is stored.
+const POPULATED_SIZE_MIN: usize = 4 * PAGE_SIZE;
 /// Unit in which segments are read from the disk.
 const READ_SIZE: usize = 1024 * 1024;
 
@@ -57,6 +63,9 @@ pub struct SegmentFile {
 pub struct MappedSegment {
     file: Arc<SegmentFile>,
     map: MmapMut,
+    /// Whether the page cache has it as it was written, by this process and page by page: for all that is
+    /// known here. What it holds after a read may be large folios.
+    is_as_written: Cell<bool>,
 }
 
 impl Deref for MappedSegment {
@@ -69,7 +78,16 @@ impl Deref for MappedSegment {
 
 impl SegmentBytes for MappedSegment {
     fn write(&mut self, start: usize, end: usize) -> &mut [u8] {
+        let first = start / PAGE_SIZE * PAGE_SIZE;
+        if POPULATED_SIZE_MIN <= end - start {
+            // All pages at once, and not by a fault for each. An old kernel refuses, which does no harm.
+            let _ = self.map.advise_range(Advice::PopulateWrite, first, end - first);
+        }
         &mut self.map[start..end]
+    }
+
+    fn note_read(&self) {
+        self.is_as_written.set(false);
     }
 }
 
@@ -79,12 +97,17 @@ impl MappedSegment {
         let map = map::map_shared(&file.file)
             .map_err(|error| WalError::io("map the log segment", &file.path, error))?;
         let _ = map.advise(advice);
-        Ok(MappedSegment { file, map })
+        Ok(MappedSegment { file, map, is_as_written: Cell::new(advice == Advice::Random) })
+    }
+
+    /// Whether the file is worth keeping for a later segment.
+    pub fn is_reusable(&self) -> bool {
+        self.is_as_written.get()
     }
 
     /// Ends the mapping.
     pub fn into_file(self) -> Arc<SegmentFile> {
-        let MappedSegment { file, map } = self;
+        let MappedSegment { file, map, .. } = self;
         drop(map);
         file
     }
@@ -106,12 +129,13 @@ impl FileDisk {
         create_dirs(dir, &wal_dir)?;
         let lock = lock(dir)?;
         remove_temporaries(&wal_dir)?;
+        let retired = Arc::new(Retired::default());
         let thread_failed = |error| WalError::io("start the threads of", dir, error);
         Ok(FileDisk {
             dir: dir.to_owned(),
-            remover: Remover::default(),
+            remover: Remover::new(Arc::clone(&retired)),
             syncer: Syncer::start(sync_file, wake).map_err(thread_failed)?,
-            spares: SpareMaker::start(wal_dir.clone()).map_err(thread_failed)?,
+            spares: SpareMaker::start(wal_dir.clone(), retired).map_err(thread_failed)?,
             wal_dir,
             _lock: lock,
         })
@@ -186,7 +210,7 @@ impl Disk for FileDisk {
     }
 
     fn clear_rest(&mut self, bytes: MappedSegment, used: usize) -> Result<MappedSegment, WalError> {
-        let MappedSegment { file, map } = bytes;
+        let MappedSegment { file, map, .. } = bytes;
         let size = map.len() as u64;
         // Pages that are mapped would stay.
         drop(map);
@@ -198,14 +222,22 @@ impl Disk for FileDisk {
         MappedSegment::map(file, Advice::Random)
     }
 
+    fn release(&mut self, bytes: &MappedSegment, start: usize, end: usize) {
+        map::release_pages(&bytes.map, start, end);
+    }
+
     /// From now on reads may bring their neighbours along.
     fn seal(&mut self, bytes: &MappedSegment) {
-        map::release_pages(&bytes.map);
+        map::release_pages(&bytes.map, 0, bytes.len());
         let _ = bytes.map.advise(Advice::Normal);
     }
 
     fn ask_spare(&mut self, blank: Blank) -> Result<(), WalError> {
         self.spares.ask(blank)
+    }
+
+    fn hurry_spare(&mut self) {
+        self.spares.hurry();
     }
 
     fn spare(&mut self) -> Result<SpareState, WalError> {
@@ -327,6 +359,8 @@ pub fn read_through(segment: &SegmentFile) -> Result<(), WalError> {
     let mut buffer = vec![0u8; READ_SIZE.min(size as usize)];
     let mut at = 0;
     while at < size {
+        // The kernel's own readahead asks for so little at a time that the disk rests in between.
+        os::read_ahead(&segment.file, at, READ_AHEAD_SIZE);
         match segment.file.read_at(&mut buffer, at).map_err(failed)? {
             0 => break,
             read => at += read as u64,
@@ -335,12 +369,14 @@ pub fn read_through(segment: &SegmentFile) -> Result<(), WalError> {
     Ok(())
 }
 
-/// Removes what an interrupted creation left.
+/// Removes what an interrupted creation left, and what an earlier process kept to use again: where the page
+/// cache has that from, nobody knows.
 fn remove_temporaries(wal_dir: &Path) -> Result<(), WalError> {
     let failed = |error| WalError::io("clean", wal_dir, error);
     for entry in fs::read_dir(wal_dir).map_err(failed)? {
         let path = entry.map_err(failed)?.path();
-        if path.extension().is_some_and(|extension| extension == "tmp") {
+        let extension = path.extension();
+        if extension.is_some_and(|it| it == "tmp" || it == retired::EXTENSION) {
             fs::remove_file(&path).map_err(|error| WalError::io("remove", &path, error))?;
         }
     }
@@ -395,7 +431,7 @@ pub fn create(wal_dir: &Path, blank: Blank, wishes: &Wishes) -> Result<SegmentFi
     }
 }
 
-/// Writes zeros over `start..end`, page by page.
+/// Writes zeros over `start..end`, page by page. They are durable when the caller has synced the file.
 fn fill_with_zeros(
     file: &File,
     start: u64,
@@ -416,13 +452,14 @@ fn fill_with_zeros(
             if wishes.given_up.load(Ordering::Relaxed) {
                 return Err(io::Error::other("given up, since the log is being closed"));
             }
-            if sync {
-                file.sync_data()?;
-            }
-            synced = at;
+            // Somebody waits: the steps would only take longer than one sync of all, which the caller makes.
             if !wishes.hurry.load(Ordering::Relaxed) {
+                if sync {
+                    file.sync_data()?;
+                }
                 pace.rest();
             }
+            synced = at;
         }
     }
     Ok(())

@@ -13,7 +13,7 @@
 //! reads.
 //! All that the log wants of the world goes through a `Disk`: `files` is the real one, in which two
 //! helper threads sync (`syncer`) and make the next segment ready (`spare`), and a third removes what
-//! was truncated (`remover`). All unsafe code is in `map`.
+//! was truncated (`remover`) or keeps it to be used again (`retired`). All unsafe code is in `map`.
 //!
 //! It does not know what a ballot is good for, nor when values may go: it is told to truncate.
 
@@ -29,6 +29,7 @@ pub mod meta;
 pub mod record;
 pub mod recovery;
 pub mod remover;
+pub mod retired;
 pub mod scan;
 pub mod segment;
 pub mod spare;
@@ -49,7 +50,7 @@ pub use files::FileDisk;
 pub use inspect::{Verdict, inspect};
 
 use bounds::Bounds;
-use disk::{Blank, Finished, SpareState};
+use disk::{Blank, Finished, SegmentBytes, SpareState};
 use doubt::Doubt;
 use index::Index;
 use meta::{LogId, Meta};
@@ -111,6 +112,8 @@ pub struct Wal<D: Disk = FileDisk> {
     /// Why a sync failed; final.
     failed: Option<String>,
     syncs: u64,
+    /// Whether the next segment was said to be needed soon.
+    is_hurried: bool,
     /// As `is_full` said last.
     is_full: bool,
     /// What was damaged when the log was opened.
@@ -123,6 +126,8 @@ pub struct Wal<D: Disk = FileDisk> {
 /// Segments below this hold too little to be of use.
 const SEGMENT_SIZE_LEAST: u64 = 8 * 1024;
 const PAGE_SIZE: u64 = 4096;
+/// So much of the log is written before it no longer counts as this process's memory.
+const RELEASE_SIZE: usize = 8 * 1024 * 1024;
 
 impl Wal<FileDisk> {
     /// Locks the data directory, creates it if it is missing, and recovers the log.
@@ -192,6 +197,7 @@ impl<D: Disk> Wal<D> {
             in_flight: None,
             failed: None,
             syncs: 0,
+            is_hurried: false,
             is_full: false,
             lost: log.lost,
             doubt: log.doubt,
@@ -211,7 +217,11 @@ impl<D: Disk> Wal<D> {
         }
         let last = self.segments.back_mut().expect("there is always a segment");
         let offset = last.append(&stored);
-        let number = last.number;
+        let (number, used) = (last.number, offset + stored.extent());
+        if offset / RELEASE_SIZE < used / RELEASE_SIZE {
+            let end = used / RELEASE_SIZE * RELEASE_SIZE;
+            self.disk.release(&last.bytes, offset / RELEASE_SIZE * RELEASE_SIZE, end);
+        }
         if stored.kind.has_value() {
             self.index.set(stored.slot, recovery::location(number, offset));
         } else if matches!(stored.kind, RecordType::FirstUnchosen | RecordType::Jumped) {
@@ -219,6 +229,10 @@ impl<D: Disk> Wal<D> {
         }
         if stored.kind == RecordType::Jumped {
             self.jumped = stored.slot;
+        }
+        if !self.is_hurried && last.room() < last.bytes.len() / 2 {
+            self.is_hurried = true;
+            self.disk.hurry_spare();
         }
         self.bounds = stored.bounds;
         self.end += 1;
@@ -328,7 +342,11 @@ impl<D: Disk> Wal<D> {
     /// Ballot and value of the last accepted or chosen record of `slot`, as they lie in the log.
     pub fn read(&self, slot: Slot) -> Option<(Ballot, &[u8])> {
         let at = self.index.find(slot)?;
-        Some(Stored::value_of(self.segment(at)?.record_at(at.offset as usize)))
+        let segment = self.segment(at)?;
+        if segment.number != self.last().number {
+            segment.bytes.note_read();
+        }
+        Some(Stored::value_of(segment.record_at(at.offset as usize)))
     }
 
     fn segment(&self, at: index::Location) -> Option<&Segment<D::Bytes>> {
@@ -466,6 +484,7 @@ impl<D: Disk> Wal<D> {
         let last = self.segments.back().expect("there is always a segment");
         self.disk.seal(&last.bytes);
         self.segments.push_back(next);
+        self.is_hurried = false;
         self.disk.ask_spare(self.options.blank(number + 1))
     }
 }

@@ -115,7 +115,7 @@ impl<'a> Stored<'a> {
         (HEADER_SIZE + self.payload.len()).next_multiple_of(8)
     }
 
-    /// Writes the record to the start of `out`, which holds zeros.
+    /// Writes the record to `out`, all that is its extent.
     pub fn encode(&self, seed: u32, out: &mut [u8]) {
         assert!(self.durable < self.sequence, "a record is not durable before it is appended");
         let size = u32::try_from(self.payload.len()).expect("the caller checked the value's size");
@@ -131,7 +131,9 @@ impl<'a> Stored<'a> {
         let crc = checksum(seed, &header[4..], self.payload);
         header[0..4].copy_from_slice(&crc.to_le_bytes());
         out[..HEADER_SIZE].copy_from_slice(&header);
-        out[HEADER_SIZE..HEADER_SIZE + self.payload.len()].copy_from_slice(self.payload);
+        let (payload, padding) = out[HEADER_SIZE..].split_at_mut(self.payload.len());
+        payload.copy_from_slice(self.payload);
+        padding.fill(0);
     }
 
     /// The record at the start of `bytes`, if its checksum is right. `Err` says what is wrong with

@@ -72,7 +72,8 @@ pub struct End {
     /// Which of the views holds the end, and at which offset the next record goes.
     pub view: usize,
     pub used: usize,
-    /// Whether something lies behind the end that is not zero: a torn tail.
+    /// Whether the beginning of more was found behind the end: a torn tail. Of some tails nothing is left
+    /// that can be told from what was there before.
     pub torn: bool,
 }
 
@@ -130,8 +131,10 @@ pub fn scan(
         let why = "the log does not begin here, and nothing behind it can be read";
         return Err(WalError::damaged(&views[0].path(), 0, why));
     };
-    let torn = !is_zero(&views[at.view].bytes[at.offset..])
-        || views[at.view + 1..].iter().any(|view| !is_zero(view.bytes));
+    let next = peek(&views[at.view].bytes[at.offset..]).map(|(sequence, _)| sequence);
+    let torn = next == Some(scan.sequence + 1)
+        || scan.next_readable().is_some()
+        || scan.headers[at.view + 1..].iter().any(|header| !matches!(header, Header::Blank));
     Ok(End { sequence: scan.sequence, view: at.view, used: at.offset, torn })
 }
 

@@ -21,13 +21,15 @@
 //! | 104 | 2 | bounds: node of the highest promise |
 //! | 106 | 6 | zero |
 //!
-//! Records (see `record`) follow from offset 112, each behind the other; what lies behind the last
-//! one is zero. No record spans segments.
+//! Records (see `record`) follow from offset 112, each behind the other. Behind the last one lies what
+//! was there before: zeros, or what an earlier segment of this log left whose file this one reuses
+//! (`retired`). None of that is taken for a record, for a record's checksum depends on the segment's
+//! number. No record spans segments.
 //!
-//! A file is named `.seg` only once it is complete, all zeros and durable, and its header is
-//! written when its first record is. So a crash leaves each 512-byte sector of it either zero or
-//! as written, the header (one sector) is either blank or whole, and a file that is shorter than
-//! its header says was shortened by somebody else.
+//! A file is named `.seg` only once all its blocks are there and its first page is zeros, durably, and
+//! its header is written when its first record is. So a crash leaves each 512-byte sector of it either
+//! as it was or as written, the header (one sector) is either blank or whole, and a file that is shorter
+//! than its header says was shortened by somebody else.
 
 use std::path::{Path, PathBuf};
 

@@ -5,7 +5,7 @@
 //! syncer's it would stand in the way of the syncs.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
@@ -15,6 +15,7 @@ use crate::queue::{Receiver, Sender, queue};
 use super::WalError;
 use super::disk::{Blank, SpareState};
 use super::files::{self, SegmentFile, Wishes};
+use super::retired::Retired;
 
 pub struct SpareMaker {
     /// `None` only while this is dropped.
@@ -29,7 +30,7 @@ pub struct SpareMaker {
 }
 
 impl SpareMaker {
-    pub fn start(wal_dir: PathBuf) -> io::Result<SpareMaker> {
+    pub fn start(wal_dir: PathBuf, retired: Arc<Retired>) -> io::Result<SpareMaker> {
         let (requests, requests_in) = queue::<Blank>();
         let (made_out, made) = queue();
         let wishes = Arc::new(Wishes::default());
@@ -38,7 +39,7 @@ impl SpareMaker {
         let mut has_failed = false;
         let thread = std::thread::Builder::new().name("wal-spare".to_owned()).spawn(move || {
             while let Ok(blank) = requests_in.recv() {
-                let result = files::create(&wal_dir, blank, &heard);
+                let result = make(&wal_dir, blank, &retired, &heard);
                 if heard.given_up.load(Ordering::Relaxed) {
                     return;
                 }
@@ -69,6 +70,11 @@ impl SpareMaker {
         requests.send(blank).map_err(|_| thread_gone())?;
         self.asked = Some(blank);
         Ok(())
+    }
+
+    /// What was asked for is going to be needed soon.
+    pub fn hurry(&self) {
+        self.wishes.hurry.store(true, Ordering::Relaxed);
     }
 
     /// What became of what was asked for.
@@ -105,7 +111,7 @@ impl SpareMaker {
         let made = match self.made.try_recv().map_err(|_| thread_gone())? {
             Some(made) => made,
             None => {
-                self.wishes.hurry.store(true, Ordering::Relaxed);
+                self.hurry();
                 log::warn!("an append waits until log segment {} is ready", blank.number);
                 self.made.recv().map_err(|_| thread_gone())?
             }
@@ -123,6 +129,21 @@ impl Drop for SpareMaker {
             let _ = thread.join();
         }
     }
+}
+
+/// A retired segment saves writing zeros; if none will do, they are written.
+fn make(
+    wal_dir: &Path,
+    blank: Blank,
+    retired: &Retired,
+    wishes: &Wishes,
+) -> Result<SegmentFile, WalError> {
+    match retired.reuse(wal_dir, blank) {
+        Ok(Some(file)) => return Ok(file),
+        Ok(None) => {}
+        Err(error) => log::warn!("a truncated log segment can't be used again: {error}"),
+    }
+    files::create(wal_dir, blank, wishes)
 }
 
 fn thread_gone() -> WalError {

@@ -321,6 +321,64 @@ fn truncation_removes_what_is_below_and_forgets_no_promise() {
     assert_eq!(inspect(dir.path(), &mut io::sink()).unwrap(), Verdict::Clean);
 }
 
+/// Segments go round: each new one is the file of one that was truncated, full of old records, and a log whose
+/// process ends anywhere in it is read as what was appended last. What was read after it was written, or by the
+/// start of a process, is not used again: its pages may be large folios.
+#[test]
+fn truncated_segments_are_used_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = |dir: &Path| -> Vec<u64> {
+        let wal_dir = segment::dir_in(dir);
+        let path = |number: &u64| segment::path_in(&wal_dir, *number);
+        segment_numbers(dir).iter().map(|it| fs::metadata(path(it)).unwrap().ino()).collect()
+    };
+    let (mut wal, _) = open(dir.path(), OPTIONS).unwrap();
+    let mut known = std::collections::BTreeSet::new();
+    let (mut slot, mut reused) = (0, 0);
+    for round in 0..12 {
+        // Three segments more, with records of other sizes, so that old ones end elsewhere than new ones.
+        while wal.segments.len() < 4 {
+            slot += 1;
+            wal.append(&accepted(slot, 200 + 37 * (slot as usize % 40))).unwrap();
+            wal.append(&Record::FirstUnchosen(Slot(slot + 1))).unwrap();
+        }
+        wal.sync_now().unwrap();
+        if round == 6 {
+            drop(wal);
+            wal = open(dir.path(), OPTIONS).unwrap().0;
+        }
+        let begin = wal.log_begin(Slot(slot + 1));
+        let now = files(dir.path());
+        reused += now.iter().filter(|it| known.contains(*it)).count();
+        known.extend(now);
+        while wal.truncate_before(Slot(slot)).unwrap() == 0 {
+            std::thread::yield_now();
+        }
+        while wal.disk.is_removing() {
+            std::thread::yield_now();
+        }
+        // What is left is read back as it is.
+        let copy = tempfile::tempdir().unwrap();
+        copy_log(dir.path(), copy.path());
+        assert_eq!(inspect(copy.path(), &mut io::sink()).unwrap(), Verdict::Clean);
+        let (mut read, recovered) = open(copy.path(), OPTIONS).unwrap();
+        assert_eq!((recovered.first_unchosen, read.end()), (Slot(slot + 1), wal.end()));
+        assert!(read.lost().is_empty() && begin <= read.log_begin(Slot(slot + 1)));
+        assert_eq!(read.read(Slot(slot)).unwrap(), wal.read(Slot(slot)).unwrap());
+    }
+    assert!(12 <= reused, "{reused} segments were used again");
+}
+
+/// The files of a log as a process that ends now would leave them.
+fn copy_log(from: &Path, to: &Path) {
+    fs::create_dir(segment::dir_in(to)).unwrap();
+    fs::copy(meta::path_in(from), meta::path_in(to)).unwrap();
+    for number in segment_numbers(from) {
+        let [from, to] = [from, to].map(|dir| segment::path_in(&segment::dir_in(dir), number));
+        fs::copy(from, to).unwrap();
+    }
+}
+
 /// A segment lost the record of a slot far above those that it still has: it stays until that one is known
 /// elsewhere, or nobody would know any more that something was accepted there.
 #[test]

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use crate::limits::{COMMAND_SIZE_MAX, NODES_MAX, SLOT_VALUE_SIZE_MAX, SNAPSHOT_CHUNK_SIZE_MAX};
 use crate::paxos::{
-    Ballot, Batch, Checkpoint, Command, Epochs, Extent, Message, P1b, P2b, PValue, Slot, Standing,
-    StateStanding, Value,
+    Ballot, Batch, Bytes, Checkpoint, Command, Epochs, Extent, Message, P1b, P2b, PValue, Slot,
+    Standing, StateStanding, Value, Values,
 };
 
 use super::frame::{self, Frame};
@@ -204,7 +204,7 @@ fn message_of(head: Head, bulk: &mut Bulk<'_>, depth: usize) -> Result<Message, 
                 health,
                 state,
             };
-            Message::HeartbeatReply { round, standing }
+            Message::HeartbeatReply { round, standing: Box::new(standing) }
         }
         Head::P1a { ballot, first_slot } => Message::P1a { ballot, first_slot },
         Head::P1b {
@@ -235,7 +235,7 @@ fn message_of(head: Head, bulk: &mut Bulk<'_>, depth: usize) -> Result<Message, 
                     Ok(PValue { ballot, slot, value: bulk.take_value(size)? })
                 })
                 .collect::<Result<_, WireError>>()?;
-            Message::P1b(P1b {
+            Message::P1b(Box::new(P1b {
                 ballot,
                 promised,
                 first_slot,
@@ -245,16 +245,19 @@ fn message_of(head: Head, bulk: &mut Bulk<'_>, depth: usize) -> Result<Message, 
                 epochs: epochs_of(&epochs)?,
                 accepted,
                 unsure: unsure.into_iter().map(|(first, end)| first..end).collect(),
-            })
+            }))
         }
         Head::P2a { ballot, first_slot, first_unchosen, sizes } => Message::P2a {
             ballot,
             first_slot,
             first_unchosen,
-            values: sizes
-                .into_iter()
-                .map(|size| bulk.take_value(size))
-                .collect::<Result<_, _>>()?,
+            values: match *sizes {
+                [size] => Values::from(bulk.take_value(size)?),
+                _ => {
+                    let values = sizes.into_iter().map(|size| bulk.take_value(size));
+                    Values::from(values.collect::<Result<Vec<Value>, _>>()?)
+                }
+            },
         },
         Head::P2b { ballot, promised, accepted_end, resend } => {
             Message::P2b(P2b { ballot, promised, accepted_end, resend })
@@ -286,7 +289,7 @@ fn message_of(head: Head, bulk: &mut Bulk<'_>, depth: usize) -> Result<Message, 
             commands: commands
                 .into_iter()
                 .map(|(id, acknowledged, size)| {
-                    let payload = Arc::from(bulk.take(size, COMMAND_SIZE_MAX)?);
+                    let payload = Bytes::from(bulk.take(size, COMMAND_SIZE_MAX)?);
                     Ok(Command { id, acknowledged, payload })
                 })
                 .collect::<Result<_, WireError>>()?,
@@ -346,7 +349,7 @@ impl<'a> Bulk<'a> {
     fn take_value(&mut self, size: u32) -> Result<Value, WireError> {
         let bytes = self.take(size, SLOT_VALUE_SIZE_MAX)?;
         match Batch::decode(bytes) {
-            Some(_) => Ok(Value(Arc::from(bytes))),
+            Some(_) => Ok(Value(Bytes::from(bytes))),
             None => Err(WireError::Malformed("a slot's value is no batch")),
         }
     }

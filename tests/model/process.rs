@@ -4,7 +4,6 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::Arc;
 
 use loggos::paxos::{
     Ballot, Batch, Command, CommandId, Configurations, Effects, Event, LeaseConfig, Message, Node,
@@ -445,7 +444,7 @@ fn counted_as(setup: &Setup, from: NodeId, message: &Message) -> Option<NodeId> 
 
 fn command(number: u8) -> Command {
     let id = CommandId { session: SessionId(1), seq: number.into() };
-    Command { id, acknowledged: 1, payload: Arc::from([number]) }
+    Command { id, acknowledged: 1, payload: [number].into() }
 }
 
 /// Which commands a value holds, as bits by their numbers; `None` if no client ever sent what it holds.

@@ -46,7 +46,7 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
 }
 
 fn command(id: CommandId, payload: &[u8]) -> PaxosCommand {
-    PaxosCommand { id, acknowledged: 1, payload: Arc::from(payload) }
+    PaxosCommand { id, acknowledged: 1, payload: payload.into() }
 }
 
 fn batches() -> Vec<Value> {
@@ -79,9 +79,9 @@ fn messages() -> Vec<Message> {
     let propose = Message::Propose { commands: vec![command(ID, b""), command(ID, b"xy")] };
     vec![
         Message::HeartbeatRequest { round: 1 },
-        Message::HeartbeatReply { round: 1, standing },
+        Message::HeartbeatReply { round: 1, standing: standing.into() },
         Message::P1a { ballot: BALLOT, first_slot },
-        Message::P1b(P1b {
+        Message::P1b(Box::new(P1b {
             ballot: BALLOT,
             promised: BALLOT,
             first_slot,
@@ -91,12 +91,12 @@ fn messages() -> Vec<Message> {
             epochs: epochs(),
             accepted: vec![pvalue(3), pvalue(8)],
             unsure: vec![Slot(4)..Slot(6)],
-        }),
+        })),
         Message::P2a {
             ballot: BALLOT,
             first_slot,
             first_unchosen,
-            values: vec![value.clone(), Value::noop()],
+            values: vec![value.clone(), Value::noop()].into(),
         },
         Message::P2b(P2b { ballot: BALLOT, promised: BALLOT, accepted_end: Slot(5), resend: true }),
         Message::Commit { ballot: BALLOT, first_unchosen },

@@ -49,7 +49,7 @@ pub fn read(input: &[u8]) {
 fn go_on(store: &mut Store) {
     let mut applied = Vec::new();
     let register = CommandId { session: SessionId::NONE, seq: 1 };
-    let command = |id| Command { id, acknowledged: 1, payload: Arc::from([]) };
+    let command = |id| Command { id, acknowledged: 1, payload: [].into() };
     let slot = store.applied().next();
     store.apply(slot, &batch::encode(u64::MAX, [command(register)].iter()), &mut applied);
     let Outcome::Registered(session) = applied[0].outcome else { panic!("{applied:?}") };

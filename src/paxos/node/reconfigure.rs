@@ -15,6 +15,7 @@ use std::fmt;
 
 use crate::limits;
 
+use super::super::batch;
 use super::super::configuration::{Change, Configuration};
 use super::super::configurations::Epochs;
 use super::super::effects::{ChosenSlot, Effects};
@@ -189,14 +190,25 @@ impl Node {
         self.configurations.in_force().has_removed(self.me)
     }
 
-    /// Configurations among what was handed out since `before`.
+    /// An input was handled, before which so much was handed out. Mostly nothing has come of it.
     pub(super) fn note_chosen(&mut self, before: usize, fx: &mut Effects) {
+        let known = self.configurations.first_unchosen();
+        if fx.chosen.len() == before && self.learns && self.log.first_unchosen() <= known {
+            return;
+        }
+        self.note_handed_out(before, fx);
+    }
+
+    /// Configurations among what was handed out since `before`.
+    pub(super) fn note_handed_out(&mut self, before: usize, fx: &mut Effects) {
         let new = &fx.chosen[before..];
         if let (Some(first), Some(last)) = (new.first(), new.last()) {
-            let of =
-                |chosen: &ChosenSlot| Some((chosen.slot, Configuration::of_value(&chosen.value)?));
-            let chosen = new.iter().filter_map(of).collect();
-            self.configurations.on_values(first.slot, last.slot.next(), chosen);
+            let (first, end) = (first.slot, last.slot.next());
+            let holds = |chosen: &ChosenSlot| batch::configuration_bytes(&chosen.value.0).is_some();
+            let chosen = if new.iter().any(holds) { configurations_in(new) } else { Vec::new() };
+            if !chosen.is_empty() || !self.configurations.on_commands(first, end) {
+                self.configurations.on_values(first, end, chosen);
+            }
         }
         if self.learns {
             self.configurations.advance(self.log.first_unchosen());
@@ -221,14 +233,16 @@ impl Node {
     /// Until it has heard who is in the cluster, a node that joins only listens for that: under its id another
     /// may have voted.
     pub(super) fn may_take_part(&self, message: &Message) -> bool {
-        let tells = matches!(
+        if self.is_forgotten || !self.configurations.is_provisional() {
+            return !self.is_forgotten;
+        }
+        matches!(
             message,
             Message::Configurations(_)
                 | Message::SnapshotOffer { .. }
                 | Message::HeartbeatRequest { .. }
                 | Message::HeartbeatReply { .. }
-        );
-        !self.is_forgotten && (tells || !self.configurations.is_provisional())
+        )
     }
 
     /// What a peer knows of the configurations.
@@ -239,7 +253,15 @@ impl Node {
 
     /// If there is a newer configuration: the roles go by it, and peers that keep no log hear of it. If one
     /// has come into force here, that is recorded.
+    #[inline]
     fn on_configurations(&mut self, fx: &mut Effects) {
+        let newest = self.configurations.latest().1.epoch();
+        if (self.epoch_told, self.epoch_reached) != (newest, newest) || self.is_new {
+            self.follow_configurations(fx);
+        }
+    }
+
+    fn follow_configurations(&mut self, fx: &mut Effects) {
         // The first that it hears of: learners are promoted when they have said that they know of themselves.
         if self.is_new && !self.configurations.is_provisional() {
             self.is_new = false;
@@ -298,6 +320,11 @@ impl Node {
     }
 }
 
+fn configurations_in(chosen: &[ChosenSlot]) -> Vec<(Slot, Configuration)> {
+    let of = |chosen: &ChosenSlot| Some((chosen.slot, Configuration::of_value(&chosen.value)?));
+    chosen.iter().filter_map(of).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::super::configurations::Configurations;
@@ -339,7 +366,7 @@ mod tests {
             accepted: vec![],
             unsure: vec![],
         };
-        hear(&mut node, 1, Message::P1b(p1b));
+        hear(&mut node, 1, Message::P1b(p1b.into()));
         node
     }
 
@@ -356,7 +383,7 @@ mod tests {
             health: Health::default(),
             state: StateStanding::default(),
         };
-        hear(node, id, Message::HeartbeatReply { round, standing });
+        hear(node, id, Message::HeartbeatReply { round, standing: standing.into() });
     }
 
     fn accepts(node: &mut Node, accepted_end: u64) {

@@ -10,7 +10,11 @@ fn a_p1b_is_durable_in_all_that_it_says() {
     let old = Ballot { round: 1, node: NodeId(1) };
     let values = vec![Value::noop()];
     let (first_slot, first_unchosen) = (Slot(1), Slot(1));
-    hear(&mut node, 1, Message::P2a { ballot: old, first_slot, first_unchosen, values });
+    hear(
+        &mut node,
+        1,
+        Message::P2a { ballot: old, first_slot, first_unchosen, values: values.into() },
+    );
     let p1a = Message::P1a { ballot: Ballot { round: 2, node: NodeId(3) }, first_slot };
     hear(&mut node, 3, p1a.clone());
     hear(&mut node, 1, Message::Commit { ballot: old, first_unchosen: Slot(2) });
@@ -28,7 +32,7 @@ fn a_full_disk_takes_no_values() {
     let ballot = Ballot { round: 1, node: NodeId(1) };
     let p2a = || {
         let (first_slot, first_unchosen) = (Slot(1), Slot(1));
-        Message::P2a { ballot, first_slot, first_unchosen, values: vec![Value::noop()] }
+        Message::P2a { ballot, first_slot, first_unchosen, values: Value::noop().into() }
     };
     let accepted_end = |fx: &Effects| match &fx.sends_after_sync[..] {
         [(NodeId(1), Message::P2b(p2b))] => p2b.accepted_end,

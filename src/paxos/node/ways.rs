@@ -8,24 +8,40 @@ use super::super::effects::Effects;
 use super::super::ids::NodeId;
 use super::super::message::{Extent, Message};
 use super::super::read_rounds::ReadRequest;
+use super::super::replica::Replica;
 use super::{Node, Now};
 
 impl Node {
     /// Commands from a replica. If we do not lead (any more) they are dropped here: that replica keeps
     /// them and hands them to the next leader as soon as it knows it.
-    pub(super) fn on_propose(&mut self, now: Now, from: NodeId, commands: Vec<Command>) {
+    pub(super) fn on_propose(&mut self, now: Now, from: NodeId, commands: &[Command]) {
         if let Some(leader) = self.leader.as_mut().filter(|leader| !leader.is_idle()) {
             leader.on_propose(from, commands, now.mono_us);
         }
     }
 
     pub(super) fn hand_to_leader(&mut self, now: Now, fx: &mut Effects) {
+        if !self.replica.as_ref().is_some_and(Replica::has_to_send) {
+            return;
+        }
         let ballot = self.election.leader();
         if ballot.is_none() || !self.reaches_leader() {
             return;
         }
         let Some(replica) = &mut self.replica else { return };
-        let commands = replica.commands_to_send(ballot, now.mono_us);
+        let mut commands = Vec::new();
+        if ballot.node == self.me {
+            // Without a message: what it cannot take waits at the replica, as if that had gone astray.
+            let mut leader = self.leader.as_mut().filter(|leader| !leader.is_idle());
+            replica.hand_over(ballot, now.mono_us, |command| {
+                if let Some(leader) = &mut leader {
+                    leader.expect_commit(self.me);
+                    leader.queue_up(command, now.mono_us);
+                }
+            });
+        } else {
+            replica.hand_over(ballot, now.mono_us, |command| commands.push(command.clone()));
+        }
         let read_requests: Vec<(u64, bool)> =
             std::iter::from_fn(|| replica.read_request(now.mono_us)).collect();
         let proposals = split(commands).into_iter().map(|commands| Message::Propose { commands });
@@ -89,7 +105,7 @@ impl Node {
             return;
         }
         match message {
-            Message::Propose { commands } => self.on_propose(now, over, commands),
+            Message::Propose { commands } => self.on_propose(now, over, &commands),
             Message::ReadIndexRequest { id, lease } => {
                 // The answer goes back the way the question came.
                 if let Some(leader) = self.leader.as_mut().filter(|leader| !leader.is_idle()) {

@@ -32,6 +32,9 @@ use crate::wal::{LogPosition, WalError, meta};
 pub use damage::DiskCopy;
 pub use damage::{Damage, Place, SegmentCopy};
 
+/// Truncated segments that are kept.
+const RETIRED_MAX: usize = 2;
+const PAGE_SIZE: usize = 4096;
 /// What a disk writes whole or not at all.
 pub const SECTOR_SIZE: usize = 512;
 
@@ -78,6 +81,8 @@ pub struct Counters {
     /// Bytes that these syncs covered.
     pub synced_bytes: u64,
     pub segments_created: u64,
+    /// Those of them made of truncated ones.
+    pub segments_reused: u64,
     pub crashes: u64,
 }
 
@@ -118,6 +123,8 @@ struct State {
     /// What `meta` was, if it was replaced and that is not durable.
     meta_before: Option<Option<Vec<u8>>>,
     segments: BTreeMap<u64, Segment>,
+    /// Truncated, and waiting to be spares.
+    retired: Vec<Segment>,
     /// Removed, and that is not durable; in the order in which it happened.
     removed: Vec<(u64, Segment)>,
     /// At work in the background.
@@ -158,6 +165,7 @@ impl SimDisk {
             meta: None,
             meta_before: None,
             segments: BTreeMap::new(),
+            retired: Vec::new(),
             removed: Vec::new(),
             truncation: None,
             spare: Spare::NotAsked,
@@ -176,6 +184,7 @@ impl SimDisk {
         // A node that starts makes the names in its directory durable, apart from the segments'.
         state.meta_before = None;
         state.truncation = None;
+        state.retired.clear();
         for segment in state.segments.values_mut() {
             segment.dirty = segment.dirty.union(std::mem::take(&mut segment.syncing));
         }
@@ -403,18 +412,22 @@ impl Disk for Mount {
         Ok(bytes)
     }
 
+    fn release(&mut self, _bytes: &SimSegment, _start: usize, _end: usize) {}
+
     fn seal(&mut self, _bytes: &SimSegment) {}
 
     /// It is ready at once, and if not, then because the disk is full.
     fn ask_spare(&mut self, blank: Blank) -> Result<(), WalError> {
         let mut state = self.state.borrow_mut();
         assert!(state.spare == Spare::NotAsked, "one spare at a time");
-        state.spare = match state.create(blank) {
+        state.spare = match state.reuse_or_create(blank) {
             Ok(()) => Spare::Ready(blank.number),
             Err(_) => Spare::Failed,
         };
         Ok(())
     }
+
+    fn hurry_spare(&mut self) {}
 
     fn spare(&mut self) -> Result<SpareState, WalError> {
         let mut state = self.state.borrow_mut();
@@ -567,12 +580,31 @@ impl State {
         Ok(())
     }
 
+    /// A segment that was truncated becomes the spare one, if there is one; the disk need not have room.
+    fn reuse_or_create(&mut self, blank: Blank) -> Result<(), WalError> {
+        let fits = |it: &Segment| it.durable.len() as u64 == blank.size;
+        let Some(at) = self.retired.iter().position(fits) else { return self.create(blank) };
+        let mut segment = self.retired.swap_remove(at);
+        segment.durable[..PAGE_SIZE].fill(0);
+        segment.cached.clone_from(&segment.durable);
+        segment.name_is_durable = blank.sync;
+        self.segments.insert(blank.number, segment);
+        self.counters.segments_created += 1;
+        self.counters.segments_reused += 1;
+        Ok(())
+    }
+
     fn full(&self, blank: Blank) -> WalError {
         WalError::DiskFull { path: path_in(&dir_in(&self.dir), blank.number), size: blank.size }
     }
 
     fn finish_sync(&mut self, duration_ns: u64) {
-        self.truncation = None;
+        if let Some(Truncation { removed, .. }) = self.truncation.take() {
+            // What was truncated is durable, or it would not have been.
+            let as_is = removed.into_iter().filter(|(_, it)| it.is_durable());
+            self.retired.extend(as_is.map(|(_, segment)| segment));
+            self.retired.truncate(RETIRED_MAX);
+        }
         let mut bytes = 0;
         self.end_sync(duration_ns, Ok(()), |segment| {
             let Extent { start, end } = std::mem::take(&mut segment.syncing);
@@ -610,6 +642,11 @@ impl Segment {
             name_is_durable: true,
             ..Segment::default()
         }
+    }
+
+    /// Whether a loss of power would leave it as it is.
+    fn is_durable(&self) -> bool {
+        self.dirty.end == 0 && self.syncing.end == 0 && self.failed.end == 0
     }
 
     /// For each sector that was written since the last sync ended: what the disk held, what the

@@ -14,7 +14,7 @@ fn ballot(round: u64) -> Ballot {
 
 fn command(seq: u64, payload: &[u8]) -> Command {
     let id = CommandId { session: SessionId(4), seq };
-    Command { id, acknowledged: 1, payload: Arc::from(payload) }
+    Command { id, acknowledged: 1, payload: payload.into() }
 }
 
 fn value(seq: u64) -> Value {
@@ -59,10 +59,10 @@ fn all_messages() -> Vec<Message> {
     };
     vec![
         Message::HeartbeatRequest { round: 1 },
-        Message::HeartbeatReply { round: 1, standing },
-        Message::HeartbeatReply { round: 2, standing: alone },
+        Message::HeartbeatReply { round: 1, standing: standing.into() },
+        Message::HeartbeatReply { round: 2, standing: alone.into() },
         Message::P1a { ballot: ballot(1), first_slot },
-        Message::P1b(P1b {
+        Message::P1b(Box::new(P1b {
             ballot: ballot(1),
             promised: ballot(2),
             first_slot,
@@ -72,12 +72,12 @@ fn all_messages() -> Vec<Message> {
             epochs: epochs(),
             accepted: vec![pvalue(3), pvalue(8)],
             unsure: vec![Slot(4)..Slot(6), Slot(8)..Slot(9)],
-        }),
+        })),
         Message::P2a {
             ballot: ballot(1),
             first_slot,
             first_unchosen,
-            values: vec![value(1), Value::noop(), value(2)],
+            values: vec![value(1), Value::noop(), value(2)].into(),
         },
         Message::P2b(P2b {
             ballot: ballot(1),
@@ -193,7 +193,7 @@ fn numbers_out_of_range_are_refused() {
     refused(Message::P1a { ballot: ballot(u64::MAX), first_slot: Slot(1) });
     refused(Message::Commit { ballot: ballot(1), first_unchosen: Slot(u64::MAX) });
     let far = PValue { ballot: ballot(1), slot: Slot(1 << 40), value: Value::noop() };
-    refused(Message::P1b(P1b {
+    refused(Message::P1b(Box::new(P1b {
         ballot: ballot(1),
         promised: ballot(1),
         first_slot: Slot(1),
@@ -203,7 +203,7 @@ fn numbers_out_of_range_are_refused() {
         epochs: epochs(),
         accepted: vec![far],
         unsure: vec![],
-    }));
+    })));
     let unsure = |runs: &[(u64, u64)]| P1b {
         ballot: ballot(1),
         promised: ballot(1),
@@ -216,7 +216,7 @@ fn numbers_out_of_range_are_refused() {
         unsure: runs.iter().map(|(first, end)| Slot(*first)..Slot(*end)).collect(),
     };
     for runs in [&[(2, 2)][..], &[(0, 2)], &[(8, 10)], &[(5, 7), (2, 3)], &[(2, 4), (3, 5)]] {
-        refused(Message::P1b(unsure(runs)));
+        refused(Message::P1b(unsure(runs).into()));
     }
 }
 
