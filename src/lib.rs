@@ -6,21 +6,13 @@
 // In the library alone: a test that unwraps is a test that fails, as it should.
 #![warn(clippy::unwrap_used)]
 
-pub mod bench;
-pub mod check;
-pub mod cli;
-pub mod client;
-pub mod config;
-pub mod driver;
-pub mod limits;
-mod machine;
-pub mod mutants;
-mod os;
-pub mod paxos;
+pub use loggos_engine::{
+    bench, check, client, config, driver, limits, mutants, os, paxos, snapshot, store, trace, wal,
+    wire,
+};
+
 #[cfg(feature = "sim")]
-pub mod sim;
-pub mod snapshot;
-pub mod store;
-pub mod trace;
-pub mod wal;
-pub mod wire;
+pub use loggos_engine::sim;
+
+pub mod cli;
+mod machine;

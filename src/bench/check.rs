@@ -14,8 +14,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::cli::consistency::ReadConsistency;
 use crate::trace::{Operation, OperationOutcome};
+use crate::wire::client::Consistency;
 
 use super::keys::{Job, Key, parse_stamp};
 use super::options::{Options, Workload};
@@ -113,7 +113,7 @@ impl Check {
                 Workload::Create => Keys::Create(vec![Vec::new(); options.clients]),
             },
             workers: options.clients,
-            reads_are_linearizable: options.consistency != ReadConsistency::Stale,
+            reads_are_linearizable: options.consistency != Consistency::Stale,
             verdict: Verdict::default(),
         }
     }

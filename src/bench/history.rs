@@ -13,8 +13,8 @@ use std::path::Path;
 
 use crate::check::file::{Clock, Writer};
 use crate::check::{Op, Operation, Outcome, Reply, Value};
-use crate::cli::consistency::ReadConsistency;
 use crate::trace::{Operation as Kind, OperationOutcome};
+use crate::wire::client::Consistency;
 
 use super::check::Observed;
 use super::keys::{Generator, Key, Names};
@@ -47,7 +47,7 @@ impl History {
             unique: BTreeMap::new(),
             name: Vec::new(),
             last_client: options.clients as u64,
-            records_reads: options.consistency != ReadConsistency::Stale,
+            records_reads: options.consistency != Consistency::Stale,
         })
     }
 

@@ -147,7 +147,7 @@ fn find_nodes(options: &Options, addresses: &[SocketAddr]) -> Result<Nodes, Erro
         suspicion: false,
         op_timeout_ns: nanos(options.op_timeout),
         give_up_ns: nanos(options.give_up),
-        consistency: options.consistency.into(),
+        consistency: options.consistency,
     };
     let mut last = String::new();
     for (at, &address) in addresses.iter().enumerate() {

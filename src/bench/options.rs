@@ -3,116 +3,104 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
-
-use crate::cli::consistency::ReadConsistency;
-use crate::cli::duration;
 use crate::limits::{SESSION_WINDOW_MAX, SESSIONS_MAX, VALUE_SIZE_MAX};
+use crate::wire::client::Consistency;
 
 use super::keys::VALUE_STAMP_SIZE;
 
-#[derive(Args, Clone, Debug)]
-#[command(next_line_help = true)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// Connections, each with a session of its own
-    #[arg(long, short = 'c', value_name = "N", default_value_t = 16)]
     pub clients: usize,
     /// Operations that each connection keeps in flight
-    #[arg(long, value_name = "N", default_value_t = 1)]
     pub in_flight: usize,
     /// Measured time
-    #[arg(long, short = 'd', value_name = "TIME", default_value = "10s", value_parser = duration::parse_positive)]
     pub duration: Duration,
     /// Time under load before the measuring begins
-    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = duration::parse)]
     pub warmup: Duration,
     /// What is written (incr: counters, create: new keys)
-    #[arg(long, value_enum, default_value_t = Workload::Put, hide_possible_values = true)]
-    #[arg(value_name = "put|incr|create")]
     pub workload: Workload,
     /// Keys to choose from (put, incr)
-    #[arg(long, value_name = "N", default_value_t = 10_000)]
     pub keys: u64,
     /// Bytes of each value (put, create)
-    #[arg(long, value_name = "BYTES", default_value_t = 256)]
     pub value_size: usize,
     /// Share of reads, 0 to 1; their keys are written first
-    #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
     pub reads: f64,
     /// What reads may return, and how that is made sure: as the node is
     /// configured, by the leader, by its lease, by a quorum; or whatever a
     /// replica has
     /// [default: linearizable]
-    #[arg(long, value_enum, default_value_t, hide_default_value = true)]
-    #[arg(value_name = "linearizable|leader|lease|quorum|stale", hide_possible_values = true)]
-    #[arg(verbatim_doc_comment)]
-    pub consistency: ReadConsistency,
+    pub consistency: Consistency,
     /// Zipf exponent of the choice of keys (0: uniform)
-    #[arg(long, value_name = "THETA", default_value_t = 0.0)]
     pub skew: f64,
     /// Open loop: operations a second, whether or not the cluster keeps up;
     /// latency counts from the intended start. [default: closed loop, each
     /// connection waits for its reply]
-    #[arg(long, value_name = "OPS", verbatim_doc_comment)]
     pub rate: Option<f64>,
     /// Spacing of the intended starts of an open loop
-    #[arg(long, value_enum, default_value_t = Spacing::Poisson, hide_possible_values = true)]
-    #[arg(value_name = "poisson|uniform")]
     pub arrivals: Spacing,
     /// Where connections go: the leader, or all nodes
-    #[arg(long, value_enum, default_value_t = Target::Leader, hide_possible_values = true)]
-    #[arg(value_name = "leader|spread")]
     pub target: Target,
     /// Without reply for so long, an operation is sent again to another node,
     /// under the same id
-    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = duration::parse_positive)]
-    #[arg(verbatim_doc_comment)]
     pub op_timeout: Duration,
     /// After so long an operation ends with an unknown outcome
-    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration::parse_positive)]
     pub give_up: Duration,
     /// Seed of keys and arrivals [default: random, and reported in the JSON]
-    #[arg(long)]
     pub seed: Option<u64>,
     /// Between two lines of progress (to a file: 5s or more)
-    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = duration::parse_positive)]
     pub interval: Duration,
     /// Read everything back in the end and count what was lost or done twice
     /// (then the exit code is 5); with put, connections share no keys
-    #[arg(long, verbatim_doc_comment)]
     pub check: bool,
     /// Write all results as JSON; `-`: to standard output, without the table
-    #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
     /// Write one trace record for every operation that ended
-    #[arg(long, value_name = "FILE")]
     pub trace: Option<PathBuf>,
     /// Write what every operation asked and was told, for `loggos check`; the
     /// keys are read once more at the end
-    #[arg(long, value_name = "FILE", verbatim_doc_comment)]
     pub history: Option<PathBuf>,
     /// No progress on standard error
-    #[arg(long, short = 'q')]
     pub quiet: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Workload {
     Put,
     Incr,
     Create,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Spacing {
     Poisson,
     Uniform,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target {
     Leader,
     Spread,
+}
+
+pub const WORKLOADS: [(&str, Workload); 3] =
+    [("put", Workload::Put), ("incr", Workload::Incr), ("create", Workload::Create)];
+pub const ARRIVALS: [(&str, Spacing); 2] =
+    [("poisson", Spacing::Poisson), ("uniform", Spacing::Uniform)];
+/// In words of the command line, for `bench` and for all that reads.
+pub const CONSISTENCIES: [(&str, Consistency); 5] = [
+    ("linearizable", Consistency::Linearizable),
+    ("leader", Consistency::Leader),
+    ("lease", Consistency::Lease),
+    ("quorum", Consistency::Quorum),
+    ("stale", Consistency::Stale),
+];
+pub const TARGETS: [(&str, Target); 2] = [("leader", Target::Leader), ("spread", Target::Spread)];
+
+/// An option's value as it is written on the command line.
+pub fn word<T: PartialEq>(words: &[(&'static str, T)], value: &T) -> &'static str {
+    let found = words.iter().find(|(_, it)| it == value);
+    found.expect("there is a word for each").0
 }
 
 impl Options {
@@ -171,21 +159,17 @@ impl Options {
 
 #[cfg(test)]
 pub mod tests {
-    use clap::Parser;
-
     use super::*;
-
-    #[derive(Parser)]
-    struct Line {
-        #[command(flatten)]
-        options: Options,
-    }
+    use crate::cli::load;
+    use crate::cli::manual::{MANUAL, Typed};
 
     /// The options of a command line.
     pub fn options(line: &str) -> Options {
-        Line::try_parse_from(std::iter::once("bench").chain(line.split_whitespace()))
-            .unwrap()
-            .options
+        let page = MANUAL.page("loggos bench").unwrap();
+        match page.parse(line.split_whitespace().map(Into::into).collect()).unwrap() {
+            Typed::Line(line) => load::options(&line).unwrap(),
+            Typed::Asked(text) => panic!("{text}"),
+        }
     }
 
     #[test]

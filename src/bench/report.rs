@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::check::Verdict;
 use super::load::Finished;
-use super::options::Options;
+use super::options::{ARRIVALS, CONSISTENCIES, Options, TARGETS, WORKLOADS, word};
 use super::recorder::{Class, Recorder, Window, quantile};
 
 /// What stands around a run: which it was, and of what.
@@ -121,15 +121,15 @@ pub fn json(setting: &Setting<'_>, finished: &Finished, verdict: Option<&Verdict
             "in_flight": options.in_flight,
             "duration_s": options.duration.as_secs_f64(),
             "warmup_s": options.warmup.as_secs_f64(),
-            "workload": word(&options.workload),
+            "workload": word(&WORKLOADS, &options.workload),
             "keys": options.keys,
             "value_size": options.value_size,
             "reads": options.reads,
-            "consistency": word(&options.consistency),
+            "consistency": word(&CONSISTENCIES, &options.consistency),
             "skew": options.skew,
             "rate": options.rate,
-            "arrivals": word(&options.arrivals),
-            "target": word(&options.target),
+            "arrivals": word(&ARRIVALS, &options.arrivals),
+            "target": word(&TARGETS, &options.target),
             "op_timeout_s": options.op_timeout.as_secs_f64(),
             "give_up_s": options.give_up.as_secs_f64(),
             "check": options.check,
@@ -209,11 +209,6 @@ fn distribution(latency: &Histogram<u64>) -> Vec<(f64, u64)> {
     }
     let points = latency.iter_quantiles(10);
     points.map(|point| (point.quantile_iterated_to(), point.value_iterated_to())).collect()
-}
-
-/// An option's value as it is written on the command line.
-fn word<T: clap::ValueEnum>(value: &T) -> String {
-    value.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
 }
 
 /// Microseconds, in at most 8 characters.

@@ -14,6 +14,7 @@
 //! the nodes' traces, `timeline` shows what is wrong.
 //!
 //! ```
+//! # use loggos_engine as loggos;
 //! use loggos::check::{History, Op, Reply, Value, Verdict, linearizable};
 //!
 //! let mut history = History::new();

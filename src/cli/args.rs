@@ -1,518 +1,616 @@
-//! What can be typed: the subcommands and their arguments, with their help.
+//! What was typed, by command, read from a line that fits its page of `manual.txt`.
+//!
+//! The manual has the names, the defaults and what is demanded; here stands what each value must be, and which
+//! options exclude each other.
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
-
-use super::consistency::ReadConsistency;
 use super::duration;
 use super::kv::Kv;
+use super::load;
+use super::manual::{Line, MANUAL, Page, Typed, integer_in, no_command};
 use crate::bench::options::Options;
+use crate::wire::client::Consistency;
 
-const AFTER_HELP: &str = "\
-Exit codes:
-  0   it worked
-  1   a condition failed: the reply says no (get of a missing key, create of an
-      existing one, cas of another value; status: nobody leads)
-  2   bad command line, configuration or file
-  3   it certainly did not happen: no node could be reached, or it was refused;
-      serve, wal inspect: an address or the data directory is in use
-  4   it may or may not have happened: no reply in time
-  5   a check failed: bench --check or check found an error, serve or wal
-      inspect a damaged log
-  6   check could not decide: a history is cut short, or the search too long
-  70  a bug in this program
-  74  the disk failed; after a failed sync a node must not go on
-Errors are one line on standard error.
+type Read<T> = Result<T, String>;
 
-A word that begins with a hyphen and is no option goes behind `--`:
-  loggos put -- -key -value
-
-Environment:
-  LOGGOS_NODES  client addresses, where neither --nodes nor --config is given";
-
-const SHELL_HELP: &str = "\
-At a terminal: `help` lists the commands, Tab completes them, and the history is
-kept in $XDG_STATE_HOME/loggos/history (else ~/.local/state/loggos/history).
-
-A script has one command a line; `#` begins a comment line. It goes on behind a
-failure, names its line, and ends with the exit code of the last one.
-
-Words are separated by blanks; quote with '…' or \"…\", and write any byte as
-\\xNN. All commands of one shell share one session.";
-
-const CHECK_HELP: &str = "\
-Histories are what `bench --history` writes, traces what `serve --trace` writes.
-All histories are taken together: what one client wrote another may have read.
-
-For a key whose operations no order explains, the fewest that show it are
-printed: when each began and ended, in ms, the number of its file and client,
-what it did, and what it was told; values are shown by their fingerprint.";
-
-const BACKUP_HELP: &str = "\
-The backup is the state behind one slot: it holds every write that was
-acknowledged anywhere before the command began. The cluster serves meanwhile.
-All of it is checked before the file gets its name.";
-
-const RESTORE_HELP: &str = "\
-The new cluster needs a name of its own. Restore each of its nodes from the same
-file, then start them. Slots go on where the backup ends; ballots begin anew, so
-fencing tokens of the old cluster mean nothing to the new one.";
-
-const ADD_HELP: &str = "\
-The new node is started with `join = true` in its configuration, before or after.
-Its [[nodes]] name itself and at least one node of the cluster.";
-
-const BENCH_HELP: &str = "\
-What it writes stays in the store, in keys that begin with bench/.";
-
-/// One log of commands, identical on several machines, and a key-value store on it
-#[derive(Parser, Debug)]
-#[command(name = "loggos", version, after_help = AFTER_HELP)]
-#[command(disable_help_subcommand = true, subcommand_required = true)]
-pub struct Cli {
-    #[command(subcommand)]
-    pub command: Command,
-}
-
-#[derive(Subcommand, Debug)]
+#[derive(Debug)]
 pub enum Command {
-    /// Run a node
     Serve(ServeArgs),
-    /// Print the value of a key
-    Get(Online<GetArgs>),
-    /// Set a key
-    Put(Online<PutArgs>),
-    /// Set a key that does not exist
-    Create(Online<PutArgs>),
-    /// Set a key that exists
-    Update(Online<PutArgs>),
-    /// Remove a key that exists
-    Delete(Online<DeleteArgs>),
-    /// Set a key if it holds the expected value (compare and set)
-    Cas(Online<CasArgs>),
-    /// Add to the integer of a key, and print the sum
-    Incr(Online<IncrArgs>),
-    /// Print keys and their values, in key order
-    Scan(Online<ScanArgs>),
-    /// Type commands line by line, or run a script from standard input
-    #[command(after_help = SHELL_HELP)]
-    Shell(Online<NoArgs>),
-    /// What each node knows: leader, ballot, slots, peers
+    Kv(Kv, ConnectArgs),
+    Shell(ConnectArgs),
     Status(Online<StatusArgs>),
-    /// Say what is wrong: why nobody leads, which link is cut, whose disk stalls
     Doctor(Online<StatusArgs>),
-    /// Copy the state of a running cluster into a file
-    #[command(after_help = BACKUP_HELP)]
     Backup(BackupArgs),
-    /// Make the data directory of a node of a new cluster from a backup
-    #[command(after_help = RESTORE_HELP)]
     Restore(RestoreArgs),
-    /// Check every byte of a backup or of a node's snapshot
     Verify(VerifyArgs),
-    /// Have a node take a snapshot now, and cut its log off behind it
     Snapshot(SnapshotArgs),
-    /// Add, promote, remove and replace the nodes of a running cluster
-    #[command(subcommand)]
     Member(MemberCommand),
-    /// Say who leads
-    #[command(subcommand)]
     Leader(LeaderCommand),
-    /// Put load on a cluster and measure throughput, latency and gaps
-    #[command(after_help = BENCH_HELP)]
     Bench(BenchArgs),
-    /// Judge recorded histories (linearizable?) and nodes' traces (agreed?)
-    #[command(after_help = CHECK_HELP)]
+    Machine(MachineCommand),
     Check(CheckArgs),
-    /// Start three nodes here, kill the leader, and tell what happens
     Demo(DemoArgs),
-    /// Look into a node's log
-    #[command(subcommand)]
     Wal(WalCommand),
 }
 
-/// The commands of the shell.
-#[derive(Parser, Debug)]
-#[command(name = "", no_binary_name = true, disable_help_flag = true)]
-#[command(subcommand_required = true, disable_help_subcommand = true)]
-#[command(help_template = "{subcommands}\n{after-help}")]
-#[command(after_help = "\
-Words are separated by blanks; quote with '…' or \"…\", any byte is \\xNN.
-`help COMMAND` says more. Ctrl-D leaves.")]
-pub struct ShellLine {
-    #[command(subcommand)]
-    pub command: ShellCommand,
+impl Command {
+    pub fn read(line: &Line) -> Read<Command> {
+        Ok(match line.command() {
+            "serve" => Command::Serve(ServeArgs::read(line)?),
+            "shell" => Command::Shell(ConnectArgs::read(line)?),
+            "status" => Command::Status(Online::read(line, StatusArgs::read)?),
+            "doctor" => Command::Doctor(Online::read(line, StatusArgs::read)?),
+            "backup" => Command::Backup(BackupArgs::read(line)?),
+            "restore" => Command::Restore(RestoreArgs::read(line)?),
+            "verify" => Command::Verify(VerifyArgs::read(line)?),
+            "snapshot" => Command::Snapshot(SnapshotArgs::read(line)?),
+            "member list" => {
+                Command::Member(MemberCommand::List(Online::read(line, StatusArgs::read)?))
+            }
+            "member add" => Command::Member(MemberCommand::Add(Online::read(line, AddArgs::read)?)),
+            "member promote" => {
+                Command::Member(MemberCommand::Promote(Online::read(line, MemberArgs::read)?))
+            }
+            "member remove" => {
+                Command::Member(MemberCommand::Remove(Online::read(line, MemberArgs::read)?))
+            }
+            "member replace" => {
+                Command::Member(MemberCommand::Replace(Online::read(line, ReplaceArgs::read)?))
+            }
+            "leader transfer" => {
+                Command::Leader(LeaderCommand::Transfer(Online::read(line, TransferArgs::read)?))
+            }
+            "bench" => Command::Bench(BenchArgs::read(line)?),
+            "bench disk" => {
+                let dir = needed_path(line, "--dir");
+                Command::Machine(MachineCommand::Disk { dir, how: MachineArgs::read(line)? })
+            }
+            "bench network" => {
+                Command::Machine(MachineCommand::Network { how: MachineArgs::read(line)? })
+            }
+            "check" => Command::Check(CheckArgs::read(line)?),
+            "demo" => Command::Demo(DemoArgs { keep: line.is_given("--keep") }),
+            "wal inspect" => Command::Wal(WalCommand::Inspect { dir: needed_path(line, "<DIR>") }),
+            _ => Command::Kv(Kv::read(line)?, ConnectArgs::read(line)?),
+        })
+    }
 }
 
-#[derive(Subcommand, Debug)]
+impl Kv {
+    fn read(line: &Line) -> Read<Kv> {
+        Ok(match line.command() {
+            "get" => Kv::Get(GetArgs::read(line)?),
+            "put" => Kv::Put(PutArgs::read(line)),
+            "create" => Kv::Create(PutArgs::read(line)),
+            "update" => Kv::Update(PutArgs::read(line)),
+            "delete" => {
+                let key = needed_bytes(line, "<KEY>");
+                Kv::Delete(DeleteArgs { key, format: FormatArgs::read(line) })
+            }
+            "cas" => Kv::Cas(CasArgs::read(line)),
+            "incr" => Kv::Incr(IncrArgs::read(line)?),
+            "scan" => Kv::Scan(ScanArgs::read(line)?),
+            other => unreachable!("the manual has a command {other:?} that nobody reads"),
+        })
+    }
+}
+
+#[derive(Debug)]
 pub enum ShellCommand {
-    #[command(flatten)]
     Kv(Kv),
-    /// What each node knows: leader, ballot, slots, peers
     Status(StatusArgs),
-    /// Say more about a command
-    Help { command: Option<String> },
-    /// Leave
-    #[command(alias = "quit")]
+    /// All commands, or one.
+    Help(Option<String>),
     Exit,
 }
 
+impl ShellCommand {
+    /// Understands a line of the shell, word by word.
+    pub fn parse(mut words: Vec<OsString>) -> Read<ShellCommand> {
+        let commands = shell_commands();
+        let rest = words.split_off(1);
+        let name = words[0].to_str().unwrap_or("");
+        let Some(page) = shell_page(name) else { return Err(no_command(&words[0], &commands)) };
+        let Typed::Line(line) = page.parse(rest.into())? else {
+            unreachable!("in the shell no option asks for help");
+        };
+        Ok(match line.command() {
+            "status" => ShellCommand::Status(StatusArgs::read(&line)?),
+            "help" => ShellCommand::Help(line.value("[COMMAND]", String::from_str)?),
+            "exit" => ShellCommand::Exit,
+            _ => ShellCommand::Kv(Kv::read(&line)?),
+        })
+    }
+}
+
+/// The commands of the shell by name, in the order of its help.
+pub fn shell_commands() -> Vec<&'static str> {
+    shell_help().commands()
+}
+
+pub fn shell_help() -> Page {
+    MANUAL.page("shell").expect("the manual has it")
+}
+
+/// The page of one of its commands: its own, or that of the command line without what belongs there.
+pub fn shell_page(name: &str) -> Option<Page> {
+    // What others call it.
+    let name = if name == "quit" { "exit" } else { name };
+    if !shell_commands().contains(&name) {
+        return None;
+    }
+    let own = MANUAL.page(&format!("shell {name}"));
+    Some(own.or_else(|| MANUAL.page(&format!("loggos {name}")))?.in_shell())
+}
+
+fn needed_bytes(line: &Line, name: &str) -> OsString {
+    line.bytes(name).expect("the page demands it or has a default")
+}
+
+fn needed_path(line: &Line, name: &str) -> PathBuf {
+    needed_bytes(line, name).into()
+}
+
+fn path(line: &Line, name: &str) -> Option<PathBuf> {
+    line.bytes(name).map(PathBuf::from)
+}
+
 /// Arguments of a command that talks to a cluster.
-#[derive(Args, Debug)]
-pub struct Online<T: Args> {
-    #[command(flatten)]
+#[derive(Debug)]
+pub struct Online<T> {
     pub what: T,
-    #[command(flatten)]
     pub connect: ConnectArgs,
 }
 
-#[derive(Args, Debug)]
-pub struct NoArgs {}
+impl<T> Online<T> {
+    fn read(line: &Line, read: fn(&Line) -> Read<T>) -> Read<Online<T>> {
+        Ok(Online { what: read(line)?, connect: ConnectArgs::read(line)? })
+    }
+}
 
-#[derive(Subcommand, Debug)]
+#[derive(Debug)]
 pub enum MemberCommand {
-    /// Print who is in the cluster, in which roles and where
     List(Online<StatusArgs>),
-    /// Add a node, which learns at first
-    #[command(after_help = ADD_HELP)]
     Add(Online<AddArgs>),
-    /// Let a node that learned all accept, lead and count for quorums
     Promote(Online<MemberArgs>),
-    /// Remove a node for good; when this returns it may be stopped
     Remove(Online<MemberArgs>),
-    /// Promote a node that learned all, and remove another in the same step
     Replace(Online<ReplaceArgs>),
 }
 
-#[derive(Subcommand, Debug)]
+#[derive(Debug)]
 pub enum LeaderCommand {
-    /// Hand the lead to a node, or to the one that suits best
     Transfer(Online<TransferArgs>),
 }
 
-#[derive(Args, Debug)]
+/// The id of a node.
+fn node_id(text: &str) -> Read<u16> {
+    integer_in(1, u16::MAX)(text)
+}
+
+#[derive(Debug)]
 pub struct AddArgs {
-    /// Its id, which no node ever had
-    #[arg(value_parser = clap::value_parser!(u16).range(1..))]
     pub node: u16,
-    /// Where the other nodes reach it, as IP:PORT
-    #[arg(long, value_name = "ADDR")]
     pub peer_address: SocketAddr,
-    /// Where clients reach it, as IP:PORT
-    #[arg(long, value_name = "ADDR")]
     pub client_address: SocketAddr,
 }
 
-#[derive(Args, Debug)]
+impl AddArgs {
+    fn read(line: &Line) -> Read<AddArgs> {
+        Ok(AddArgs {
+            node: line.needed("<NODE>", node_id)?,
+            peer_address: line.needed("--peer-address", SocketAddr::from_str)?,
+            client_address: line.needed("--client-address", SocketAddr::from_str)?,
+        })
+    }
+}
+
+#[derive(Debug)]
 pub struct MemberArgs {
-    /// The node's id
-    #[arg(value_parser = clap::value_parser!(u16).range(1..))]
     pub node: u16,
 }
 
-#[derive(Args, Debug)]
+impl MemberArgs {
+    fn read(line: &Line) -> Read<MemberArgs> {
+        Ok(MemberArgs { node: line.needed("<NODE>", node_id)? })
+    }
+}
+
+#[derive(Debug)]
 pub struct ReplaceArgs {
-    /// The node that leaves
-    #[arg(value_parser = clap::value_parser!(u16).range(1..))]
     pub old: u16,
-    /// The node that comes in its place; it must have been added and have caught up
-    #[arg(value_parser = clap::value_parser!(u16).range(1..))]
     pub new: u16,
 }
 
-#[derive(Args, Debug)]
+impl ReplaceArgs {
+    fn read(line: &Line) -> Read<ReplaceArgs> {
+        Ok(ReplaceArgs { old: line.needed("<OLD>", node_id)?, new: line.needed("<NEW>", node_id)? })
+    }
+}
+
+#[derive(Debug)]
 pub struct TransferArgs {
-    /// The node that shall lead
-    #[arg(value_parser = clap::value_parser!(u16).range(1..))]
+    /// None: the one that suits best.
     pub node: Option<u16>,
 }
 
-#[derive(Args, Debug)]
-#[command(next_help_heading = "Cluster")]
+impl TransferArgs {
+    fn read(line: &Line) -> Read<TransferArgs> {
+        Ok(TransferArgs { node: line.value("[NODE]", node_id)? })
+    }
+}
+
+#[derive(Debug)]
 pub struct ConnectArgs {
-    #[command(flatten)]
     pub nodes: NodesArgs,
-    /// How long to try, at all nodes together
-    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration::parse_positive)]
+    /// How long to try, at all nodes together.
     pub timeout: Duration,
 }
 
-#[derive(Args, Debug)]
-#[command(next_help_heading = "Cluster")]
+impl ConnectArgs {
+    fn read(line: &Line) -> Read<ConnectArgs> {
+        let timeout = line.needed("--timeout", duration::parse_positive)?;
+        Ok(ConnectArgs { nodes: NodesArgs::read(line)?, timeout })
+    }
+}
+
+#[derive(Debug)]
 pub struct NodesArgs {
-    /// As HOST:PORT [default: $LOGGOS_NODES or 127.0.0.1:7401]
-    #[arg(long, value_name = "ADDR,…")]
     pub nodes: Option<String>,
-    /// Take them from the cluster's configuration
-    #[arg(long, value_name = "FILE", conflicts_with = "nodes")]
     pub config: Option<PathBuf>,
 }
 
-#[derive(Args, Clone, Copy, Debug, Default)]
+impl NodesArgs {
+    fn read(line: &Line) -> Read<NodesArgs> {
+        line.exclude("--nodes", "--config")?;
+        let nodes = line.value("--nodes", String::from_str)?;
+        Ok(NodesArgs { nodes, config: path(line, "--config") })
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default)]
 pub struct FormatArgs {
-    /// Print the reply as one line of JSON
-    #[arg(long)]
     pub json: bool,
-    /// Tell where it was decided, and by whom
-    #[arg(long, short)]
+    /// Where it was decided, and by whom.
     pub verbose: bool,
 }
 
-#[derive(Args, Clone, Copy, Debug)]
-pub struct ConsistencyArgs {
-    /// linearizable: as the node is configured, or by
-    /// leader, lease (where the leader holds one) or
-    /// quorum; stale: what the node has applied so far
-    /// [default: linearizable]
-    #[arg(long, value_enum, default_value_t, hide_possible_values = true)]
-    #[arg(hide_default_value = true)]
-    #[arg(value_name = "KIND", verbatim_doc_comment)]
-    pub consistency: ReadConsistency,
+impl FormatArgs {
+    fn read(line: &Line) -> FormatArgs {
+        FormatArgs { json: line.is_given("--json"), verbose: line.is_given("--verbose") }
+    }
 }
 
-#[derive(Args, Debug)]
+#[derive(Debug)]
 pub struct ServeArgs {
-    /// Configuration of the cluster, the same for all nodes
-    #[arg(long, value_name = "FILE")]
     pub config: PathBuf,
-    /// Which of its nodes this is
-    #[arg(long, value_name = "ID")]
     pub node: Option<u16>,
-    /// Where its log lies
-    #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
-    /// Write trace records of what happens when
-    #[arg(long, value_name = "FILE")]
     pub trace: Option<PathBuf>,
-    /// error, warn, info, debug or trace
-    #[arg(long, value_name = "LEVEL")]
     pub log_level: Option<String>,
 }
 
-#[derive(Args, Debug)]
+impl ServeArgs {
+    fn read(line: &Line) -> Read<ServeArgs> {
+        Ok(ServeArgs {
+            config: needed_path(line, "--config"),
+            node: line.value("--node", integer_in(0, u16::MAX))?,
+            data_dir: path(line, "--data-dir"),
+            trace: path(line, "--trace"),
+            log_level: line.value("--log-level", String::from_str)?,
+        })
+    }
+}
+
+#[derive(Debug)]
 pub struct GetArgs {
-    #[arg(help = "The key")]
     pub key: OsString,
-    #[command(flatten)]
-    pub consistency: ConsistencyArgs,
-    /// Print the value as it is, without a newline
-    #[arg(long, conflicts_with = "json")]
+    pub consistency: Consistency,
     pub raw: bool,
-    #[command(flatten)]
     pub format: FormatArgs,
 }
 
-#[derive(Args, Debug)]
+impl GetArgs {
+    fn read(line: &Line) -> Read<GetArgs> {
+        line.exclude("--raw", "--json")?;
+        Ok(GetArgs {
+            key: needed_bytes(line, "<KEY>"),
+            consistency: load::consistency(line)?,
+            raw: line.is_given("--raw"),
+            format: FormatArgs::read(line),
+        })
+    }
+}
+
+#[derive(Debug)]
 pub struct PutArgs {
-    #[arg(help = "The key")]
     pub key: OsString,
-    /// The value; `-` reads it from standard input
-    #[arg(allow_negative_numbers = true)]
+    /// `-`: what standard input holds.
     pub value: OsString,
-    #[command(flatten)]
     pub format: FormatArgs,
 }
 
-#[derive(Args, Debug)]
+impl PutArgs {
+    fn read(line: &Line) -> PutArgs {
+        PutArgs {
+            key: needed_bytes(line, "<KEY>"),
+            value: needed_bytes(line, "<VALUE>"),
+            format: FormatArgs::read(line),
+        }
+    }
+}
+
+#[derive(Debug)]
 pub struct DeleteArgs {
-    #[arg(help = "The key")]
     pub key: OsString,
-    #[command(flatten)]
     pub format: FormatArgs,
 }
 
-#[derive(Args, Debug)]
+#[derive(Debug)]
 pub struct CasArgs {
-    #[arg(help = "The key")]
     pub key: OsString,
-    /// What the key must hold (`create` is for keys that must not exist)
-    #[arg(allow_negative_numbers = true)]
     pub expect: OsString,
-    /// The new value; `-` reads it from standard input
-    #[arg(allow_negative_numbers = true)]
+    /// `-`: what standard input holds.
     pub value: OsString,
-    #[command(flatten)]
     pub format: FormatArgs,
 }
 
-#[derive(Args, Debug)]
+impl CasArgs {
+    fn read(line: &Line) -> CasArgs {
+        CasArgs {
+            key: needed_bytes(line, "<KEY>"),
+            expect: needed_bytes(line, "<EXPECT>"),
+            value: needed_bytes(line, "<VALUE>"),
+            format: FormatArgs::read(line),
+        }
+    }
+}
+
+#[derive(Debug)]
 pub struct IncrArgs {
-    #[arg(help = "The key")]
     pub key: OsString,
-    /// What to add; a key that does not exist counts as 0
-    #[arg(default_value_t = 1, allow_negative_numbers = true)]
     pub by: i64,
-    #[command(flatten)]
     pub format: FormatArgs,
 }
 
-#[derive(Args, Debug)]
+impl IncrArgs {
+    fn read(line: &Line) -> Read<IncrArgs> {
+        Ok(IncrArgs {
+            key: needed_bytes(line, "<KEY>"),
+            by: line.needed("[BY]", i64::from_str)?,
+            format: FormatArgs::read(line),
+        })
+    }
+}
+
+#[derive(Debug)]
 pub struct ScanArgs {
-    /// Only keys that begin with this
     pub prefix: Option<OsString>,
-    /// First key
-    #[arg(long, value_name = "KEY", conflicts_with = "prefix")]
     pub from: Option<OsString>,
-    /// First key not to be printed
-    #[arg(long, value_name = "KEY", conflicts_with = "prefix")]
+    /// First key not to be printed.
     pub to: Option<OsString>,
-    /// At most so many; each 10000 are a read of their own
-    #[arg(long, value_name = "N")]
     pub limit: Option<u64>,
-    /// Print keys only
-    #[arg(long, short)]
     pub keys: bool,
-    #[command(flatten)]
-    pub consistency: ConsistencyArgs,
-    #[command(flatten)]
+    pub consistency: Consistency,
     pub format: FormatArgs,
 }
 
-#[derive(Args, Clone, Copy, Debug)]
+impl ScanArgs {
+    fn read(line: &Line) -> Read<ScanArgs> {
+        line.exclude("[PREFIX]", "--from")?;
+        line.exclude("[PREFIX]", "--to")?;
+        Ok(ScanArgs {
+            prefix: line.bytes("[PREFIX]"),
+            from: line.bytes("--from"),
+            to: line.bytes("--to"),
+            limit: line.value("--limit", u64::from_str)?,
+            keys: line.is_given("--keys"),
+            consistency: load::consistency(line)?,
+            format: FormatArgs::read(line),
+        })
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
 pub struct StatusArgs {
-    /// Print everything as one line of JSON
-    #[arg(long)]
     pub json: bool,
 }
 
-#[derive(Args, Debug)]
+impl StatusArgs {
+    fn read(line: &Line) -> Read<StatusArgs> {
+        Ok(StatusArgs { json: line.is_given("--json") })
+    }
+}
+
+#[derive(Debug)]
 pub struct BackupArgs {
-    /// Where it goes; nothing is overwritten
     pub file: PathBuf,
-    #[command(flatten)]
     pub snapshot: SnapshotArgs,
 }
 
-#[derive(Args, Debug)]
+impl BackupArgs {
+    fn read(line: &Line) -> Read<BackupArgs> {
+        let file = needed_path(line, "<FILE>");
+        Ok(BackupArgs { file, snapshot: SnapshotArgs::read(line)? })
+    }
+}
+
+#[derive(Debug)]
 pub struct RestoreArgs {
-    /// The backup
     pub file: PathBuf,
-    /// Print what it holds as one line of JSON
-    #[arg(long)]
     pub json: bool,
-    #[command(flatten)]
     pub serve: IdentityArgs,
 }
 
+impl RestoreArgs {
+    fn read(line: &Line) -> Read<RestoreArgs> {
+        Ok(RestoreArgs {
+            file: needed_path(line, "<FILE>"),
+            json: line.is_given("--json"),
+            serve: IdentityArgs {
+                config: needed_path(line, "--config"),
+                node: line.value("--node", integer_in(0, u16::MAX))?,
+                data_dir: path(line, "--data-dir"),
+            },
+        })
+    }
+}
+
 /// Whose data directory it is, as for `serve`.
-#[derive(Args, Debug)]
+#[derive(Debug)]
 pub struct IdentityArgs {
-    /// Configuration of the new cluster, the same for all its nodes
-    #[arg(long, value_name = "FILE")]
     pub config: PathBuf,
-    /// Which of its nodes this is
-    #[arg(long, value_name = "ID")]
     pub node: Option<u16>,
-    /// Where it is to keep its log and state
-    #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
 }
 
-#[derive(Args, Debug)]
+#[derive(Debug)]
 pub struct VerifyArgs {
-    /// The backup, or DATA_DIR/snapshots/SLOT.snap
     pub file: PathBuf,
-    /// Print what it holds as one line of JSON
-    #[arg(long)]
     pub json: bool,
 }
 
-#[derive(Args, Debug)]
+impl VerifyArgs {
+    fn read(line: &Line) -> Read<VerifyArgs> {
+        Ok(VerifyArgs { file: needed_path(line, "<FILE>"), json: line.is_given("--json") })
+    }
+}
+
+#[derive(Debug)]
 pub struct SnapshotArgs {
-    /// Print what it is as one line of JSON
-    #[arg(long)]
     pub json: bool,
-    #[command(flatten)]
     pub nodes: NodesArgs,
-    /// How long to wait for it, and for each part of it where it is fetched
-    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration::parse_positive)]
-    #[arg(help_heading = "Cluster")]
+    /// For the snapshot, and for each part of it where it is fetched.
     pub timeout: Duration,
 }
 
-#[derive(Args, Debug)]
-#[command(args_conflicts_with_subcommands = true)]
+impl SnapshotArgs {
+    fn read(line: &Line) -> Read<SnapshotArgs> {
+        let ConnectArgs { nodes, timeout } = ConnectArgs::read(line)?;
+        Ok(SnapshotArgs { json: line.is_given("--json"), nodes, timeout })
+    }
+}
+
+#[derive(Debug)]
 pub struct BenchArgs {
-    #[command(subcommand)]
-    pub machine: Option<MachineCommand>,
-    #[command(flatten)]
     pub options: Options,
-    #[command(flatten)]
     pub nodes: NodesArgs,
 }
 
+impl BenchArgs {
+    fn read(line: &Line) -> Read<BenchArgs> {
+        Ok(BenchArgs { options: load::options(line)?, nodes: NodesArgs::read(line)? })
+    }
+}
+
 /// Without a cluster: what no cluster on this machine can be faster than.
-#[derive(Subcommand, Debug)]
+#[derive(Debug)]
 pub enum MachineCommand {
-    /// Measure how fast the disk makes the log durable
-    Disk {
-        /// A directory on the disk that data is to be on
-        #[arg(long, value_name = "DIR", default_value = ".")]
-        dir: PathBuf,
-        #[command(flatten)]
-        how: MachineArgs,
-    },
-    /// Measure how long messages take over loopback
-    Network {
-        #[command(flatten)]
-        how: MachineArgs,
-    },
+    Disk { dir: PathBuf, how: MachineArgs },
+    Network { how: MachineArgs },
 }
 
-#[derive(Args, Debug)]
+#[derive(Debug)]
 pub struct MachineArgs {
-    /// How long each line is measured
-    #[arg(long, short = 'd', value_name = "TIME", default_value = "2s", value_parser = duration::parse_positive)]
     pub duration: Duration,
-    /// Print it as one line of JSON
-    #[arg(long)]
     pub json: bool,
 }
 
-#[derive(Args, Debug)]
-#[command(next_line_help = true)]
+impl MachineArgs {
+    fn read(line: &Line) -> Read<MachineArgs> {
+        let duration = line.needed("--duration", duration::parse_positive)?;
+        Ok(MachineArgs { duration, json: line.is_given("--json") })
+    }
+}
+
+#[derive(Debug)]
 pub struct CheckArgs {
-    /// Files; of folders, the *.history and *.trace in them or one below
-    #[arg(value_name = "PATH", required = true)]
     pub paths: Vec<PathBuf>,
-    /// By how much the clocks of the machines may differ (not needed where
-    /// all histories are of one)
-    #[arg(long, value_name = "TIME", value_parser = duration::parse, verbatim_doc_comment)]
     pub clock_error: Option<Duration>,
-    /// Print the verdict as one line of JSON
-    #[arg(long)]
     pub json: bool,
 }
 
-#[derive(Args, Debug)]
+impl CheckArgs {
+    fn read(line: &Line) -> Read<CheckArgs> {
+        Ok(CheckArgs {
+            paths: line.all("<PATH>...").into_iter().map(PathBuf::from).collect(),
+            clock_error: line.value("--clock-error", duration::parse)?,
+            json: line.is_given("--json"),
+        })
+    }
+}
+
+#[derive(Debug)]
 pub struct DemoArgs {
-    /// Keep the directory with configuration, logs and data
-    #[arg(long)]
     pub keep: bool,
 }
 
-#[derive(Subcommand, Debug)]
+#[derive(Debug)]
 pub enum WalCommand {
-    /// List the records of a stopped node's log and say whether it is sound
-    Inspect {
-        /// The node's data directory
-        dir: PathBuf,
-    },
+    Inspect { dir: PathBuf },
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
-    /// clap checks its definitions when it is asked to, and otherwise when a user meets the mistake.
+    /// A page that nobody reads, or an option that is read and on no page, panics here and not before a user.
     #[test]
-    fn the_definitions_are_sound() {
-        Cli::command().debug_assert();
-        ShellLine::command().debug_assert();
+    fn every_command_of_the_manual_is_read() {
+        let commands = MANUAL.names().filter(|name| name.starts_with("loggos"));
+        for page in commands.map(|name| MANUAL.page(name).unwrap()) {
+            let name = page.name;
+            if !page.text().contains("[OPTIONS]") && !page.commands().is_empty() {
+                for command in page.commands() {
+                    assert!(
+                        MANUAL.page(&format!("{name} {command}")).is_some(),
+                        "{name} {command}"
+                    );
+                }
+                continue;
+            }
+            // Enough for any of them.
+            let words = page.demanded().into_iter().flat_map(|label| match label.split_once(' ') {
+                Some((option, _)) => vec![OsString::from(option), "127.0.0.1:1".into()],
+                None => vec!["1".into()],
+            });
+            match page.clone().parse(words.collect()) {
+                Ok(Typed::Line(line)) => assert!(Command::read(&line).is_ok(), "{name}"),
+                _ => panic!("{name}"),
+            }
+        }
+        for command in shell_commands() {
+            let page = shell_page(command).unwrap();
+            let words = std::iter::once(command).chain(page.demanded().into_iter().map(|_| "1"));
+            assert!(ShellCommand::parse(words.map(OsString::from).collect()).is_ok(), "{command}");
+        }
+    }
+
+    /// The list of commands says of each what its page says.
+    #[test]
+    fn the_list_and_the_pages_agree() {
+        for name in MANUAL.names() {
+            let page = MANUAL.page(name).unwrap();
+            let text = page.text().split_whitespace().collect::<Vec<_>>().join(" ");
+            for command in page.commands() {
+                let below = shell_page(command).filter(|_| name == "shell");
+                let below = below.or(MANUAL.page(&format!("{name} {command}"))).unwrap();
+                let line = format!(" {command} {}", below.about());
+                assert!(text.contains(&line), "{name}: {line}");
+            }
+        }
+    }
+
+    #[test]
+    fn pages_fit_a_terminal() {
+        for name in MANUAL.names() {
+            for line in MANUAL.page(name).unwrap().text().lines() {
+                assert!(line.chars().count() <= 80, "{name}: {line}");
+            }
+        }
     }
 }

@@ -24,7 +24,7 @@ pub fn parse(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// For `clap`: a duration that is not zero.
+/// A duration that is not zero.
 pub fn parse_positive(text: &str) -> Result<Duration, String> {
     match parse(text)? {
         Duration::ZERO => Err("it must be longer than nothing".to_owned()),

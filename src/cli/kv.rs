@@ -6,7 +6,6 @@ use std::ffi::OsStr;
 use std::io::{Read, Write};
 use std::os::unix::ffi::OsStrExt;
 
-use clap::Subcommand;
 use serde_json::{Map, Value, json};
 
 use super::args::{CasArgs, DeleteArgs, FormatArgs, GetArgs, IncrArgs, PutArgs, ScanArgs};
@@ -17,23 +16,15 @@ use crate::limits::{KEY_SIZE_MAX, SCAN_ENTRIES_MAX, VALUE_SIZE_MAX};
 use crate::store::{self, Command, Query, Reply, prefix_end};
 
 /// One of them, with its arguments, as the shell takes it.
-#[derive(Subcommand, Debug)]
+#[derive(Debug)]
 pub enum Kv {
-    /// Print the value of a key
     Get(GetArgs),
-    /// Set a key
     Put(PutArgs),
-    /// Set a key that does not exist
     Create(PutArgs),
-    /// Set a key that exists
     Update(PutArgs),
-    /// Remove a key that exists
     Delete(DeleteArgs),
-    /// Set a key if it holds the expected value (compare and set)
     Cas(CasArgs),
-    /// Add to the integer of a key, and print the sum
     Incr(IncrArgs),
-    /// Print keys and their values, in key order
     Scan(ScanArgs),
 }
 
@@ -128,10 +119,8 @@ impl Session<'_> {
 
 fn get(args: &GetArgs, session: &mut Session<'_>) -> Result<(), Failure> {
     let key = key(&args.key)?;
-    let answer = session
-        .client
-        .query(&Query::Get { key }, args.consistency.consistency.into())
-        .map_err(Failure::from)?;
+    let answer =
+        session.client.query(&Query::Get { key }, args.consistency).map_err(Failure::from)?;
     let Reply::Value(value) = &answer.reply else { return Err(nonsense()) };
     note(&answer, args.format);
     if args.format.json {
@@ -166,10 +155,7 @@ fn scan(args: &ScanArgs, session: &mut Session<'_>) -> Result<(), Failure> {
     loop {
         let limit = left.min(SCAN_ENTRIES_MAX as u64) as u32;
         let query = Query::Scan { from: &from, to: to.as_deref(), limit };
-        let answer = session
-            .client
-            .query(&query, args.consistency.consistency.into())
-            .map_err(Failure::from)?;
+        let answer = session.client.query(&query, args.consistency).map_err(Failure::from)?;
         let Reply::Entries { entries, next } = &answer.reply else { return Err(nonsense()) };
         left = left.saturating_sub(entries.len() as u64);
         if args.format.json {
@@ -275,9 +261,7 @@ fn nonsense() -> Failure {
 mod tests {
     use std::time::Duration;
 
-    use clap::Parser;
-
-    use super::super::args::{ShellCommand, ShellLine};
+    use super::super::args::ShellCommand;
     use super::super::{shell, words};
     use super::*;
     use crate::client::fake::Fake;
@@ -289,7 +273,7 @@ mod tests {
         let mut last = Ok(String::new());
         for line in lines {
             let words = words::split(line).unwrap().into_iter();
-            let command = ShellLine::try_parse_from(words.map(shell::os_string)).unwrap().command;
+            let command = ShellCommand::parse(words.map(shell::os_string).collect()).unwrap();
             let (mut out, mut input) = (Vec::new(), input);
             let mut session =
                 Session { client: &mut client, out: &mut out, input: Some(&mut input) };

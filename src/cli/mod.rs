@@ -3,16 +3,17 @@
 //! Invariant: what was asked for goes to standard output; whatever goes wrong is one line on standard
 //! error that says what to do, and an exit code from the list in `--help`.
 
-mod args;
+pub mod args;
 mod backup;
 mod bench;
 mod check;
-pub mod consistency;
 mod demo;
 mod doctor;
 pub mod duration;
 mod kv;
+mod load;
 mod machine;
+pub mod manual;
 mod matrix;
 mod member;
 mod output;
@@ -21,21 +22,20 @@ mod shell;
 mod status;
 pub mod words;
 
+use std::ffi::OsString;
 use std::fmt;
-use std::io;
+use std::io::{self, Write};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::process::ExitCode;
 
-use clap::Parser;
-use clap::error::ErrorKind;
-
 use crate::client::{self, Client};
-use args::{BenchArgs, Cli, Command, ConnectArgs, NodesArgs, WalCommand};
+use args::{Command, ConnectArgs, NodesArgs, WalCommand};
 use kv::Kv;
+use manual::{MANUAL, Typed};
 
 const NODES_DEFAULT: &str = "127.0.0.1:7401";
 
-/// Exit codes; `args::AFTER_HELP` explains them to users.
+/// Exit codes; `manual.txt` explains them to users.
 pub mod code {
     pub const REFUSED: u8 = 1;
     pub const USAGE: u8 = 2;
@@ -98,20 +98,17 @@ impl From<client::Error> for Failure {
 
 pub fn main() -> ExitCode {
     report_bugs();
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
-        Err(error) if is_asked_for(&error) => {
-            // Help goes to standard output; a reader that has had enough is no error.
-            let _ = error.print();
-            return ExitCode::SUCCESS;
-        }
-        Err(error) => {
-            let failure = Failure::usage(reduce(&error, "--help"));
+    let typed = std::env::args_os().skip(1).collect();
+    let command = match understand(typed) {
+        Ok(Some(command)) => command,
+        Ok(None) => return ExitCode::SUCCESS,
+        Err(message) => {
+            let failure = Failure::usage(format!("{message}; try --help"));
             failure.print();
             return failure.code.into();
         }
     };
-    match run(cli.command) {
+    match run(command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             failure.print();
@@ -120,21 +117,23 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// The command that was typed; none if that was for help or the version, which is printed.
+fn understand(typed: Vec<OsString>) -> Result<Option<Command>, String> {
+    match MANUAL.parse("loggos", typed)? {
+        Typed::Line(line) => Command::read(&line).map(Some),
+        Typed::Asked(text) => {
+            // A reader that has had enough is no error.
+            let _ = io::stdout().write_all(text.as_bytes());
+            Ok(None)
+        }
+    }
+}
+
 fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Serve(args) => server::serve(args),
-        Command::Get(online) => run_kv(&Kv::Get(online.what), &online.connect),
-        Command::Put(online) => run_kv(&Kv::Put(online.what), &online.connect),
-        Command::Create(online) => run_kv(&Kv::Create(online.what), &online.connect),
-        Command::Update(online) => run_kv(&Kv::Update(online.what), &online.connect),
-        Command::Delete(online) => run_kv(&Kv::Delete(online.what), &online.connect),
-        Command::Cas(online) => run_kv(&Kv::Cas(online.what), &online.connect),
-        Command::Incr(online) => run_kv(&Kv::Incr(online.what), &online.connect),
-        Command::Scan(online) => run_kv(&Kv::Scan(online.what), &online.connect),
-        Command::Shell(online) => {
-            let nodes = nodes(&online.connect.nodes)?;
-            shell::Shell::new(nodes, online.connect.timeout).run()
-        }
+        Command::Kv(kv, connect) => run_kv(&kv, &connect),
+        Command::Shell(connect) => shell::Shell::new(nodes(&connect.nodes)?, connect.timeout).run(),
         Command::Status(online) => {
             let nodes = nodes(&online.connect.nodes)?;
             status::run(online.what, &nodes, online.connect.timeout, &mut io::stdout())
@@ -151,8 +150,8 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Snapshot(args) => backup::take(&args, &nodes(&args.nodes)?, &mut io::stdout()),
         Command::Member(command) => member::run(command, &mut io::stdout()),
         Command::Leader(command) => member::run_leader(command, &mut io::stdout()),
-        Command::Bench(BenchArgs { machine: Some(machine), .. }) => machine::run(&machine),
         Command::Bench(args) => bench::run(args),
+        Command::Machine(command) => machine::run(&command),
         Command::Check(args) => check::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Wal(WalCommand::Inspect { dir }) => server::inspect(&dir),
@@ -198,33 +197,6 @@ fn resolve(list: &str, origin: &str) -> Result<Vec<SocketAddr>, Failure> {
     Ok(nodes)
 }
 
-/// Whether this "error" is the help or version that somebody asked for.
-fn is_asked_for(error: &clap::Error) -> bool {
-    matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion)
-}
-
-/// What clap has to say about a bad command line, in one line. `help`: where there is more.
-fn reduce(error: &clap::Error, help: &str) -> String {
-    if matches!(
-        error.kind(),
-        ErrorKind::MissingSubcommand | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
-    ) {
-        return format!("a command is missing; try {help}");
-    }
-    let text = error.to_string();
-    let text = text.strip_prefix("error: ").unwrap_or(&text);
-    // Behind the message and its tips come the usage and where to find more.
-    let message = text
-        .lines()
-        .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"))
-        .map(str::trim)
-        .filter(|line| !line.is_empty())
-        .collect::<Vec<_>>()
-        .join("; ");
-    let message = output::one_line(&message).replace(":;", ":").replace("; tip:", " - tip:");
-    format!("{message}; try {help}")
-}
-
 /// A broken invariant is a bug of ours: one line that says so, and its own exit code.
 fn report_bugs() {
     std::panic::set_hook(Box::new(|panic| {
@@ -245,26 +217,70 @@ fn report_bugs() {
 mod tests {
     use super::*;
 
-    fn reduced(line: &str) -> String {
-        let words = std::iter::once("loggos").chain(line.split_whitespace());
-        let text = reduce(&Cli::try_parse_from(words).unwrap_err(), "--help");
-        assert_eq!(text.lines().count(), 1);
-        text
+    fn refused(line: &str) -> String {
+        match understand(line.split_whitespace().map(OsString::from).collect()) {
+            Err(message) => message,
+            Ok(_) => panic!("{line}"),
+        }
     }
 
     #[test]
-    fn bad_command_lines_become_one_line() {
-        assert_eq!(reduced(""), "a command is missing; try --help");
-        assert_eq!(reduced("wal"), "a command is missing; try --help");
-        assert_eq!(
-            reduced("put"),
-            "the following required arguments were not provided: <KEY>; <VALUE>; try --help"
-        );
-        let text = reduced("get k --node x");
-        assert!(text.starts_with("unexpected argument '--node' found - tip: "), "{text}");
-        assert!(reduced("bogus").contains("bogus"));
-        assert!(reduced("bench --duration 5parsecs").contains("parsecs"));
-        assert!(reduced("bench --workload juggle").contains("possible values: put, incr, create"));
+    fn what_is_wrong_with_a_command_line_is_said() {
+        for (line, message) in [
+            ("", "a command is missing"),
+            ("wal", "a command is missing"),
+            ("bogus", "unrecognized subcommand 'bogus'"),
+            (
+                "member promot 1",
+                "unrecognized subcommand 'promot' - tip: a similar subcommand exists: 'promote'",
+            ),
+            ("put", "the following required arguments were not provided: <KEY>; <VALUE>"),
+            ("serve", "the following required arguments were not provided: --config <FILE>"),
+            ("put a b c", "unexpected argument 'c' found"),
+            (
+                "get k --node x",
+                "unexpected argument '--node' found - tip: a similar argument exists: '--nodes'",
+            ),
+            ("put k -v", "the following required arguments were not provided: <VALUE>"),
+            (
+                "put k -x",
+                "unexpected argument '-x' found - tip: to pass '-x' as a value, use '-- -x'",
+            ),
+            ("get k --json=1", "unexpected value '1' for '--json' found; no more were expected"),
+            ("get k --raw --json", "the argument '--raw' cannot be used with '--json'"),
+            ("get k --json --json", "the argument '--json' cannot be used multiple times"),
+            ("get k --nodes", "a value is required for '--nodes <ADDR,…>' but none was supplied"),
+            (
+                "get k --nodes --json",
+                "a value is required for '--nodes <ADDR,…>' but none was supplied",
+            ),
+            (
+                "bench --duration 5parsecs",
+                "invalid value '5parsecs' for '--duration <TIME>': the unit \"parsecs\" is none of \
+                 us, ms, s, m, h",
+            ),
+            (
+                "bench -qc4x",
+                "invalid value '4x' for '--clients <N>': invalid digit found in string",
+            ),
+            (
+                "bench --workload inc",
+                "invalid value 'inc' for '--workload <put|incr|create>': [possible values: put, \
+                 incr, create] - tip: a similar value exists: 'incr'",
+            ),
+            ("member promote 0", "invalid value '0' for '<NODE>': 0 is not in 1..=65535"),
+            ("incr k -- -x", "invalid value '-x' for '[BY]': invalid digit found in string"),
+        ] {
+            assert_eq!(refused(line), message);
+        }
+    }
+
+    #[test]
+    fn what_may_begin_with_a_hyphen() {
+        for line in ["incr k -5", "put k -", "put k -5.5e3", "put -- -k -v", "scan -kv --limit=1"] {
+            let typed = line.split_whitespace().map(OsString::from).collect();
+            assert!(matches!(understand(typed), Ok(Some(_))), "{line}");
+        }
     }
 
     #[test]

@@ -7,7 +7,6 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{CommandFactory, Parser};
 use rustyline::completion::Completer;
 use rustyline::config::Configurer;
 use rustyline::error::ReadlineError;
@@ -17,7 +16,7 @@ use rustyline::history::DefaultHistory;
 use rustyline::validate::Validator;
 use rustyline::{Context, Editor, Helper};
 
-use super::args::{ShellCommand, ShellLine};
+use super::args::{ShellCommand, shell_commands, shell_help, shell_page};
 use super::kv;
 use super::{Failure, status, words};
 use crate::client::Client;
@@ -117,17 +116,14 @@ impl Shell {
         if words.is_empty() {
             return Ok(Next::GoOn);
         }
-        let parsed = ShellLine::try_parse_from(words.into_iter().map(os_string));
-        let kv = match parsed
-            .map_err(|error| Failure::usage(super::reduce(&error, "`help`")))?
-            .command
-        {
+        let parsed = ShellCommand::parse(words.into_iter().map(os_string).collect());
+        let kv = match parsed.map_err(|error| Failure::usage(format!("{error}; try `help`")))? {
             ShellCommand::Kv(kv) => kv,
             ShellCommand::Status(args) => {
                 status::run(args, &self.nodes, self.timeout, out)?;
                 return Ok(Next::GoOn);
             }
-            ShellCommand::Help { command } => {
+            ShellCommand::Help(command) => {
                 let help = help(command.as_deref())?;
                 out.write_all(help.as_bytes()).map_err(|error| Failure::output(&error))?;
                 return Ok(Next::GoOn);
@@ -141,23 +137,14 @@ impl Shell {
 
 /// The list of commands, or all about one.
 fn help(command: Option<&str>) -> Result<String, Failure> {
-    let mut all = ShellLine::command();
-    all.build();
-    let help = match command {
-        None => Some(all.render_help()),
-        Some(name) => all.find_subcommand_mut(name).map(clap::Command::render_help),
+    let page = match command {
+        None => Some(shell_help()),
+        Some(name) => shell_page(name),
     };
-    match (help, command) {
-        (Some(help), _) => {
-            // The program has no name here, and clap leaves a blank for it.
-            let text = help.to_string().replace("Usage:  ", "Usage: ");
-            Ok(format!("{}\n", text.trim_end()))
-        }
-        (None, name) => Err(Failure::usage(format!(
-            "there is no command {:?}; try `help`",
-            name.unwrap_or_default()
-        ))),
-    }
+    page.map(|page| page.text()).ok_or_else(|| {
+        let name = command.unwrap_or_default();
+        Failure::usage(format!("there is no command {name:?}; try `help`"))
+    })
 }
 
 pub fn os_string(bytes: Vec<u8>) -> OsString {
@@ -174,14 +161,12 @@ fn history_path() -> Option<PathBuf> {
 
 /// Completes the first word, and what follows `help`.
 struct Words {
-    commands: Vec<String>,
+    commands: Vec<&'static str>,
 }
 
 impl Words {
     fn new() -> Words {
-        let all = ShellLine::command();
-        let commands = all.get_subcommands().map(|command| command.get_name().to_owned());
-        Words { commands: commands.collect() }
+        Words { commands: shell_commands() }
     }
 
     /// Where the word before `pos` begins, and the commands that it can become.

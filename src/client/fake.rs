@@ -3,6 +3,8 @@
 //! Each node can be told what to do wrong with a request, so that a test can play every way in which
 //! an answer gets lost. The store is a map; there is no log and no protocol.
 
+#![allow(clippy::unwrap_used)] // A test helper that fails is a failed test.
+
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -10,7 +12,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::limits::SNAPSHOT_CHUNK_SIZE;
 use crate::paxos::{Ballot, CommandId, NodeId, SessionId, Slot};
-use crate::snapshot::{self, Summary};
+use crate::snapshot::{Summary, made_up};
 use crate::store::{Command, Failure, Query, Reply};
 use crate::wire::client::{ErrorReply, Request, Response};
 use crate::wire::status::NodeStatus;
@@ -64,7 +66,7 @@ impl Fake {
             sessions: 0,
             slot: 0,
             leader: NodeId(1),
-            snapshot: snapshot::tests::bytes_of(&snapshot::tests::store(100, 9_000)),
+            snapshot: made_up::bytes_of(&made_up::store(100, 9_000)),
             plan: Box::new(plan),
         }));
         let addresses = (1..=count).map(|id| listen(NodeId(id), store.clone())).collect();

@@ -1,7 +1,8 @@
 //! A thread that does one job after the other beside the loop, and wakes it after each.
 
 use std::io;
-use std::sync::mpsc::{Receiver, Sender, channel};
+
+use crate::queue::{Receiver, Sender, queue};
 
 pub struct Helper<J, R> {
     jobs: Sender<J>,
@@ -16,8 +17,8 @@ impl<J: Send + 'static, R: Send + 'static> Helper<J, R> {
         wake: impl Fn() + Send + 'static,
         mut run: impl FnMut(J) -> R + Send + 'static,
     ) -> io::Result<Helper<J, R>> {
-        let (jobs, jobs_in) = channel::<J>();
-        let (done_out, done) = channel();
+        let (jobs, jobs_in) = queue::<J>();
+        let (done_out, done) = queue();
         std::thread::Builder::new().name(name.to_owned()).spawn(move || {
             while let Ok(job) = jobs_in.recv() {
                 if done_out.send(run(job)).is_err() {
@@ -35,6 +36,6 @@ impl<J: Send + 'static, R: Send + 'static> Helper<J, R> {
 
     /// The next result, in the order of the jobs; never waits.
     pub fn poll(&self) -> Option<R> {
-        self.done.try_recv().ok()
+        self.done.try_recv().ok()?
     }
 }

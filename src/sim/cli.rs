@@ -7,83 +7,84 @@ use std::io::{IsTerminal, Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
+use std::str::FromStr;
 use std::time::{Duration, Instant, SystemTime};
-
-use clap::Parser;
 
 use super::batch::{self, Batch, Report};
 use super::plan::{FAULTS, Fault, Fixed, Plan};
 use super::run::{Outcome, Run};
 use super::shrink::shrink;
+use crate::cli::manual::{Line, Manual, Typed};
 
-/// Plays whole clusters in one thread each: the real core, store, log and messages, on a simulated
-/// network, disk and clock. One seed decides all.
-#[derive(Debug, Parser)]
-#[command(name = "loggos-sim", version)]
+const MANUAL: Manual = Manual(include_str!("manual.txt"));
+
+/// What is asked for, as `manual.txt` explains it.
+#[derive(Debug)]
 struct Arguments {
-    /// Play this seed alone and tell what happened
-    #[arg(long, conflicts_with_all = ["seeds", "plan"])]
     seed: Option<u64>,
-    /// How many seeds to run on all cores
-    #[arg(long, default_value_t = 1000)]
     seeds: u64,
-    /// The first of them; "fresh" takes the clock
-    #[arg(long, default_value = "1")]
     first: String,
-    /// Begin no seed after so many seconds
-    #[arg(long)]
     seconds: Option<u64>,
-    /// Play the plan in this JSON file ("-": standard input)
-    #[arg(long)]
     plan: Option<PathBuf>,
-    /// Nodes of each cluster, all with all roles
-    #[arg(long)]
     nodes: Option<usize>,
-    /// Clients of each run
-    #[arg(long)]
     clients: Option<usize>,
-    /// Virtual seconds for which faults strike; at least 60 by default
-    #[arg(long)]
     virtual_seconds: Option<u64>,
-    /// Happenings after which faults end, if time is left
-    #[arg(long)]
     steps: Option<u64>,
-    /// Only these faults, as "Crash,Cut"; "none" for none
-    #[arg(long)]
     faults: Option<String>,
-    /// Lines of the trace that are kept
-    #[arg(long, default_value_t = 60)]
     trace: usize,
-    /// Tell of every message too
-    #[arg(long)]
     messages: bool,
-    /// Tell of one run by the exit code alone
-    #[arg(long, conflicts_with = "shrink")]
     silent: bool,
-    /// If the run fails, look for a smaller one that does
-    #[arg(long)]
     shrink: bool,
-    /// Runs that looking for a smaller one may take
-    #[arg(long, default_value_t = 500)]
     tries: usize,
-    /// Write the plan, shrunk or not, to this file
-    #[arg(long)]
     write_plan: Option<PathBuf>,
-    /// Threads; one a core by default
-    #[arg(long)]
     threads: Option<usize>,
-    /// Play with this deliberate defect ("list": all of them)
-    #[cfg(feature = "mutants")]
-    #[arg(long)]
     mutant: Option<String>,
+}
+
+impl Arguments {
+    fn read(line: &Line) -> Result<Arguments, String> {
+        line.exclude("--seed", "--seeds")?;
+        line.exclude("--seed", "--plan")?;
+        line.exclude("--silent", "--shrink")?;
+        let number = |name: &str| line.value(name, u64::from_str);
+        let count = |name: &str| line.value(name, usize::from_str);
+        let path = |name: &str| line.bytes(name).map(PathBuf::from);
+        Ok(Arguments {
+            seed: number("--seed")?,
+            seeds: line.needed("--seeds", u64::from_str)?,
+            first: line.needed("--first", String::from_str)?,
+            seconds: number("--seconds")?,
+            plan: path("--plan"),
+            nodes: count("--nodes")?,
+            clients: count("--clients")?,
+            virtual_seconds: number("--virtual-seconds")?,
+            steps: number("--steps")?,
+            faults: line.value("--faults", String::from_str)?,
+            trace: line.needed("--trace", usize::from_str)?,
+            messages: line.is_given("--messages"),
+            silent: line.is_given("--silent"),
+            shrink: line.is_given("--shrink"),
+            tries: line.needed("--tries", usize::from_str)?,
+            write_plan: path("--write-plan"),
+            threads: count("--threads")?,
+            mutant: line.value("--mutant", String::from_str)?,
+        })
+    }
 }
 
 const FAILED: u8 = 1;
 const USAGE: u8 = 2;
 
 pub fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    match run(&arguments) {
+    let typed = MANUAL.parse("loggos-sim", std::env::args_os().skip(1).collect());
+    let outcome = typed.and_then(|typed| match typed {
+        Typed::Line(line) => run(&Arguments::read(&line)?),
+        Typed::Asked(text) => {
+            print!("{text}");
+            Ok(true)
+        }
+    });
+    match outcome {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(FAILED),
         Err(why) => {
@@ -106,6 +107,9 @@ fn run(arguments: &Arguments) -> Result<bool, String> {
         let mutant = crate::mutants::Mutant::by_name(name)
             .ok_or_else(|| format!("no mutant {name:?}; see --mutant list"))?;
         crate::mutants::switch_on(Some(mutant));
+    }
+    if cfg!(not(feature = "mutants")) && arguments.mutant.is_some() {
+        return Err("--mutant needs the feature `mutants`".to_owned());
     }
     let fixed = fixed(arguments)?;
     batch::quiet_panics();
@@ -193,14 +197,8 @@ fn fails(plan: &Plan, arguments: &Arguments) -> Result<bool, String> {
     Ok(!child.wait().map_err(cannot)?.success())
 }
 
-#[cfg(feature = "mutants")]
 fn mutant_of(arguments: &Arguments) -> Vec<String> {
     arguments.mutant.iter().flat_map(|name| ["--mutant".to_owned(), name.clone()]).collect()
-}
-
-#[cfg(not(feature = "mutants"))]
-fn mutant_of(_: &Arguments) -> Vec<String> {
-    Vec::new()
 }
 
 fn smaller(plan: Plan, arguments: &Arguments) -> Result<Plan, String> {

@@ -135,5 +135,7 @@ impl fmt::Display for SnapshotError {
 
 impl std::error::Error for SnapshotError {}
 
+#[cfg(any(test, feature = "fake"))]
+pub mod made_up;
 #[cfg(test)]
-pub mod tests;
+mod tests;

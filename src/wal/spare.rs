@@ -8,8 +8,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread::JoinHandle;
+
+use crate::queue::{Receiver, Sender, queue};
 
 use super::WalError;
 use super::disk::{Blank, SpareState};
@@ -30,8 +31,8 @@ pub struct SpareMaker {
 
 impl SpareMaker {
     pub fn start(wal_dir: PathBuf, retired: Arc<Retired>) -> io::Result<SpareMaker> {
-        let (requests, requests_in) = channel::<Blank>();
-        let (made_out, made) = channel();
+        let (requests, requests_in) = queue::<Blank>();
+        let (made_out, made) = queue();
         let wishes = Arc::new(Wishes::default());
         let heard = wishes.clone();
         // Told once: it is tried again and again.
@@ -84,17 +85,16 @@ impl SpareMaker {
         if self.asked.is_none() {
             return Ok(SpareState::Failed);
         }
-        match self.made.try_recv() {
-            Ok(Ok(file)) => {
+        match self.made.try_recv().map_err(|_| thread_gone())? {
+            Some(Ok(file)) => {
                 self.ready = Some(file);
                 Ok(SpareState::Ready)
             }
-            Ok(Err(_)) => {
+            Some(Err(_)) => {
                 self.asked = None;
                 Ok(SpareState::Failed)
             }
-            Err(TryRecvError::Empty) => Ok(SpareState::Asked),
-            Err(TryRecvError::Disconnected) => Err(thread_gone()),
+            None => Ok(SpareState::Asked),
         }
     }
 
@@ -108,14 +108,13 @@ impl SpareMaker {
             self.asked = None;
             return Ok(file);
         }
-        let made = match self.made.try_recv() {
-            Ok(made) => made,
-            Err(TryRecvError::Empty) => {
+        let made = match self.made.try_recv().map_err(|_| thread_gone())? {
+            Some(made) => made,
+            None => {
                 self.hurry();
                 log::warn!("an append waits until log segment {} is ready", blank.number);
                 self.made.recv().map_err(|_| thread_gone())?
             }
-            Err(TryRecvError::Disconnected) => return Err(thread_gone()),
         };
         self.asked = None;
         made

@@ -9,9 +9,9 @@
 use std::fs::File;
 use std::io;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread::JoinHandle;
 
+use crate::queue::{Receiver, Sender, queue};
 use crate::trace::monotonic_ns;
 
 use super::WalError;
@@ -36,8 +36,8 @@ pub struct Syncer {
 impl Syncer {
     /// `wake` is called after each sync, when its result can be had from `try_finished`.
     pub fn start(sync_file: SyncFile, wake: Box<dyn Fn() + Send>) -> io::Result<Syncer> {
-        let (jobs, jobs_in) = channel::<Job>();
-        let (finished_out, finished) = channel();
+        let (jobs, jobs_in) = queue::<Job>();
+        let (finished_out, finished) = queue();
         let thread = std::thread::Builder::new().name("wal-sync".to_owned()).spawn(move || {
             while let Ok(job) = jobs_in.recv() {
                 if finished_out.send(run(&job, &sync_file)).is_err() {
@@ -56,11 +56,7 @@ impl Syncer {
     }
 
     pub fn try_finished(&self) -> Result<Option<Finished>, WalError> {
-        match self.finished.try_recv() {
-            Ok(finished) => Ok(Some(finished)),
-            Err(TryRecvError::Empty) => Ok(None),
-            Err(TryRecvError::Disconnected) => Err(thread_gone()),
-        }
+        self.finished.try_recv().map_err(|_| thread_gone())
     }
 
     /// Waits for the sync in flight.

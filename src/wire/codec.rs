@@ -34,8 +34,7 @@ pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
 /// serde, to 1 MiB, until its items are there.
 pub fn decode<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, WireError> {
     match bytes.len() {
-        0..=1_024 => decode_within::<T, 1_024>(bytes),
-        1_025..=65_536 => decode_within::<T, 65_536>(bytes),
+        0..=65_536 => decode_within::<T, 65_536>(bytes),
         _ => decode_within::<T, SIZE_MAX>(bytes),
     }
 }

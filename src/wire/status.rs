@@ -49,7 +49,7 @@ pub struct NodeStatus {
     pub configuration: ConfigurationStatus,
 }
 
-#[cfg(test)]
+#[cfg(any(test, feature = "fake"))]
 impl NodeStatus {
     /// Node `id` of `n` with all roles, which hears nobody: for tests, which change what matters to them.
     pub fn made_up(id: u16, n: u16) -> NodeStatus {
