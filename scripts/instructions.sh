@@ -14,7 +14,8 @@ recorded=benches/instructions.txt
 limit_permille=50
 made_with="$(as_builder rustc -vV | sed -n 's/^release: /rustc /p; s/^host: //p' | paste -sd ' '), $(getconf GNU_LIBC_VERSION)"
 
-as_builder cargo build --quiet --release --features sim --bin loggos-instructions
+# What drives the workloads is fast here, like the engine: only that is counted for its own sake.
+as_builder cargo build --quiet --release --config profile.release.opt-level=3 --features sim --bin loggos-instructions
 program=target/release/loggos-instructions
 
 # How many instructions the program takes; the size of the environment would count a little.

@@ -54,6 +54,7 @@ else
     left_out+=("Fuzzing, steered by coverage (needs a C++ compiler)")
 fi
 
+step "Size of the binary" scripts/size.sh
 if command -v valgrind >/dev/null || is_root; then
     step "Instructions counted" scripts/instructions.sh
 else
