@@ -1,4 +1,4 @@
-//! How the binary `loggos` is linked: small. Both arguments are understood by `lld` and by GNU `ld`.
+//! How the binary `loggos` is linked: small. `lld` and GNU `ld` understand it.
 
 use std::env;
 
@@ -9,13 +9,9 @@ fn main() {
     if !is("CARGO_CFG_TARGET_OS", "linux") {
         return;
     }
-    let argument = |text: &str| println!("cargo::rustc-link-arg-bin=loggos=-Wl,{text}");
-    // What the loader adjusts stands in a bitmap instead of a table, 1 KiB instead of 64. That needs
-    // glibc 2.36, which Debian 12 has.
-    argument("-z,pack-relative-relocs");
     // With debug information (profile `perf`) the tables stay, for profilers and debuggers.
     if is("PROFILE", "release") && is("DEBUG", "false") {
         let root = env::var("CARGO_MANIFEST_DIR").expect("cargo sets it");
-        argument(&format!("-T,{root}/build.ld"));
+        println!("cargo::rustc-link-arg-bin=loggos=-Wl,-T,{root}/build.ld");
     }
 }
