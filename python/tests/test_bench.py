@@ -70,7 +70,7 @@ def test_operations_that_failed_are_no_measurement():
 
 
 def test_the_core_prints_one_line():
-    line = "a value, one by one, at all three nodes: 1,161 ns, 25.50 allocations\n"
+    line = "a value, in batches of 1, at all three nodes: 1,161 ns, 25.50 allocations\n"
     assert core.parse(f"warming up\n{line}") == {"ns": 1161, "allocations": 25.5}
     with pytest.raises(Failed):
         core.parse("error: could not compile\n")
