@@ -18,8 +18,8 @@ def run(context: Context) -> None:
 
 def _measure(context: Context, repetition: int) -> None:
     manifest = context.repository / "Cargo.toml"
-    # Elsewhere: beside a benchmark cargo builds the programs too, as benchmarks are built, and what the
-    # other parts measure must stay as it is shipped.
+    # Elsewhere: beside a benchmark cargo builds the programs too, as benchmarks are built, and
+    # what the other parts measure must stay as it is shipped.
     target = context.repository / "target" / "benches"
     command = ["cargo", "bench", "--quiet", "--bench", "core", "--manifest-path", manifest]
     command += ["--target-dir", target]
