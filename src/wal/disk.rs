@@ -10,6 +10,9 @@ use std::path::Path;
 
 use super::WalError;
 
+/// The unit of the page cache, in which segments are measured and zeros are written.
+pub const PAGE_SIZE: usize = 4096;
+
 /// A segment's bytes, for as long as the log holds it open.
 pub trait SegmentBytes: Deref<Target = [u8]> {
     /// `start..end`, to be written. What is stored there is in the file at once, and survives the

@@ -23,15 +23,13 @@ use rand::TryRng;
 
 use crate::os::{self, Pace};
 
-use super::disk::{Blank, Disk, Finished, SegmentBytes, SpareState};
+use super::disk::{Blank, Disk, Finished, PAGE_SIZE, SegmentBytes, SpareState};
 use super::remover::Remover;
 use super::retired::{self, Retired};
 use super::spare::SpareMaker;
 use super::syncer::{SyncFile, Syncer};
 use super::{WalError, map, meta, segment};
 
-/// The unit of the page cache, in which zeros are written.
-pub const PAGE_SIZE: usize = 4096;
 /// Zeros are made durable in steps of this size, so that a sync of the log that comes in between
 /// finds no long queue at the disk.
 const FILL_STEP_SIZE: u64 = 1024 * 1024;
@@ -97,6 +95,7 @@ impl MappedSegment {
         let map = map::map_shared(&file.file)
             .map_err(|error| WalError::io("map the log segment", &file.path, error))?;
         let _ = map.advise(advice);
+        // What is going to be read at random was just written, or has been dropped from the cache.
         Ok(MappedSegment { file, map, is_as_written: Cell::new(advice == Advice::Random) })
     }
 

@@ -11,7 +11,7 @@ use std::io;
 
 use memmap2::{Mmap, MmapMut, UncheckedAdvice};
 
-use super::files::PAGE_SIZE;
+use super::disk::PAGE_SIZE;
 
 /// Maps the whole file, for reading and writing.
 pub fn map_shared(file: &File) -> io::Result<MmapMut> {

@@ -50,7 +50,7 @@ pub use files::FileDisk;
 pub use inspect::{Verdict, inspect};
 
 use bounds::Bounds;
-use disk::{Blank, Finished, SegmentBytes, SpareState};
+use disk::{Blank, Finished, PAGE_SIZE, SegmentBytes, SpareState};
 use doubt::Doubt;
 use index::Index;
 use meta::{LogId, Meta};
@@ -125,7 +125,6 @@ pub struct Wal<D: Disk = FileDisk> {
 
 /// Segments below this hold too little to be of use.
 const SEGMENT_SIZE_LEAST: u64 = 8 * 1024;
-const PAGE_SIZE: u64 = 4096;
 /// So much of the log is written before it no longer counts as this process's memory.
 const RELEASE_SIZE: usize = 8 * 1024 * 1024;
 
@@ -534,7 +533,8 @@ fn check_interrupted_creation<D: Disk>(disk: &mut D) -> Result<(), WalError> {
 }
 
 fn check_options(options: Options) -> Result<Options, WalError> {
-    let size_max = u64::from(u32::MAX) / PAGE_SIZE * PAGE_SIZE;
+    let page_size = PAGE_SIZE as u64;
+    let size_max = u64::from(u32::MAX) / page_size * page_size;
     if !(SEGMENT_SIZE_LEAST..=size_max).contains(&options.segment_size) {
         let what = format!(
             "the segment size is {}, and must be {SEGMENT_SIZE_LEAST} to {size_max} bytes",
@@ -542,7 +542,7 @@ fn check_options(options: Options) -> Result<Options, WalError> {
         );
         return Err(WalError::BadOption { what });
     }
-    Ok(Options { segment_size: options.segment_size.next_multiple_of(PAGE_SIZE), ..options })
+    Ok(Options { segment_size: options.segment_size.next_multiple_of(page_size), ..options })
 }
 
 impl Options {

@@ -18,8 +18,8 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use super::disk::Blank;
-use super::files::{PAGE_SIZE, SegmentFile, sync_dir};
+use super::disk::{Blank, PAGE_SIZE};
+use super::files::{SegmentFile, sync_dir};
 use super::{map, segment};
 
 /// So many are kept: what one truncation lets go at usual sizes.

@@ -239,7 +239,9 @@ impl Scan<'_> {
                     Some(_) => matches!(self.headers[view + 1], Header::Bad(_) | Header::Blank),
                     None => false,
                 };
-                // What is zero behind the last record is as it should be: the next segment is not.
+                // What is zero behind the last record is as it should be: the next segment is not. (Where this
+                // one is a segment used again, old records lie there, and the place is told as in this one:
+                // no record lies between the two.)
                 if is_next_bad && is_zero(&here.bytes[offset..]) {
                     (number, 0)
                 } else {

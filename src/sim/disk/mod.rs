@@ -24,7 +24,7 @@ use std::rc::Rc;
 
 use rand::{Rng, RngExt};
 
-use crate::wal::disk::{Blank, Disk, Finished, SegmentBytes, SpareState};
+use crate::wal::disk::{Blank, Disk, Finished, PAGE_SIZE, SegmentBytes, SpareState};
 use crate::wal::segment::{dir_in, path_in};
 use crate::wal::{LogPosition, WalError, meta};
 
@@ -34,7 +34,6 @@ pub use damage::{Damage, Place, SegmentCopy};
 
 /// Truncated segments that are kept.
 const RETIRED_MAX: usize = 2;
-const PAGE_SIZE: usize = 4096;
 /// What a disk writes whole or not at all.
 pub const SECTOR_SIZE: usize = 512;
 

@@ -36,6 +36,17 @@ class Load:
         many = f" x {self.in_flight}" if self.in_flight > 1 else ""
         return f"{what}, {self.clients}{many}" + (" by quorum" if self.quorum else "")
 
+    def options(self, duration_s: float, warmup_s: float) -> list[object]:
+        """What both load generators are told alike."""
+        return [
+            "--clients", self.clients,
+            "--in-flight", self.in_flight,
+            "--duration", f"{duration_s}s",
+            "--warmup", f"{warmup_s}s",
+            "--keys", self.keys,
+            "--value-size", self.value_size,
+        ]  # fmt: skip
+
 
 @dataclass
 class Place:
@@ -87,12 +98,7 @@ class System(ABC):
         command = [
             self.place.rival_load, self.name, load.operation,
             "--node", self.leader(),
-            "--clients", load.clients,
-            "--in-flight", load.in_flight,
-            "--duration", f"{duration_s}s",
-            "--warmup", f"{warmup_s}s",
-            "--keys", load.keys,
-            "--value-size", load.value_size,
+            *load.options(duration_s, warmup_s),
         ]  # fmt: skip
         out = self.place.children.run(command, duration_s + warmup_s + LOAD_MORE_S)
         return parse_report(out)

@@ -131,12 +131,7 @@ class Loggos(System):
         """Starts the load generator; `report` waits for it."""
         command = [
             self.place.binary, "bench", "--nodes", self.addresses(),
-            "--clients", load.clients,
-            "--in-flight", load.in_flight,
-            "--duration", f"{duration_s}s",
-            "--warmup", f"{warmup_s}s",
-            "--keys", load.keys,
-            "--value-size", load.value_size,
+            *load.options(duration_s, warmup_s),
             "--json", "-", "--quiet",
         ]  # fmt: skip
         if load.operation == "get":
