@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use rustix::fs::{Advice, FlockOperation, fadvise, flock};
 use rustix::io::Errno;
+use rustix::process::setpriority_process;
 
 use crate::trace::monotonic_ns;
 
@@ -15,6 +16,8 @@ use crate::trace::monotonic_ns;
 const FREE_STEP_SIZE: u64 = 4 * 1024 * 1024;
 /// How much longer than a step the rest after it is.
 const RESTS: u64 = 2;
+/// Of threads that work in the background: of 19 at most.
+const BACKGROUND_NICENESS: i32 = 10;
 
 /// Of long work beside the log that is done in steps: after each it rests for twice as long as that took. So
 /// it has a third of a core and of the disk at most, and the loop finds both free most of the time.
@@ -34,6 +37,13 @@ impl Pace {
         std::thread::sleep(Duration::from_nanos(RESTS * (monotonic_ns() - self.begun_ns)));
         self.begun_ns = monotonic_ns();
     }
+}
+
+/// Lets the other threads of the machine go before the calling one, for work that nobody waits for: its share of
+/// a contended core is a tenth of theirs. Advice only.
+pub fn yield_to_others() {
+    // On Linux this is a matter of the calling thread, whatever the name says.
+    let _ = setpriority_process(None, BACKGROUND_NICENESS);
 }
 
 /// Takes the lock of an open file, or says that somebody else has it. It is released when the file

@@ -106,7 +106,7 @@ fn random_record(rng: &mut StdRng) -> Record {
     match rng.random_range(0..8) {
         0 => Record::Promised(ballot),
         1 => Record::OwnBallot(Ballot { node: IDENTITY.node, ..ballot }),
-        2 if slot.0 % 4 == 0 => Record::Jumped(slot),
+        2 if slot.0.is_multiple_of(4) => Record::Jumped(slot),
         2 => Record::FirstUnchosen(slot),
         3 => Record::Chosen { ballot, slot, value },
         _ => Record::Accepted { ballot, slot, value },

@@ -35,11 +35,15 @@ pub struct ChunkRead {
 
 /// Starts the thread that reads.
 pub fn chunk_reader(wake: impl Fn() + Send + 'static) -> io::Result<ChunkReader> {
-    Helper::start("snapshot-read", wake, |Chunk { file, offset, size, client, id }| {
-        let mut bytes = vec![0; size];
-        let bytes = file.read_exact_at(&mut bytes, offset).map(|()| bytes);
-        ChunkRead { client, id, bytes }
-    })
+    Helper::start_in_background(
+        "snapshot-read",
+        wake,
+        |Chunk { file, offset, size, client, id }| {
+            let mut bytes = vec![0; size];
+            let bytes = file.read_exact_at(&mut bytes, offset).map(|()| bytes);
+            ChunkRead { client, id, bytes }
+        },
+    )
 }
 
 impl Server {
@@ -105,10 +109,10 @@ impl Server {
         snapshot: SnapshotId,
     ) -> Option<Arc<File>> {
         let connection = self.table.get_mut(client)?;
-        if let Some((held, file)) = &connection.snapshot {
-            if *held == snapshot {
-                return Some(Arc::clone(file));
-            }
+        if let Some((held, file)) = &connection.snapshot
+            && *held == snapshot
+        {
+            return Some(Arc::clone(file));
         }
         match self.snapshots.open_file(snapshot) {
             Some(Ok(file)) => {

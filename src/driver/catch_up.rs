@@ -97,10 +97,12 @@ impl CatchUp {
             Part { to, snapshot, offset, bytes }
         };
         let failed = |error| dir.error("start a thread for", error);
-        let sender = Helper::start("snapshot-send", wake.clone(), send).map_err(failed)?;
+        let sender =
+            Helper::start_in_background("snapshot-send", wake.clone(), send).map_err(failed)?;
         let mut receiver = Receiver { dir: dir.clone(), cluster, file: None, unsynced: 0 };
         let receive = move |step| receiver.step(step);
-        let receiver = Helper::start("snapshot-receive", wake, receive).map_err(failed)?;
+        let receiver =
+            Helper::start_in_background("snapshot-receive", wake, receive).map_err(failed)?;
         Ok(CatchUp {
             sender,
             receiver,

@@ -44,7 +44,7 @@ impl Checkpoints {
 
     /// The state behind `slot` has this digest. True if that is a checkpoint.
     pub fn on_applied(&mut self, slot: Slot, digest: impl FnOnce() -> u128) -> bool {
-        if self.every == 0 || slot.0 % self.every != 0 {
+        if self.every == 0 || !slot.0.is_multiple_of(self.every) {
             return false;
         }
         self.own.push_back(Checkpoint { slot, digest: digest() });

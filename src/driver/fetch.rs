@@ -32,7 +32,7 @@ pub fn start_fetcher(
     cluster: ClusterId,
     wake: impl Fn() + Send + 'static,
 ) -> io::Result<Fetcher> {
-    Helper::start("snapshot-fetch", wake, move |wanted| fetch(&wanted, &dir, cluster))
+    Helper::start_in_background("snapshot-fetch", wake, move |wanted| fetch(&wanted, &dir, cluster))
 }
 
 fn fetch(wanted: &Wanted, dir: &SnapshotDir, cluster: ClusterId) -> Result<Loaded, String> {

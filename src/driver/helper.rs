@@ -2,6 +2,7 @@
 
 use std::io;
 
+use crate::os;
 use crate::queue::{Receiver, Sender, queue};
 
 pub struct Helper<J, R> {
@@ -15,11 +16,30 @@ impl<J: Send + 'static, R: Send + 'static> Helper<J, R> {
     pub fn start(
         name: &str,
         wake: impl Fn() + Send + 'static,
+        run: impl FnMut(J) -> R + Send + 'static,
+    ) -> io::Result<Helper<J, R>> {
+        Helper::spawn(name, wake, run, || {})
+    }
+
+    /// The same for jobs that should leave a contended core to others.
+    pub fn start_in_background(
+        name: &str,
+        wake: impl Fn() + Send + 'static,
+        run: impl FnMut(J) -> R + Send + 'static,
+    ) -> io::Result<Helper<J, R>> {
+        Helper::spawn(name, wake, run, os::yield_to_others)
+    }
+
+    fn spawn(
+        name: &str,
+        wake: impl Fn() + Send + 'static,
         mut run: impl FnMut(J) -> R + Send + 'static,
+        begin: fn(),
     ) -> io::Result<Helper<J, R>> {
         let (jobs, jobs_in) = queue::<J>();
         let (done_out, done) = queue();
         std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+            begin();
             while let Ok(job) = jobs_in.recv() {
                 if done_out.send(run(job)).is_err() {
                     return;

@@ -130,7 +130,7 @@ impl Snapshots {
             drop(frozen);
             Done { slot, result, duration_ns: monotonic_ns() - begun_ns }
         };
-        let writer = Helper::start("snapshot-write", wake, write)
+        let writer = Helper::start_in_background("snapshot-write", wake, write)
             .map_err(|error| dir.error("start a thread for", error))?;
         let (writing, held, not_before_us) = (None, None, 0);
         let dir = dir.clone();

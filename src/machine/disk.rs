@@ -122,7 +122,7 @@ fn write(
         if lasts.as_nanos() <= u128::from(clock.lap()) {
             return Ok(clock);
         }
-        if slot.0 % 256 == 0 {
+        if slot.0.is_multiple_of(256) {
             // So that it takes no more room than some segments, however long it lasts.
             wal.truncate_before(slot)?;
         }

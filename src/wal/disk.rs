@@ -109,9 +109,9 @@ pub trait Disk {
     /// Has a segment created in the background: one at a time.
     fn ask_spare(&mut self, blank: Blank) -> Result<(), WalError>;
 
-    /// The segment that was asked for is going to be needed soon: its making need not make room for
-    /// others any more.
-    fn hurry_spare(&mut self);
+    /// So many bytes of the segment that was asked for should be made by now: at first none, `u64::MAX` when
+    /// somebody waits for it. Advice only.
+    fn want_spare(&mut self, bytes: u64);
 
     /// What became of the segment that was asked for. Never waits.
     fn spare(&mut self) -> Result<SpareState, WalError>;

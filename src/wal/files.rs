@@ -16,12 +16,13 @@ use std::ops::Deref;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
 
 use memmap2::{Advice, MmapMut};
 use rand::TryRng;
 
-use crate::os::{self, Pace};
+use crate::os;
 
 use super::disk::{Blank, Disk, Finished, PAGE_SIZE, SegmentBytes, SpareState};
 use super::remover::Remover;
@@ -33,6 +34,8 @@ use super::{WalError, map, meta, segment};
 /// Zeros are made durable in steps of this size, so that a sync of the log that comes in between
 /// finds no long queue at the disk.
 const FILL_STEP_SIZE: u64 = 1024 * 1024;
+/// Who is so far behind what is wanted hurries.
+const FILL_LAG_SIZE: u64 = 8 * FILL_STEP_SIZE;
 /// What the disk is asked for ahead of what is read.
 const READ_AHEAD_SIZE: u64 = 8 * READ_SIZE as u64;
 /// From so many bytes on a record's pages are made writable before it is stored.
@@ -235,8 +238,8 @@ impl Disk for FileDisk {
         self.spares.ask(blank)
     }
 
-    fn hurry_spare(&mut self) {
-        self.spares.hurry();
+    fn want_spare(&mut self, bytes: u64) {
+        self.spares.want(bytes);
     }
 
     fn spare(&mut self) -> Result<SpareState, WalError> {
@@ -385,16 +388,16 @@ fn remove_temporaries(wal_dir: &Path) -> Result<(), WalError> {
 /// What others want of whoever creates a segment; it may change meanwhile.
 #[derive(Debug, Default)]
 pub struct Wishes {
-    /// An append waits for it.
-    pub hurry: AtomicBool,
+    /// So many bytes of it should be there by now.
+    pub wanted: AtomicU64,
     /// The log is being closed: it stops early, with an error.
     pub given_up: AtomicBool,
 }
 
 impl Wishes {
     /// Of whoever does it themselves, and waits.
-    fn hurry() -> Wishes {
-        Wishes { hurry: AtomicBool::new(true), given_up: AtomicBool::new(false) }
+    pub fn hurry() -> Wishes {
+        Wishes { wanted: AtomicU64::new(u64::MAX), given_up: AtomicBool::new(false) }
     }
 }
 
@@ -431,7 +434,10 @@ pub fn create(wal_dir: &Path, blank: Blank, wishes: &Wishes) -> Result<SegmentFi
 }
 
 /// Writes zeros over `start..end`, page by page. They are durable when the caller has synced the file.
-fn fill_with_zeros(
+///
+/// Where less is wanted it waits to be unparked: what takes the disk and the processor from the log goes on evenly
+/// beside it, instead of in one go when the log needs them most.
+pub fn fill_with_zeros(
     file: &File,
     start: u64,
     end: u64,
@@ -440,25 +446,29 @@ fn fill_with_zeros(
 ) -> io::Result<()> {
     let zeros = [0u8; PAGE_SIZE];
     let mut at = start;
-    let mut synced = start;
-    let mut pace = Pace::start();
+    let mut step_end = start + FILL_STEP_SIZE;
     while at < end {
         // Up to the next page boundary: a write across two pages would bring a larger folio.
         let size = (PAGE_SIZE as u64 - at % PAGE_SIZE as u64).min(end - at);
         file.write_all_at(&zeros[..size as usize], at)?;
         at += size;
-        if FILL_STEP_SIZE <= at - synced {
-            if wishes.given_up.load(Ordering::Relaxed) {
-                return Err(io::Error::other("given up, since the log is being closed"));
+        if at < step_end || at == end {
+            continue;
+        }
+        step_end = at + FILL_STEP_SIZE;
+        let wanted = wishes.wanted.load(Ordering::Acquire);
+        // Far behind, the steps would only take longer than one sync of all, which the caller makes.
+        if sync && wanted < at + FILL_LAG_SIZE {
+            file.sync_data()?;
+        }
+        while wishes.wanted.load(Ordering::Acquire) < at {
+            if wishes.given_up.load(Ordering::Acquire) {
+                break;
             }
-            // Somebody waits: the steps would only take longer than one sync of all, which the caller makes.
-            if !wishes.hurry.load(Ordering::Relaxed) {
-                if sync {
-                    file.sync_data()?;
-                }
-                pace.rest();
-            }
-            synced = at;
+            thread::park();
+        }
+        if wishes.given_up.load(Ordering::Acquire) {
+            return Err(io::Error::other("given up, since the log is being closed"));
         }
     }
     Ok(())
@@ -490,6 +500,30 @@ mod tests {
         assert_eq!(metadata.len(), 64 * 1024);
         assert!(64 * 1024 <= metadata.blocks() * 512);
         assert_eq!(list(dir.path()).unwrap(), [7]);
+    }
+
+    /// No more than what is wanted, in steps; and it can be given up meanwhile.
+    #[test]
+    fn a_segment_is_filled_as_it_is_wanted() {
+        let file = tempfile::tempfile().unwrap();
+        let len = || file.metadata().unwrap().len();
+        let wishes = Wishes::default();
+        wishes.wanted.store(FILL_STEP_SIZE + 1, Ordering::Release);
+        thread::scope(|scope| {
+            let filler =
+                scope.spawn(|| fill_with_zeros(&file, 0, 8 * FILL_STEP_SIZE, true, &wishes));
+            while len() < 2 * FILL_STEP_SIZE {
+                thread::yield_now();
+            }
+            wishes.given_up.store(true, Ordering::Release);
+            filler.thread().unpark();
+            assert!(filler.join().unwrap().is_err());
+        });
+        assert_eq!(len(), 2 * FILL_STEP_SIZE);
+        wishes.given_up.store(false, Ordering::Release);
+        wishes.wanted.store(u64::MAX, Ordering::Release);
+        fill_with_zeros(&file, len(), 8 * FILL_STEP_SIZE, true, &wishes).unwrap();
+        assert_eq!(len(), 8 * FILL_STEP_SIZE);
     }
 
     #[test]

@@ -112,8 +112,6 @@ pub struct Wal<D: Disk = FileDisk> {
     /// Why a sync failed; final.
     failed: Option<String>,
     syncs: u64,
-    /// Whether the next segment was said to be needed soon.
-    is_hurried: bool,
     /// As `is_full` said last.
     is_full: bool,
     /// What was damaged when the log was opened.
@@ -127,6 +125,8 @@ pub struct Wal<D: Disk = FileDisk> {
 const SEGMENT_SIZE_LEAST: u64 = 8 * 1024;
 /// So much of the log is written before it no longer counts as this process's memory.
 const RELEASE_SIZE: usize = 8 * 1024 * 1024;
+/// After so much of the log more is wanted of the next segment.
+const SPARE_STEP_SIZE: usize = 1024 * 1024;
 
 impl Wal<FileDisk> {
     /// Locks the data directory, creates it if it is missing, and recovers the log.
@@ -178,10 +178,8 @@ impl<D: Disk> Wal<D> {
             None => create(&mut disk, identity, options)?,
         };
 
-        let last = log.segments.back().expect("there is always a segment");
-        disk.ask_spare(options.blank(last.number + 1))?;
         let held = log.index.held().0;
-        let wal = Wal {
+        let mut wal = Wal {
             meta,
             options,
             dirty_from: log.segments.len() - 1,
@@ -196,12 +194,12 @@ impl<D: Disk> Wal<D> {
             in_flight: None,
             failed: None,
             syncs: 0,
-            is_hurried: false,
             is_full: false,
             lost: log.lost,
             doubt: log.doubt,
             disk,
         };
+        wal.ask_spare()?;
         Ok((wal, log.recovered))
     }
 
@@ -229,9 +227,8 @@ impl<D: Disk> Wal<D> {
         if stored.kind == RecordType::Jumped {
             self.jumped = stored.slot;
         }
-        if !self.is_hurried && last.room() < last.bytes.len() / 2 {
-            self.is_hurried = true;
-            self.disk.hurry_spare();
+        if offset / SPARE_STEP_SIZE < used / SPARE_STEP_SIZE {
+            self.disk.want_spare(spare_wanted(used));
         }
         self.bounds = stored.bounds;
         self.end += 1;
@@ -310,8 +307,9 @@ impl<D: Disk> Wal<D> {
         recovered
     }
 
-    /// Whether the next segment is there already. An error if it could not be made.
+    /// Whether the next segment is there already; it is wanted at once. An error if it could not be made.
     pub fn has_spare(&mut self) -> Result<bool, WalError> {
+        self.disk.want_spare(u64::MAX);
         match self.disk.spare()? {
             SpareState::Ready => Ok(true),
             SpareState::Failed => Err(WalError::DiskFull {
@@ -333,7 +331,7 @@ impl<D: Disk> Wal<D> {
             self.is_full = true;
         }
         if state == SpareState::Failed && retry {
-            self.disk.ask_spare(self.options.blank(self.last().number + 1))?;
+            self.ask_spare()?;
         }
         Ok(self.is_full)
     }
@@ -483,9 +481,22 @@ impl<D: Disk> Wal<D> {
         let last = self.segments.back().expect("there is always a segment");
         self.disk.seal(&last.bytes);
         self.segments.push_back(next);
-        self.is_hurried = false;
-        self.disk.ask_spare(self.options.blank(number + 1))
+        self.ask_spare()
     }
+
+    fn ask_spare(&mut self) -> Result<(), WalError> {
+        let last = self.last();
+        let (blank, used) = (self.options.blank(last.number + 1), last.bytes.len() - last.room());
+        self.disk.ask_spare(blank)?;
+        self.disk.want_spare(spare_wanted(used));
+        Ok(())
+    }
+}
+
+/// How much of the next segment should be there when so much of the last one is used: all of it at half, from
+/// where on it is known whether there is room for it (`Wal::is_full`).
+fn spare_wanted(used: usize) -> u64 {
+    2 * (used + SPARE_STEP_SIZE) as u64
 }
 
 /// A new, empty log. `meta` comes last: only then is the directory a log.

@@ -40,6 +40,7 @@ impl Remover {
         let owned = dir.to_owned();
         let retired = Arc::clone(&self.retired);
         let thread = builder.spawn(move || {
+            os::yield_to_others();
             if let Err(error) = remove(&owned, gone, &meta, &retired) {
                 log::warn!("truncated segments of the log stay for now: {error}");
             }

@@ -8,9 +8,10 @@
 //! Behind that page lie records of the same log, which belonged to a segment with a lower number: none of them
 //! has a right checksum where it is now (`record::Seed`).
 //!
-//! A retired file is taken only if the page cache still holds all of it as it was written, page by page. Any
-//! other store would wait for the disk first, and what was read back since may lie in large folios (see
-//! `files`); such a file is removed, and the spare made of zeros.
+//! It is taken as it is if the page cache still holds all of it as it was written, page by page. Any other store
+//! would wait for the disk first, and what was read back since may lie in large folios (see `files`). A file that
+//! the kernel has let go of, in part or as a whole, is filled with zeros like a new one: it keeps its blocks, so
+//! nothing of that goes through the file system's journal, where others' syncs would wait for it.
 
 use std::fs::{self, OpenOptions};
 use std::io;
@@ -18,8 +19,10 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use crate::os;
+
 use super::disk::{Blank, PAGE_SIZE};
-use super::files::{SegmentFile, sync_dir};
+use super::files::{SegmentFile, Wishes, fill_with_zeros, sync_dir};
 use super::{map, segment};
 
 /// So many are kept: what one truncation lets go at usual sizes.
@@ -45,16 +48,27 @@ impl Retired {
         self.list().push(path);
     }
 
-    /// A retired file, made the segment `blank`; `None` if none is fit for it.
-    pub fn reuse(&self, wal_dir: &Path, blank: Blank) -> io::Result<Option<SegmentFile>> {
+    /// A retired file, made the segment `blank`; `None` if there is none of its size.
+    pub fn reuse(
+        &self,
+        wal_dir: &Path,
+        blank: Blank,
+        wishes: &Wishes,
+    ) -> io::Result<Option<SegmentFile>> {
         while let Some(old) = self.take() {
             let file = OpenOptions::new().read(true).write(true).open(&old)?;
-            let is_fit = file.metadata()?.len() == blank.size && map::is_cached(&file)?;
-            if !is_fit {
-                fs::remove_file(&old)?;
+            if file.metadata()?.len() != blank.size {
+                os::remove_by_steps(&old, &file)?;
                 continue;
             }
-            file.write_all_at(&[0; PAGE_SIZE], 0)?;
+            if map::is_cached(&file)? {
+                file.write_all_at(&[0; PAGE_SIZE], 0)?;
+            } else {
+                // What is left of it in the cache would keep its folios.
+                file.sync_data()?;
+                os::drop_cache(&file);
+                fill_with_zeros(&file, 0, blank.size, blank.sync, wishes)?;
+            }
             if blank.sync {
                 file.sync_data()?;
             }
@@ -81,39 +95,51 @@ impl Retired {
 mod tests {
     use super::*;
 
+    const BLANK: Blank = Blank { number: 9, size: 4 * PAGE_SIZE as u64, sync: true };
+
+    /// A retired file of some pages of sevens, in a directory of its own.
+    fn retired(pages: usize) -> (tempfile::TempDir, PathBuf, Retired) {
+        let dir = tempfile::tempdir().unwrap();
+        let old = dir.path().join("0000000000000003.old");
+        fs::write(&old, vec![7; pages * PAGE_SIZE]).unwrap();
+        let retired = Retired::default();
+        retired.keep(old.clone());
+        (dir, old, retired)
+    }
+
     /// Only the first page is touched, and the old name is gone.
     #[test]
     fn a_retired_file_becomes_a_segment() {
-        let dir = tempfile::tempdir().unwrap();
-        let old = dir.path().join("0000000000000003.old");
-        fs::write(&old, vec![7; 4 * PAGE_SIZE]).unwrap();
-        let retired = Retired::default();
-        retired.keep(old.clone());
-        let blank = Blank { number: 9, size: 4 * PAGE_SIZE as u64, sync: true };
-        let made = retired.reuse(dir.path(), blank).unwrap().expect("it was just written");
+        let (dir, old, retired) = retired(4);
+        let made = retired.reuse(dir.path(), BLANK, &Wishes::hurry()).unwrap();
+        let made = made.expect("it was just written");
         assert_eq!(made.path, dir.path().join("0000000000000009.seg"));
         let bytes = fs::read(&made.path).unwrap();
         assert!(bytes[..PAGE_SIZE].iter().all(|byte| *byte == 0));
         assert!(bytes[PAGE_SIZE..].iter().all(|byte| *byte == 7));
         assert!(!old.exists());
-        assert!(retired.reuse(dir.path(), blank).unwrap().is_none());
+        assert!(retired.reuse(dir.path(), BLANK, &Wishes::hurry()).unwrap().is_none());
     }
 
-    /// One of another size, and one that the page cache has let go, are of no use and take no room.
+    /// One that the page cache has let go of is filled with zeros where it lies.
     #[test]
-    fn what_does_not_fit_is_removed() {
-        let dir = tempfile::tempdir().unwrap();
-        let retired = Retired::default();
-        for (name, pages) in [("1.old", 2), ("2.old", 4)] {
-            let path = dir.path().join(name);
-            fs::write(&path, vec![7; pages * PAGE_SIZE]).unwrap();
-            let file = fs::File::open(&path).unwrap();
-            file.sync_all().unwrap();
-            crate::os::drop_cache(&file);
-            retired.keep(path);
-        }
-        let blank = Blank { number: 9, size: 4 * PAGE_SIZE as u64, sync: true };
-        assert!(retired.reuse(dir.path(), blank).unwrap().is_none());
+    fn what_is_not_cached_is_written_over() {
+        use std::os::unix::fs::MetadataExt;
+        let (dir, old, retired) = retired(4);
+        let file = fs::File::open(&old).unwrap();
+        file.sync_all().unwrap();
+        os::drop_cache(&file);
+        assert!(!map::is_cached(&file).unwrap(), "this file system keeps all in memory");
+        let made = retired.reuse(dir.path(), BLANK, &Wishes::hurry()).unwrap().expect("it fits");
+        assert_eq!(made.file.metadata().unwrap().ino(), file.metadata().unwrap().ino());
+        assert_eq!(fs::read(&made.path).unwrap(), [0; 4 * PAGE_SIZE]);
+        assert!(map::is_cached(&made.file).unwrap());
+    }
+
+    #[test]
+    fn one_of_another_size_is_removed() {
+        let (dir, _, retired) = retired(2);
+        assert!(retired.reuse(dir.path(), BLANK, &Wishes::hurry()).unwrap().is_none());
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 

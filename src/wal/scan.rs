@@ -328,12 +328,12 @@ impl Scan<'_> {
     ) -> Option<(Place, u64)> {
         let begin = self.at.unwrap_or(Place { view: 0, offset: HEADER_SIZE });
         for (i, view) in self.views.iter().enumerate().skip(begin.view) {
-            if self.at.is_none_or(|at| at.view < i) {
-                if let Header::Good(it) = &self.headers[i] {
-                    if header(&it.start) && it.start.first_sequence <= self.sequence_max(view) {
-                        return Some((Place { view: i, offset: 0 }, it.start.first_sequence));
-                    }
-                }
+            if self.at.is_none_or(|at| at.view < i)
+                && let Header::Good(it) = &self.headers[i]
+                && header(&it.start)
+                && it.start.first_sequence <= self.sequence_max(view)
+            {
+                return Some((Place { view: i, offset: 0 }, it.start.first_sequence));
             }
             let sequence_max = self.sequence_max(view);
             let seed = Seed::new(self.meta.log.random, view.number);

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 
+use crate::os;
 use crate::queue::{Receiver, Sender, queue};
 
 use super::WalError;
@@ -38,9 +39,10 @@ impl SpareMaker {
         // Told once: it is tried again and again.
         let mut has_failed = false;
         let thread = std::thread::Builder::new().name("wal-spare".to_owned()).spawn(move || {
+            os::yield_to_others();
             while let Ok(blank) = requests_in.recv() {
                 let result = make(&wal_dir, blank, &retired, &heard);
-                if heard.given_up.load(Ordering::Relaxed) {
+                if heard.given_up.load(Ordering::Acquire) {
                     return;
                 }
                 if let (Err(error), false) = (&result, has_failed) {
@@ -62,19 +64,26 @@ impl SpareMaker {
         })
     }
 
-    /// Has a segment made ready in the background.
+    /// Has a segment made ready in the background, as fast as it is wanted.
     pub fn ask(&mut self, blank: Blank) -> Result<(), WalError> {
         assert!(self.asked.is_none(), "one spare at a time");
         let requests = self.requests.as_ref().expect("the sender lives as long as the maker");
-        self.wishes.hurry.store(false, Ordering::Relaxed);
+        self.wishes.wanted.store(0, Ordering::Release);
         requests.send(blank).map_err(|_| thread_gone())?;
         self.asked = Some(blank);
         Ok(())
     }
 
-    /// What was asked for is going to be needed soon.
-    pub fn hurry(&self) {
-        self.wishes.hurry.store(true, Ordering::Relaxed);
+    /// So many bytes of what was asked for should be there by now.
+    pub fn want(&self, bytes: u64) {
+        self.wishes.wanted.fetch_max(bytes, Ordering::AcqRel);
+        self.unpark();
+    }
+
+    fn unpark(&self) {
+        if let Some(thread) = &self.thread {
+            thread.thread().unpark();
+        }
     }
 
     /// What became of what was asked for.
@@ -111,7 +120,7 @@ impl SpareMaker {
         let made = match self.made.try_recv().map_err(|_| thread_gone())? {
             Some(made) => made,
             None => {
-                self.hurry();
+                self.want(u64::MAX);
                 log::warn!("an append waits until log segment {} is ready", blank.number);
                 self.made.recv().map_err(|_| thread_gone())?
             }
@@ -123,7 +132,8 @@ impl SpareMaker {
 
 impl Drop for SpareMaker {
     fn drop(&mut self) {
-        self.wishes.given_up.store(true, Ordering::Relaxed);
+        self.wishes.given_up.store(true, Ordering::Release);
+        self.unpark();
         self.requests = None;
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
@@ -131,16 +141,17 @@ impl Drop for SpareMaker {
     }
 }
 
-/// A retired segment saves writing zeros; if none will do, they are written.
+/// A retired segment saves new blocks; without one they are written full of zeros.
 fn make(
     wal_dir: &Path,
     blank: Blank,
     retired: &Retired,
     wishes: &Wishes,
 ) -> Result<SegmentFile, WalError> {
-    match retired.reuse(wal_dir, blank) {
+    match retired.reuse(wal_dir, blank, wishes) {
         Ok(Some(file)) => return Ok(file),
         Ok(None) => {}
+        Err(_) if wishes.given_up.load(Ordering::Acquire) => {}
         Err(error) => log::warn!("a truncated log segment can't be used again: {error}"),
     }
     files::create(wal_dir, blank, wishes)

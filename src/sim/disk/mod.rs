@@ -240,10 +240,10 @@ impl SimDisk {
         let state = &mut *state;
         state.counters.crashes += 1;
         let keeps = |dice: &mut _| loss.keeps(dice);
-        if let Some(before) = state.meta_before.take() {
-            if !keeps(dice) {
-                state.meta = before;
-            }
+        if let Some(before) = state.meta_before.take()
+            && !keeps(dice)
+        {
+            state.meta = before;
         }
         if let Some(Truncation { meta_before, removed }) = state.truncation.take() {
             let done = (0..=removed.len()).take_while(|_| keeps(dice)).count();
@@ -426,7 +426,7 @@ impl Disk for Mount {
         Ok(())
     }
 
-    fn hurry_spare(&mut self) {}
+    fn want_spare(&mut self, _bytes: u64) {}
 
     fn spare(&mut self) -> Result<SpareState, WalError> {
         let mut state = self.state.borrow_mut();
