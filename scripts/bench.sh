@@ -23,6 +23,6 @@ scripts/setup.sh "${peers[@]// /}"
 scripts/build.sh
 [ "${#peers[@]}" = 0 ] || as_builder cargo build --release --quiet -p loggos-rivals
 case ,${bars// /}, in
-    *,core,*) as_builder cargo bench --quiet --no-run --bench core ;;
+    *,core,*) as_builder cargo bench --quiet --no-run --bench core --target-dir target/benches ;;
 esac
 become_builder env PYTHONPATH=python .venv/bin/python -m loggos.bench "${options[@]}" "$@"
