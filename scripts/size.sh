@@ -7,10 +7,17 @@ set -euo pipefail
 cd "$root_dir"
 scripts/setup.sh rust
 
-limit=2305000
+check() { # PROGRAM LIMIT
+    local size
+    size=$(stat -c %s "$1")
+    echo "size: $1 has $size bytes; the limit is $2"
+    if [ "$(uname -m)" = x86_64 ] && [ "$size" -gt "$2" ]; then
+        fail "the binary has grown; docs/performance.md says what is in it, and how to look"
+    fi
+}
+
 as_builder cargo build --release --quiet
-size=$(stat -c %s target/release/loggos)
-echo "size: target/release/loggos has $size bytes; the limit is $limit"
-if [ "$(uname -m)" = x86_64 ] && [ "$size" -gt "$limit" ]; then
-    fail "the binary has grown; docs/performance.md says what is in it, and how to look"
-fi
+check target/release/loggos 4050000
+# Elsewhere, so that the other one stays.
+as_builder cargo build --release --quiet --no-default-features --target-dir target/lean
+check target/lean/release/loggos 2390000

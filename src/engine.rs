@@ -17,6 +17,7 @@ mod queue;
 #[cfg(feature = "sim")]
 pub mod sim;
 pub mod snapshot;
+pub mod sql;
 pub mod store;
 pub mod trace;
 pub mod wal;

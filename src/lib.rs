@@ -7,8 +7,8 @@
 #![warn(clippy::unwrap_used)]
 
 pub use loggos_engine::{
-    bench, check, client, config, driver, limits, mutants, os, paxos, snapshot, store, trace, wal,
-    wire,
+    bench, check, client, config, driver, limits, mutants, os, paxos, snapshot, sql, store, trace,
+    wal, wire,
 };
 
 #[cfg(feature = "sim")]

@@ -166,3 +166,25 @@ const _: () = assert!(
     HANDED_SIZE_SOFT_MAX + STREAM_UNACKED_SIZE_MAX + 4 * FRAME_BULK_SIZE_MAX <= PEER_OUT_SIZE_MAX,
     "a peer that is merely slow must not lose its connection over what it is owed"
 );
+
+/// Instructions of SQLite's machine that one command may take: some 30 milliseconds, in which a node does nothing else,
+/// and sends no heartbeats. That is 400,000 rows in an index, for example.
+pub const SQL_STEPS_MAX: u64 = 5_000_000;
+/// Bytes that a command may put aside, in sorts for example, beyond SQLite's cache.
+pub const SQL_SCRATCH_SIZE_MAX: usize = 64 * 1024 * 1024;
+/// Bytes of the rows that one statement of a command gives: replies are kept.
+pub const SQL_ROWS_SIZE_MAX: usize = TRANSACTION_REPLY_SIZE_MAX;
+/// Largest value in a database, and largest row, in bytes.
+pub const SQL_VALUE_SIZE_MAX: usize = VALUE_SIZE_MAX;
+/// Longest statement, in bytes.
+pub const SQL_TEXT_SIZE_MAX: usize = VALUE_SIZE_MAX;
+/// Pages of the database: 16 GiB.
+pub const SQL_PAGES_MAX: u32 = 1 << 22;
+/// Bytes of the reply to a transaction: it is kept like any other.
+pub const TRANSACTION_REPLY_SIZE_MAX: usize = VALUE_SIZE_MAX / 2;
+/// Bytes of the rows that a query gives.
+pub const SQL_QUERY_ROWS_SIZE_MAX: usize = 4 * 1024 * 1024;
+/// Queries of SQL that one node has under way.
+pub const SQL_QUERIES_MAX: usize = 256;
+/// How long a query may take, in microseconds. It runs beside the loop.
+pub const SQL_QUERY_US_MAX: u64 = 2_000_000;

@@ -99,6 +99,8 @@ impl Op {
                 (key, Op::Cas { expect: Value::of_option(expect), value: Value::of(value) })
             }
             Command::Incr { key, by } => (key, Op::Incr(by)),
+            // Nobody records any: they concern more than one key.
+            Command::Transaction(_) => unreachable!("a history is of single keys"),
         }
     }
 }
@@ -115,7 +117,12 @@ impl Reply {
             store::Reply::Failed(Failure::Mismatch { present }) => {
                 Some(Reply::Mismatch(Value::of_option(present.as_deref())))
             }
-            store::Reply::Entries { .. } | store::Reply::Failed(Failure::Invalid) => None,
+            store::Reply::Entries { .. }
+            | store::Reply::Transaction { .. }
+            | store::Reply::Rows(_)
+            | store::Reply::Failed(Failure::Invalid | Failure::Step { .. } | Failure::Sql { .. }) => {
+                None
+            }
             store::Reply::Failed(_) => Some(Reply::Refused),
         }
     }

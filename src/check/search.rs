@@ -290,15 +290,14 @@ impl Search {
         while self.is_invocation(at) {
             let known = &self.known[(self.events[at as usize] / 2) as usize];
             let blind = matches!(known.op, Op::Put(_));
-            if !(self.owes && blind) {
-                if let Some(after) = step(self.state, known.op, Some(known.reply)) {
-                    let leaves = after != self.state;
-                    // What it sees itself need not be seen after it.
-                    let last =
-                        stays.is_some_and(|(value, count)| known.sees == value && count == 1);
-                    if !(leaves && stays.is_some() && !last) {
-                        return Some((Choice::Known(at), after, false));
-                    }
+            if !(self.owes && blind)
+                && let Some(after) = step(self.state, known.op, Some(known.reply))
+            {
+                let leaves = after != self.state;
+                // What it sees itself need not be seen after it.
+                let last = stays.is_some_and(|(value, count)| known.sees == value && count == 1);
+                if !(leaves && stays.is_some() && !last) {
+                    return Some((Choice::Known(at), after, false));
                 }
             }
             at = self.next[at as usize];

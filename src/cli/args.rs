@@ -13,6 +13,8 @@ use super::duration;
 use super::kv::Kv;
 use super::load;
 use super::manual::{Line, MANUAL, Page, Typed, integer_in, no_command};
+#[cfg(feature = "sql")]
+use super::sql;
 use crate::bench::options::Options;
 use crate::wire::client::Consistency;
 
@@ -23,6 +25,8 @@ pub enum Command {
     Serve(ServeArgs),
     Kv(Kv, ConnectArgs),
     Shell(ConnectArgs),
+    #[cfg(feature = "sql")]
+    Sql(Online<SqlArgs>),
     Status(Online<StatusArgs>),
     Doctor(Online<StatusArgs>),
     Backup(BackupArgs),
@@ -43,6 +47,10 @@ impl Command {
         Ok(match line.command() {
             "serve" => Command::Serve(ServeArgs::read(line)?),
             "shell" => Command::Shell(ConnectArgs::read(line)?),
+            #[cfg(feature = "sql")]
+            "sql" => Command::Sql(Online::read(line, SqlArgs::read)?),
+            #[cfg(not(feature = "sql"))]
+            "sql" => return Err("this program is built without SQL".to_owned()),
             "status" => Command::Status(Online::read(line, StatusArgs::read)?),
             "doctor" => Command::Doctor(Online::read(line, StatusArgs::read)?),
             "backup" => Command::Backup(BackupArgs::read(line)?),
@@ -302,6 +310,27 @@ impl ServeArgs {
             data_dir: path(line, "--data-dir"),
             trace: path(line, "--trace"),
             log_level: line.value("--log-level", String::from_str)?,
+        })
+    }
+}
+
+#[cfg(feature = "sql")]
+#[derive(Debug)]
+pub struct SqlArgs {
+    /// Statements; none: standard input.
+    pub command: Option<String>,
+    /// None: what suits standard input.
+    pub mode: Option<sql::Mode>,
+    pub consistency: Consistency,
+}
+
+#[cfg(feature = "sql")]
+impl SqlArgs {
+    fn read(line: &Line) -> Read<SqlArgs> {
+        Ok(SqlArgs {
+            command: line.value("--command", String::from_str)?,
+            mode: line.value("--mode", sql::Mode::from_str)?,
+            consistency: load::consistency(line)?,
         })
     }
 }

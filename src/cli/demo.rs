@@ -215,12 +215,12 @@ impl Cluster {
         for at in 0..NODES {
             let Some(node) = &mut self.nodes[at] else { continue };
             // One that we killed has no status left to take: its handle remembers that it ended.
-            if let Ok(Some(status)) = node.0.try_wait() {
-                if status.code().is_some() {
-                    let log = std::fs::read_to_string(self.log_path(at)).unwrap_or_default();
-                    let last = log.lines().last().unwrap_or("it said nothing").to_owned();
-                    return Err(Failure::definite(format!("node n{} ended: {last}", at + 1)));
-                }
+            if let Ok(Some(status)) = node.0.try_wait()
+                && status.code().is_some()
+            {
+                let log = std::fs::read_to_string(self.log_path(at)).unwrap_or_default();
+                let last = log.lines().last().unwrap_or("it said nothing").to_owned();
+                return Err(Failure::definite(format!("node n{} ended: {last}", at + 1)));
             }
         }
         Ok(())

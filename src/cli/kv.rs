@@ -83,7 +83,10 @@ impl Session<'_> {
                 let failure = refusal(command, why, &mut json);
                 (String::new(), Some(failure))
             }
-            Reply::Value(_) | Reply::Entries { .. } => return Err(nonsense()),
+            Reply::Value(_)
+            | Reply::Entries { .. }
+            | Reply::Transaction { .. }
+            | Reply::Rows(_) => return Err(nonsense()),
         };
         if format.json {
             self.print(Value::Object(json).to_string().as_bytes(), b"\n")?;
@@ -203,14 +206,7 @@ fn json_entry((key, value): &(Vec<u8>, Vec<u8>), keys: bool) -> Value {
 
 /// Says why the condition of `command` did not hold, in words and in `json`.
 fn refusal(command: &Command<'_>, why: &store::Failure, json: &mut Map<String, Value>) -> Failure {
-    let key = quote(match command {
-        Command::Put { key, .. }
-        | Command::Create { key, .. }
-        | Command::Update { key, .. }
-        | Command::Delete { key }
-        | Command::Cas { key, .. }
-        | Command::Incr { key, .. } => key,
-    });
+    let key = quote(command.key().unwrap_or_default());
     let (word, message) = match why {
         store::Failure::Exists => ("exists", format!("{key} exists already (try update or put)")),
         store::Failure::NotFound => ("not_found", format!("there is no key {key}")),
@@ -223,6 +219,7 @@ fn refusal(command: &Command<'_>, why: &store::Failure, json: &mut Map<String, V
         }
         store::Failure::NotAnInteger => ("not_an_integer", format!("{key} holds no integer")),
         store::Failure::Overflow => ("overflow", format!("the sum in {key} leaves 64 bits")),
+        store::Failure::Step { why, .. } | store::Failure::Sql { why } => ("refused", why.clone()),
         store::Failure::Invalid => ("invalid", "the store takes no such command".to_owned()),
     };
     json.insert("failure".to_owned(), json!(word));
@@ -253,7 +250,7 @@ fn checked_value(value: &[u8]) -> Result<&[u8], Failure> {
 }
 
 /// A reply that does not belong to its request: it tells nothing of what happened.
-fn nonsense() -> Failure {
+pub fn nonsense() -> Failure {
     Failure { code: code::UNKNOWN, message: "the reply does not fit the request".to_owned() }
 }
 

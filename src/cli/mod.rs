@@ -19,7 +19,10 @@ mod member;
 mod output;
 mod server;
 mod shell;
+#[cfg(feature = "sql")]
+mod sql;
 mod status;
+mod terminal;
 pub mod words;
 
 use std::ffi::OsString;
@@ -134,6 +137,11 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Serve(args) => server::serve(args),
         Command::Kv(kv, connect) => run_kv(&kv, &connect),
         Command::Shell(connect) => shell::Shell::new(nodes(&connect.nodes)?, connect.timeout).run(),
+        #[cfg(feature = "sql")]
+        Command::Sql(online) => {
+            let mut client = Client::new(&nodes(&online.connect.nodes)?, online.connect.timeout);
+            sql::run(&online.what, &mut client, &mut io::stdout())
+        }
         Command::Status(online) => {
             let nodes = nodes(&online.connect.nodes)?;
             status::run(online.what, &nodes, online.connect.timeout, &mut io::stdout())
@@ -265,8 +273,8 @@ mod tests {
             ),
             (
                 "bench --workload inc",
-                "invalid value 'inc' for '--workload <put|incr|create>': [possible values: put, \
-                 incr, create] - tip: a similar value exists: 'incr'",
+                "invalid value 'inc' for '--workload <put|incr|create|sql>': [possible values: put, \
+                 incr, create, sql] - tip: a similar value exists: 'incr'",
             ),
             ("member promote 0", "invalid value '0' for '<NODE>': 0 is not in 1..=65535"),
             ("incr k -- -x", "invalid value '-x' for '[BY]': invalid digit found in string"),

@@ -4,24 +4,19 @@ use std::ffi::OsString;
 use std::io::{BufRead, IsTerminal, Write};
 use std::net::SocketAddr;
 use std::os::unix::ffi::OsStringExt;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use rustyline::completion::Completer;
-use rustyline::config::Configurer;
-use rustyline::error::ReadlineError;
 use rustyline::highlight::Highlighter;
 use rustyline::hint::Hinter;
-use rustyline::history::DefaultHistory;
 use rustyline::validate::Validator;
-use rustyline::{Context, Editor, Helper};
+use rustyline::{Context, Helper};
 
 use super::args::{ShellCommand, shell_commands, shell_help, shell_page};
 use super::kv;
+use super::terminal::{Outcome, Terminal, Typed};
 use super::{Failure, status, words};
 use crate::client::Client;
-
-const HISTORY_LINES_MAX: usize = 1000;
 
 pub struct Shell {
     nodes: Vec<SocketAddr>,
@@ -54,57 +49,39 @@ impl Shell {
     /// One command a line, `#` begins a comment line. Goes on behind a failure; the last one is the
     /// outcome.
     fn run_script(&mut self, input: &mut dyn BufRead, out: &mut dyn Write) -> Result<(), Failure> {
-        let mut outcome = Ok(());
+        let mut outcome = Outcome::default();
         for (number, line) in (1..).zip(input.lines()) {
             let line = line.map_err(|error| Failure::usage(format!("standard input: {error}")))?;
             match self.run_line(&line, out) {
                 Ok(Next::GoOn) => {}
                 Ok(Next::Leave) => break,
                 Err(failure) => {
-                    // Each failure is told when it happens; the last one once, by our caller.
                     let message = format!("line {number}: {}", failure.message);
-                    let failure = Failure { message, ..failure };
-                    if let Err(earlier) = std::mem::replace(&mut outcome, Err(failure)) {
-                        earlier.print();
-                    }
+                    outcome.note(Failure { message, ..failure });
                 }
             }
         }
-        outcome
+        outcome.end()
     }
 
     fn run_terminal(&mut self) -> Result<(), Failure> {
-        let failed = |error: ReadlineError| Failure::usage(format!("the terminal: {error}"));
-        let mut editor: Editor<Words, DefaultHistory> = Editor::new().map_err(failed)?;
-        editor.set_helper(Some(Words::new()));
-        editor.set_max_history_size(HISTORY_LINES_MAX).map_err(failed)?;
-        let history = history_path();
-        if let Some(path) = &history {
-            // None yet, or not readable: a shell without its past is still a shell.
-            let _ = editor.load_history(path);
-        }
+        let mut terminal = Terminal::new(Some(Words::new()), "history")?;
         println!("`help` lists the commands, Ctrl-D leaves.");
         loop {
-            match editor.readline("loggos> ") {
-                Ok(line) => {
-                    editor.add_history_entry(line.as_str()).map_err(failed)?;
+            match terminal.read("loggos> ")? {
+                Typed::Line(line) => {
+                    terminal.remember(&line)?;
                     match self.run_line(&line, &mut std::io::stdout()) {
                         Ok(Next::GoOn) => {}
                         Ok(Next::Leave) => break,
                         Err(failure) => failure.print(),
                     }
                 }
-                Err(ReadlineError::Interrupted) => {}
-                Err(ReadlineError::Eof) => break,
-                Err(error) => return Err(failed(error)),
+                Typed::Interrupted => {}
+                Typed::End => break,
             }
         }
-        if let Some(path) = history {
-            let kept = path.parent().map_or(Ok(()), std::fs::create_dir_all);
-            if kept.is_err() || editor.save_history(&path).is_err() {
-                eprintln!("loggos: the history could not be kept in {}", path.display());
-            }
-        }
+        terminal.close();
         Ok(())
     }
 
@@ -149,14 +126,6 @@ fn help(command: Option<&str>) -> Result<String, Failure> {
 
 pub fn os_string(bytes: Vec<u8>) -> OsString {
     OsString::from_vec(bytes)
-}
-
-/// `$XDG_STATE_HOME/loggos/history`, by default below `~/.local/state`.
-fn history_path() -> Option<PathBuf> {
-    let state = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from).filter(|p| p.is_absolute());
-    let state =
-        state.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".local/state")))?;
-    Some(state.join("loggos/history"))
 }
 
 /// Completes the first word, and what follows `help`.

@@ -216,6 +216,7 @@ fn apply(keys: &mut BTreeMap<Vec<u8>, Vec<u8>>, command: &Command<'_>) -> Reply 
             keys.insert(key.to_vec(), after.to_string().into_bytes());
             Reply::Integer(after)
         }
+        Command::Transaction(_) => Reply::Failed(Failure::Invalid),
     }
 }
 
@@ -230,6 +231,7 @@ fn answer(keys: &BTreeMap<Vec<u8>, Vec<u8>>, query: &Query<'_>) -> Reply {
                 range.by_ref().take(limit as usize).map(|(k, v)| (k.clone(), v.clone())).collect();
             Reply::Entries { entries, next: range.next().map(|(key, _)| key.clone()) }
         }
+        Query::Sql(_) => Reply::Failed(Failure::Invalid),
     }
 }
 

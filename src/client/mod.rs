@@ -214,7 +214,7 @@ impl Client {
             };
 
             failures += 1;
-            if failures % self.nodes.len() == 0 {
+            if failures.is_multiple_of(self.nodes.len()) {
                 let left = Duration::from_nanos(deadline_ns.saturating_sub(monotonic_ns()));
                 // sleep: every node has had its turn, and a dead cluster would cost a whole core.
                 std::thread::sleep(back_off.min(left));

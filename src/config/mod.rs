@@ -76,8 +76,8 @@ const KEYS: [(&str, &[&str]); 8] = [
 ];
 
 const _: () = assert!(*SEGMENT_MIB.start() * MIB == WAL_SEGMENT_SIZE_MIN);
-const _: () = assert!(WAL_SEGMENT_SIZE_DEFAULT % MIB == 0);
-const _: () = assert!(SNAPSHOT_LOG_SIZE_DEFAULT % MIB == 0);
+const _: () = assert!(WAL_SEGMENT_SIZE_DEFAULT.is_multiple_of(MIB));
+const _: () = assert!(SNAPSHOT_LOG_SIZE_DEFAULT.is_multiple_of(MIB));
 
 /// A checked configuration of one node.
 #[derive(Clone, Debug)]

@@ -5,7 +5,7 @@ use crate::paxos::{
     Ballot, Bytes, Change, ChosenSlot, Command, CommandId, Health, NodeId, Now, ReadWay, SessionId,
     Slot, SnapshotId,
 };
-use crate::store::{Applied, Outcome};
+use crate::store::{Applied, Outcome, Query};
 use crate::wire::client::{Consistency, ErrorKind, ErrorReply, Request, RequestKey, Response};
 use crate::wire::frame::{self, Frame};
 use crate::wire::status::{ConfigurationStatus, NodeStatus, PeerStatus};
@@ -97,8 +97,8 @@ pub fn decode(frame: Frame<'_>) -> Result<ClientInput, String> {
                 let message = "the command is too large".to_string();
                 return Ok(ClientInput::Bad { key, message });
             }
-            match kv::decode_command(frame.bulk) {
-                Ok(_) => {
+            match kv::check_from_client(frame.bulk) {
+                Ok(()) => {
                     let payload = Bytes::from(frame.bulk);
                     ClientInput::Command(Command { id, acknowledged, payload })
                 }
@@ -346,6 +346,10 @@ impl Server {
             return;
         }
         let query = kv::decode_query(&query).expect("checked when it came");
+        if let Query::Sql(statement) = query {
+            self.begin_sql_query(client, id, statement);
+            return;
+        }
         let reply = kv::encode_reply(&self.store.query(&query));
         let (slot, ballot) = (self.store.applied(), self.node.view().ballot);
         self.respond(client, &Response::Read { id, slot, ballot }, &reply);

@@ -19,6 +19,7 @@ pub(crate) mod quarantine;
 pub(crate) mod replay;
 mod server;
 pub(crate) mod snapshots;
+mod sql;
 mod start;
 mod table;
 mod tracer;

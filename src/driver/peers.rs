@@ -241,11 +241,11 @@ impl Server {
                 return Err(format!("{node} answered where {peer} was dialled"));
             }
             (Hello::Refused { reason, .. }, Stage::Greeting(peer)) => {
-                if let Some(link) = self.links.get_mut(&peer) {
-                    if link.refused.as_ref() != Some(reason) {
-                        log::warn!("{peer} refused us: {reason}");
-                        link.refused = Some(reason.clone());
-                    }
+                if let Some(link) = self.links.get_mut(&peer)
+                    && link.refused.as_ref() != Some(reason)
+                {
+                    log::warn!("{peer} refused us: {reason}");
+                    link.refused = Some(reason.clone());
                 }
                 return Err(format!("refused: {reason}"));
             }

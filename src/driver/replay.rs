@@ -31,10 +31,10 @@ pub fn replay_into<D: Disk>(
     done: &mut dyn FnMut(Replayed<'_>),
 ) -> Result<Store, ServeError> {
     let mut applied = Vec::new();
-    if mutants::is_on(Mutant::ApplyTwiceAfterSnapshot) {
-        if let Some((_, last)) = wal.read(store.applied()) {
-            store.apply_again(last);
-        }
+    if mutants::is_on(Mutant::ApplyTwiceAfterSnapshot)
+        && let Some((_, last)) = wal.read(store.applied())
+    {
+        store.apply_again(last);
     }
     for slot in (store.applied().next().0..first_unchosen.0).map(Slot) {
         let (_, value) = wal.read(slot).ok_or(ServeError::SlotMissing { slot: slot.0 })?;

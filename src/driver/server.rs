@@ -34,6 +34,7 @@ use super::held::Held;
 use super::peers::Link;
 use super::quarantine::Quarantine;
 use super::snapshots::Snapshots;
+use super::sql::SqlQueries;
 use super::start::io_error;
 use super::table::{ConnectionId, Table};
 use super::tracer::Tracer;
@@ -83,6 +84,7 @@ pub struct Server {
     pub(super) store: Store,
     pub(super) snapshots: Snapshots,
     pub(super) chunks: ChunkReader,
+    pub(super) sql_queries: SqlQueries,
     pub(super) quarantine: Quarantine,
     pub(super) fetcher: Fetcher,
     pub(super) catch_up: CatchUp,
@@ -148,6 +150,7 @@ impl Server {
             self.finish_turn(now)?;
             self.look_after_snapshots(now)?;
             self.send_chunks();
+            self.end_sql_queries();
             self.look_after_quarantine(now)?;
             if self.stopping_us.is_some_and(|at| at <= now.mono_us || self.is_quiet()) {
                 return self.stop();
@@ -429,7 +432,10 @@ impl Server {
 
     /// Nothing waits here any more, so that a stop loses nobody's answer.
     fn is_quiet(&self) -> bool {
-        self.node.is_quiet() && self.reads.is_empty() && self.wal.durable() == self.wal.end()
+        self.node.is_quiet()
+            && self.reads.is_empty()
+            && self.sql_queries.is_idle()
+            && self.wal.durable() == self.wal.end()
     }
 
     fn stop(mut self) -> Result<(), ServeError> {

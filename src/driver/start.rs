@@ -30,6 +30,7 @@ use super::quarantine::Quarantine;
 use super::replay::{check_value, replay_into};
 use super::server::{CLIENT_LISTENER, PEER_LISTENER, SIGNALS, Server, WAKER, clock};
 use super::snapshots::{Rule, Snapshots, size_in_log};
+use super::sql::SqlQueries;
 use super::table::Table;
 use super::tracer::Tracer;
 
@@ -85,6 +86,8 @@ impl Server {
         let rule =
             Rule { log_size_min: config.snapshot_log_size, keep_slots: config.snapshot_keep_slots };
         let chunks = chunk_reader(wake.clone()).map_err(io_error("cannot start a thread"))?;
+        let sql_queries =
+            SqlQueries::start(wake.clone()).map_err(io_error("cannot start a thread"))?;
         let catch_up = CatchUp::start(
             &dir,
             config.cluster,
@@ -97,15 +100,15 @@ impl Server {
         let me = config.nodes.iter().find(|n| n.id == config.node).expect("checked by Config");
         let remembered = configurations.roles(config.node);
         let roles = remembered.unwrap_or(if config.join { LEARNER } else { me.roles });
-        if let Some(addresses) = configurations.latest().1.addresses(config.node) {
-            if (addresses.peer, addresses.client) != (me.peer_address, me.client_address) {
-                log::warn!(
-                    "the others look for this node at {} and {}, not at the addresses of its \
+        if let Some(addresses) = configurations.latest().1.addresses(config.node)
+            && (addresses.peer, addresses.client) != (me.peer_address, me.client_address)
+        {
+            log::warn!(
+                "the others look for this node at {} and {}, not at the addresses of its \
                      configuration file",
-                    addresses.peer,
-                    addresses.client
-                );
-            }
+                addresses.peer,
+                addresses.client
+            );
         }
         let now = clock();
         let node_config = NodeConfig {
@@ -173,6 +176,7 @@ impl Server {
             store,
             snapshots,
             chunks,
+            sql_queries,
             quarantine,
             fetcher,
             catch_up,

@@ -143,18 +143,18 @@ impl Tracer {
     }
 
     pub fn flush(&mut self) {
-        if let Some(out) = &mut self.out {
-            if let Err(error) = out.flush() {
-                self.give_up(&error);
-            }
+        if let Some(out) = &mut self.out
+            && let Err(error) = out.flush()
+        {
+            self.give_up(&error);
         }
     }
 
     fn write(&mut self, event: impl FnOnce(u64) -> trace::Event) {
-        if let Some(out) = &mut self.out {
-            if let Err(error) = out.write(&event(trace::monotonic_ns())) {
-                self.give_up(&error);
-            }
+        if let Some(out) = &mut self.out
+            && let Err(error) = out.write(&event(trace::monotonic_ns()))
+        {
+            self.give_up(&error);
         }
     }
 

@@ -123,10 +123,10 @@ impl Server {
 
     /// Marks that something waits to be sent.
     pub(super) fn touch(&mut self, id: ConnectionId) {
-        if let Some(connection) = self.table.get_mut(id) {
-            if !std::mem::replace(&mut connection.dirty, true) {
-                self.dirty.push(id);
-            }
+        if let Some(connection) = self.table.get_mut(id)
+            && !std::mem::replace(&mut connection.dirty, true)
+        {
+            self.dirty.push(id);
         }
     }
 

@@ -401,10 +401,10 @@ impl Leader {
                 let first_unchosen = commander.first_unchosen();
                 fx.send(peer, Message::Commit { ballot, first_unchosen });
                 ask_uncovered(scout, commander, ballot, configurations, fx);
-                if let Some((round, read_slot)) = self.reads.in_flight() {
-                    if configurations.acceptors_from(read_slot).contains(&peer) {
-                        fx.send(peer, Message::Confirm { ballot, round });
-                    }
+                if let Some((round, read_slot)) = self.reads.in_flight()
+                    && configurations.acceptors_from(read_slot).contains(&peer)
+                {
+                    fx.send(peer, Message::Confirm { ballot, round });
                 }
             }
         }
@@ -447,10 +447,10 @@ impl Leader {
     /// Makes batches of what is queued, as the window allows; sends what the acceptors lack; begins a
     /// read round if reads wait. Once a turn, so that what came in one turn is one batch.
     pub fn end_turn(&mut self, now: super::Now, configurations: &Configurations, fx: &mut Effects) {
-        if let Phase::Leading { scout, .. } = &self.phase {
-            if !scout.has_handed_out_all() {
-                self.propose_adopted(configurations);
-            }
+        if let Phase::Leading { scout, .. } = &self.phase
+            && !scout.has_handed_out_all()
+        {
+            self.propose_adopted(configurations);
         }
         let Phase::Leading { scout, commander, adopted_end, covered, .. } = &mut self.phase else {
             return;

@@ -8,11 +8,12 @@ use rand::rngs::StdRng;
 
 use crate::check::{History, Op, Reply as Told, Ticket};
 use crate::paxos::{Bytes, Command, CommandId, NodeId, ReadWay, SessionId};
-use crate::store::{self, Query};
+use crate::store;
 use crate::wire::kv;
 
 use super::cluster::{Cluster, Reply};
 use super::plan::Load;
+use super::sql;
 
 pub struct Clients {
     load: Load,
@@ -134,7 +135,8 @@ impl Clients {
         let (key, op) = Op::of_command(&command);
         let time = self.time();
         let ticket = self.history.invoke(number as u64, time, key, op);
-        self.lanes[lane].doing = Doing::Writing { id, payload: payload.clone().into(), ticket };
+        let payload = sql::of_command(payload, &self.load);
+        self.lanes[lane].doing = Doing::Writing { id, payload: payload.into(), ticket };
         self.lanes[lane].sent = 0;
         self.send(cluster, dice, lane);
     }
@@ -181,10 +183,10 @@ impl Clients {
     /// A command on some key. Even keys are mostly counters, so that `incr` finds numbers.
     fn draw_command(&mut self, dice: &mut StdRng) -> Vec<u8> {
         let key = self.pick_key(dice);
-        let is_counter = key[1] % 2 == 0;
+        let is_counter = key[1].is_multiple_of(2);
         self.values += 1;
         let mut value = format!("v{}", self.values).into_bytes();
-        if 0 < self.load.value_size && self.values % 2 == 0 {
+        if 0 < self.load.value_size && self.values.is_multiple_of(2) {
             value.resize(self.load.value_size, b'.');
         }
         let before = format!("v{}", self.values.saturating_sub(dice.random_range(0..4)));
@@ -290,7 +292,12 @@ impl Clients {
             Reply::Done { client, id, reply, .. } => {
                 if let Some(ticket) = self.waits_for(client, id) {
                     let reply = kv::decode_reply(&reply).expect("a reply of the store");
-                    self.tell(ticket, &reply);
+                    let Doing::Writing { payload, .. } = &self.lanes[client as usize].doing else {
+                        unreachable!("it waits for a command");
+                    };
+                    let encoded = sql::command_of(payload);
+                    let command = kv::decode_command(&encoded).expect("we sent it");
+                    self.tell(ticket, &sql::of_reply(&command, reply));
                     self.finish(cluster, dice, client as usize);
                 }
             }
@@ -321,7 +328,7 @@ impl Clients {
                 let reads = |lane: &Lane| matches!(lane.doing, Doing::Reading { read: mine, .. } if mine == read);
                 let Some(lane) = self.lanes.iter().position(reads) else { return };
                 let Doing::Reading { key, ticket, .. } = &self.lanes[lane].doing else { return };
-                let reply = cluster.hosts[&node].store.query(&Query::Get { key });
+                let reply = sql::get(&cluster.hosts[&node].store, key, &self.load);
                 let ticket = *ticket;
                 self.tell(ticket, &reply);
                 self.finish(cluster, dice, lane);
@@ -364,7 +371,7 @@ impl Clients {
             let key = format!("k{key}").into_bytes();
             let time = self.time();
             let ticket = self.history.invoke(u64::MAX, time, &key, Op::Get);
-            let reply = cluster.hosts[&node].store.query(&Query::Get { key: &key });
+            let reply = sql::get(&cluster.hosts[&node].store, &key, &self.load);
             self.tell(ticket, &reply);
         }
     }

@@ -93,10 +93,11 @@ impl Coverage {
     }
 
     pub fn on_record(&mut self, log: &Shadow, record: &Record) {
-        if let Record::Accepted { slot, .. } = record {
-            if Slot::FIRST < *slot && log.value(Slot(slot.0 - 1)).is_none() {
-                self.jumps += 1;
-            }
+        if let Record::Accepted { slot, .. } = record
+            && Slot::FIRST < *slot
+            && log.value(Slot(slot.0 - 1)).is_none()
+        {
+            self.jumps += 1;
         }
     }
 

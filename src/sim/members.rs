@@ -124,11 +124,11 @@ impl Cluster {
     /// before or after.
     pub(super) fn on_change(&mut self, change: &Change) {
         self.coverage.changes += 1;
-        if let Change::Add { node, .. } = *change {
-            if !self.hosts[&node].is_used {
-                self.host(node).is_used = true;
-                self.start(node);
-            }
+        if let Change::Add { node, .. } = *change
+            && !self.hosts[&node].is_used
+        {
+            self.host(node).is_used = true;
+            self.start(node);
         }
     }
 

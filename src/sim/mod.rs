@@ -19,6 +19,7 @@
 //! - `members` is the operator, who changes who is in the cluster.
 //! - `run` plays a plan, and asks in the end what every cluster must be able to do; `clients` and `faults`
 //!   are what it does to the cluster.
+//! - `sql` is what clients do to a part of the keys by SQL.
 //! - `coverage` counts how often runs came to the places that matter.
 //!
 //! A broken rule is a panic: in the core, whose own assertions count as well, or in the checker.
@@ -43,6 +44,7 @@ mod run;
 mod shadow;
 pub mod shrink;
 mod snapshots;
+mod sql;
 mod trace;
 
 pub use cluster::{Cluster, Reply, Settings};

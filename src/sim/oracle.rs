@@ -11,6 +11,8 @@ use crate::paxos::{Batch, CommandId, Slot};
 use crate::store::{Applied, Command, Failure, Outcome, Reply};
 use crate::wire::kv;
 
+use super::sql;
+
 pub struct Oracle {
     entries: BTreeMap<Vec<u8>, Vec<u8>>,
     /// Where each command was executed, and its encoded reply.
@@ -65,13 +67,16 @@ impl Oracle {
                         );
                     }
                     None => {
-                        let command = kv::decode_command(command.payload).expect("we sent it");
-                        let expected = kv::encode_reply(&self.execute(slot, &command));
+                        let payload = sql::command_of(command.payload);
+                        let command = kv::decode_command(&payload).expect("we sent it");
+                        let expected = self.execute(slot, &command);
+                        let given = kv::decode_reply(reply).expect("a reply of the store");
+                        let meant = sql::of_reply(&command, given);
                         assert!(
-                            expected == **reply,
-                            "slot {slot}: {command:?} is answered {reply:?}, not {expected:?}"
+                            expected == meant,
+                            "slot {slot}: {command:?} is answered {meant:?}, not {expected:?}"
                         );
-                        self.executed.insert(id, (slot, expected));
+                        self.executed.insert(id, (slot, reply.to_vec()));
                     }
                 },
             }
@@ -79,12 +84,7 @@ impl Oracle {
     }
 
     fn execute(&mut self, slot: Slot, command: &Command<'_>) -> Reply {
-        let (Command::Put { key, .. }
-        | Command::Create { key, .. }
-        | Command::Update { key, .. }
-        | Command::Delete { key }
-        | Command::Cas { key, .. }
-        | Command::Incr { key, .. }) = *command;
+        let key = command.key().expect("clients of the simulator command single keys");
         self.words.push((slot, String::from_utf8_lossy(key).into_owned()));
         let present = self.entries.get(key).cloned();
         let (written, reply) = match (*command, present) {
@@ -111,6 +111,7 @@ impl Oracle {
                 };
                 (Some(sum.to_string().into_bytes()), Reply::Integer(sum))
             }
+            (Command::Transaction(_), _) => unreachable!("see above"),
         };
         match written {
             Some(value) => self.entries.insert(key.to_vec(), value),

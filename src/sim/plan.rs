@@ -61,6 +61,13 @@ pub struct Load {
     pub value_size: usize,
 }
 
+impl Load {
+    /// Few commands are under way at once, so that a batch of them fits a small segment.
+    pub fn is_small(&self) -> bool {
+        self.clients * self.lanes <= 6
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Planned {
     pub at_us: u64,
@@ -181,11 +188,8 @@ impl Plan {
         load.clients = fixed.clients.unwrap_or(load.clients);
         if load.value_size == 0 {
             // A batch must fit; where it is small, small segments make many.
-            settings.segment_size = if load.clients * load.lanes <= 6 {
-                pick(dice, &[8 << 10, 16 << 10])
-            } else {
-                68 << 10
-            };
+            settings.segment_size =
+                if load.is_small() { pick(dice, &[8 << 10, 16 << 10]) } else { 68 << 10 };
         }
         let faults = draw_faults(dice, timeout_us, heavy, &storms, fixed);
         if faults.iter().any(|planned| planned.fault == Fault::Members) {

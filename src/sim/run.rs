@@ -17,6 +17,7 @@ use super::coverage::Coverage;
 use super::faults::{self, Undo};
 use super::host;
 use super::plan::Plan;
+use super::sql;
 
 /// Election timeouts after the last fault within which reads and commands must be served again at each
 /// replica and all nodes be level.
@@ -257,8 +258,13 @@ impl Run {
         let mut reading = replicas.clone();
         // Those who do not serve yet are asked again: they are in quarantine.
         let mut unasked = replicas.clone();
+        // Not at each event: a question makes events, and time would stand still.
+        let mut ask_us = start_us;
         while !reading.is_empty() {
-            unasked.retain(|replica| !self.read_own(*replica));
+            if ask_us <= self.cluster.now_us {
+                unasked.retain(|replica| !self.read_own(*replica));
+                ask_us = self.cluster.now_us + timeout_us / 10;
+            }
             self.step_until(deadline_us, "a read");
             // Who is removed meanwhile need not serve.
             let members = self.cluster.replicas();
@@ -454,9 +460,8 @@ impl Run {
         self.clients.read_all(&self.cluster, node);
         for key in 0..self.plan.load.keys {
             let key = format!("k{key}").into_bytes();
-            let query = store::Query::Get { key: &key };
             let present = self.cluster.checker.oracle.get(&key).cloned();
-            let shown = self.cluster.hosts[&node].store.query(&query);
+            let shown = sql::get(&self.cluster.hosts[&node].store, &key, &self.plan.load);
             assert_eq!(shown, store::Reply::Value(present), "{node}: what a key holds in the end");
         }
         match check::linearizable_within(&self.clients.history, SEARCH_POINTS_MAX) {

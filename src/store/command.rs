@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::sql::Rows;
+
 /// A command: decided in the log, applied once at every replica.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Command<'a> {
@@ -18,6 +20,23 @@ pub enum Command<'a> {
     /// Adds to a decimal integer (a missing key counts as 0); fails with `NotAnInteger` or
     /// `Overflow` (outside of 64 bits, signed).
     Incr { key: &'a [u8], by: i64 },
+    /// Several steps as a whole: the bytes of a [`Transaction`](super::Transaction).
+    Transaction(&'a [u8]),
+}
+
+impl<'a> Command<'a> {
+    /// The key that it is about; a transaction may be about many.
+    pub fn key(&self) -> Option<&'a [u8]> {
+        match *self {
+            Command::Put { key, .. }
+            | Command::Create { key, .. }
+            | Command::Update { key, .. }
+            | Command::Delete { key }
+            | Command::Cas { key, .. }
+            | Command::Incr { key, .. } => Some(key),
+            Command::Transaction(_) => None,
+        }
+    }
 }
 
 /// A query: answered from the applied state, not logged.
@@ -34,6 +53,8 @@ pub enum Query<'a> {
         to: Option<&'a [u8]>,
         limit: u32,
     },
+    /// A statement of SQL that only reads: the bytes of a [`Statement`](crate::sql::Statement).
+    Sql(&'a [u8]),
 }
 
 /// The answer to a command or a query.
@@ -50,6 +71,19 @@ pub enum Reply {
     Entries { entries: Vec<(Vec<u8>, Vec<u8>)>, next: Option<Vec<u8>> },
     /// The condition did not hold, nothing was changed.
     Failed(Failure),
+    /// A transaction: whether its conditions held, and what each step of that side gave.
+    Transaction { held: bool, steps: Vec<StepReply> },
+    /// A query of SQL.
+    Rows(Rows),
+}
+
+/// What a step of a transaction gave.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StepReply {
+    Done,
+    Integer(i64),
+    Value(Option<Vec<u8>>),
+    Rows(Rows),
 }
 
 /// Why a command changed nothing. This is a reply, decided in the log like any other.
@@ -65,6 +99,16 @@ pub enum Failure {
     Overflow,
     /// A key or value is over its limit, or the payload is no command.
     Invalid,
+    /// A step of a transaction, counted from 0, and so nothing of it was done. The step behind the last one stands
+    /// for the whole.
+    Step {
+        step: u32,
+        why: String,
+    },
+    /// A query of SQL.
+    Sql {
+        why: String,
+    },
 }
 
 /// The end of the range of all keys that begin with `prefix`: `None` if there is no such key (the

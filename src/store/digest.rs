@@ -21,6 +21,7 @@ const KIND_ENTRY: u64 = 1;
 const KIND_SESSION: u64 = 2;
 const KIND_REPLY: u64 = 3;
 const KIND_TIME: u64 = 4;
+const KIND_PAGE: u64 = 5;
 
 /// A sum of item hashes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -64,6 +65,11 @@ pub fn reply(id: SessionId, seq: u64, reply: &[u8]) -> u128 {
 /// The time of the state machine.
 pub fn time(time_us: u64) -> u128 {
     item(KIND_TIME, u128::from(time_us), 0)
+}
+
+/// A page of the database, by the hash of its bytes.
+pub fn page(index: u64, hash: u128) -> u128 {
+    item(KIND_PAGE, u128::from(index), hash)
 }
 
 fn pair(a: u64, b: u64) -> u128 {

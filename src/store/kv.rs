@@ -28,7 +28,7 @@ const ENTRY_FRAMING_SIZE: usize = 16;
 /// Keys of usual sizes lie in the nodes of the tree, where they are compared.
 pub type Entries = OrdMap<Bytes<38>, Arc<[u8]>>;
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Kv {
     entries: Entries,
     digest: Digest,
@@ -52,7 +52,11 @@ impl Kv {
         self.insert(key, value);
     }
 
-    /// Carries out one command. A failed condition changes nothing and is a reply like any other.
+    pub fn get(&self, key: &[u8]) -> Option<&[u8]> {
+        self.entries.get(key).map(|value| &value[..])
+    }
+
+    /// Carries out one command on one key. A failed condition changes nothing and is a reply like any other.
     pub fn apply(&mut self, command: &Command<'_>) -> Reply {
         match *command {
             Command::Put { key, value } => self.put(key, value),
@@ -61,6 +65,7 @@ impl Kv {
             Command::Delete { key } => self.delete(key),
             Command::Cas { key, expect, value } => self.cas(key, expect, value),
             Command::Incr { key, by } => self.incr(key, by),
+            Command::Transaction(_) => Reply::Failed(Failure::Invalid),
         }
     }
 
@@ -68,6 +73,7 @@ impl Kv {
         match *query {
             Query::Get { key } => Reply::Value(self.entries.get(key).map(|value| value.to_vec())),
             Query::Scan { from, to, limit } => self.scan(from, to, limit),
+            Query::Sql(_) => Reply::Failed(Failure::Invalid),
         }
     }
 

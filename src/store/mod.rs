@@ -10,19 +10,28 @@
 //! here; bytes are given to and taken from `wire::kv`.
 
 pub mod command;
-mod digest;
+pub(crate) mod digest;
 mod kv;
 mod sessions;
 pub mod snapshot;
+mod transaction;
 
+use std::cell::RefCell;
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::limits::{SQL_QUERY_ROWS_SIZE_MAX, SQL_STEPS_MAX};
 use crate::paxos::{Batch, Bytes, CommandId, CommandRef, SessionId, Slot, Value};
+use crate::sql::{Budget, Database, Moment, Pages, Reader};
 use crate::wire::codec;
-use crate::wire::kv::decode_command;
+use crate::wire::kv::{decode_command, decode_statement, decode_transaction};
 
-pub use command::{Command, Failure, Query, Reply, prefix_end};
+pub use command::{Command, Failure, Query, Reply, StepReply, prefix_end};
 use kv::Kv;
 use sessions::Sessions;
 pub use snapshot::Frozen;
+use transaction::transact;
+pub use transaction::{Condition, Holds, Step, Transaction};
 
 /// The replicated state.
 #[derive(Debug, Default)]
@@ -30,7 +39,10 @@ pub struct Store {
     /// The last slot applied, 0 before the first.
     applied: Slot,
     kv: Kv,
+    database: Database,
     sessions: Sessions,
+    /// For queries of SQL.
+    reader: RefCell<Reader>,
     /// Where replies are encoded, again and again.
     scratch: Vec<u8>,
 }
@@ -98,16 +110,25 @@ impl Store {
             let outcome = self.apply_command(slot, index, &command);
             out.push(Applied { id: command.id, outcome });
         }
+        self.database.settle();
     }
 
     fn apply_command(&mut self, slot: Slot, index: usize, command: &CommandRef<'_>) -> Outcome {
         if command.id.session == SessionId::NONE {
             return Outcome::Registered(self.sessions.register(slot, index));
         }
+        let time_us = self.sessions.time_us();
         self.sessions.once(command.id, command.acknowledged, || {
             // A payload that is no command gets a reply like any other, kept and the same at every
             // replica: the client numbered it, and its session must go on.
             let reply = match decode_command(command.payload) {
+                Ok(Command::Transaction(bytes)) => match decode_transaction(bytes) {
+                    Ok(it) => {
+                        let moment = moment(slot, index, time_us);
+                        transact(&mut self.kv, &mut self.database, moment, &it)
+                    }
+                    Err(_) => Reply::Failed(Failure::Invalid),
+                },
                 Ok(command) => self.kv.apply(&command),
                 Err(_) => Reply::Failed(Failure::Invalid),
             };
@@ -143,9 +164,24 @@ impl Store {
         self.kv.apply(&Command::Put { key: b"derailed", value: b"" });
     }
 
-    /// Answers a query from the applied state.
+    /// Answers a query from the applied state. One of SQL may take as long as a command: whoever must not wait
+    /// for that has it answered elsewhere, by `sql_query`.
     pub fn query(&self, query: &Query<'_>) -> Reply {
-        self.kv.query(query)
+        let Query::Sql(bytes) = query else { return self.kv.query(query) };
+        let budget =
+            Budget { steps: SQL_STEPS_MAX, until_ns: None, rows_size: SQL_QUERY_ROWS_SIZE_MAX };
+        self.sql_query(bytes).answer(&mut self.reader.borrow_mut(), budget)
+    }
+
+    /// The pages of the database, as SQLite has them in a file.
+    pub fn database(&self) -> Pages {
+        self.database.pages()
+    }
+
+    /// A query of SQL with the state that it asks, to be answered at any time and by any thread.
+    pub fn sql_query(&self, statement: &[u8]) -> SqlQuery {
+        let moment = moment(self.applied, usize::MAX, self.sessions.time_us());
+        SqlQuery { pages: self.database.pages(), moment, statement: statement.to_vec() }
     }
 
     /// The last slot applied, 0 before the first.
@@ -157,7 +193,7 @@ impl Store {
     /// machine; not of `applied`, which a no-op moves too. Equal states have equal digests, and
     /// unequal ones unequal digests except by a chance of one in 2^128.
     pub fn digest(&self) -> u128 {
-        digest_of(&self.kv, &self.sessions)
+        digest_of(&self.kv, &self.database, &self.sessions)
     }
 
     /// Number of keys.
@@ -172,12 +208,46 @@ impl Store {
 
     #[cfg(test)]
     fn digest_from_scratch(&self) -> u128 {
-        self.kv.digest_from_scratch().wrapping_add(self.sessions.digest_from_scratch())
+        let mut pages = Pages::default();
+        for (index, bytes) in self.database.pages().iter().enumerate() {
+            pages.write(index * crate::sql::pages::PAGE_SIZE, bytes);
+        }
+        pages.settle();
+        let rest = self.kv.digest_from_scratch().wrapping_add(self.sessions.digest_from_scratch());
+        rest.wrapping_add(pages.digest().sum())
     }
 }
 
-fn digest_of(kv: &Kv, sessions: &Sessions) -> u128 {
-    kv.digest().wrapping_add(sessions.digest())
+/// When a command takes place that is at this place in the log, for SQL.
+fn moment(slot: Slot, index: usize, time_us: u64) -> Moment {
+    let mut place = [0; 16];
+    place[..8].copy_from_slice(&slot.0.to_le_bytes());
+    place[8..].copy_from_slice(&(index as u64).to_le_bytes());
+    Moment { time_us, seed: xxh3_64(&place) }
+}
+
+/// A query of SQL, and the database as it was when it was asked.
+#[derive(Debug)]
+pub struct SqlQuery {
+    pages: Pages,
+    moment: Moment,
+    statement: Vec<u8>,
+}
+
+impl SqlQuery {
+    pub fn answer(&self, reader: &mut Reader, budget: Budget) -> Reply {
+        let Ok(statement) = decode_statement(&self.statement) else {
+            return Reply::Failed(Failure::Invalid);
+        };
+        match reader.query(&self.pages, self.moment, budget, &statement) {
+            Ok(rows) => Reply::Rows(rows),
+            Err(why) => Reply::Failed(Failure::Sql { why }),
+        }
+    }
+}
+
+fn digest_of(kv: &Kv, database: &Database, sessions: &Sessions) -> u128 {
+    kv.digest().wrapping_add(database.digest().sum()).wrapping_add(sessions.digest())
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@
 //! | session | 2, id u64, acknowledged u64, last used u64 | by id |
 //! | reply of the session before | 3, number u64, size u32, bytes | by number |
 //! | entry | 4, size of key u32, size of value u32, key, value | after all sessions, by key |
+//! | page of the database | 5, 4096 bytes | after all entries, from the first page on |
 //!
 //! A chunk is closed once it holds [`CHUNK_SIZE_SOFT_MAX`] bytes; one item may overshoot it. What lies
 //! around the chunks in a file, and their checksums, is the business of `crate::snapshot`.
@@ -20,10 +21,13 @@ use std::sync::Arc;
 use imbl::OrdMap;
 
 use crate::limits::{
-    BATCH_COMMANDS_MAX, KEY_SIZE_MAX, SESSION_WINDOW_MAX, SESSIONS_MAX, VALUE_SIZE_MAX,
+    BATCH_COMMANDS_MAX, KEY_SIZE_MAX, SESSION_WINDOW_MAX, SESSIONS_MAX, SQL_PAGES_MAX,
+    VALUE_SIZE_MAX,
 };
 use crate::mutants::{self, Mutant};
 use crate::paxos::{SessionId, Slot};
+use crate::sql::pages::{self, PAGE_SIZE, PageBytes};
+use crate::sql::{Database, Pages};
 
 use super::digest::{self, Digest};
 use super::kv::{Entries, Kv};
@@ -46,6 +50,7 @@ const TIME: u8 = 1;
 const SESSION: u8 = 2;
 const REPLY: u8 = 3;
 const ENTRY: u8 = 4;
+const PAGE: u8 = 5;
 
 /// The state behind one slot, unchanged while the store goes on. It shares with the store all that has
 /// not changed since, so taking one costs nothing, and any thread may read it.
@@ -56,6 +61,7 @@ pub struct Frozen {
     time_us: u64,
     sessions: OrdMap<SessionId, Arc<Session>>,
     entries: Entries,
+    pages: Pages,
 }
 
 impl Store {
@@ -67,6 +73,7 @@ impl Store {
             time_us: self.sessions.time_us(),
             sessions: self.sessions.all().clone(),
             entries: self.kv.entries().clone(),
+            pages: self.database.pages(),
         }
     }
 }
@@ -130,6 +137,12 @@ impl Frozen {
             digest.add(digest::entry(key, value));
             close(&mut chunk, CHUNK_SIZE_SOFT_MAX)?;
         }
+        for (index, page) in self.pages.iter().enumerate() {
+            chunk.push(PAGE);
+            chunk.extend_from_slice(page);
+            digest.add(pages::hash(index, page));
+            close(&mut chunk, CHUNK_SIZE_SOFT_MAX)?;
+        }
         close(&mut chunk, 1)?;
         Ok(digest.sum())
     }
@@ -151,6 +164,7 @@ pub enum Item<'a> {
     Session { id: SessionId, acknowledged: u64, last_used_us: u64 },
     Reply { session: SessionId, seq: u64, reply: &'a [u8] },
     Entry { key: &'a [u8], value: &'a [u8] },
+    Page { index: usize, bytes: &'a PageBytes },
 }
 
 /// Reads chunks, and lets nothing pass that `encode` would not have written or that the store could not
@@ -163,6 +177,7 @@ pub struct Decoder {
     sessions: usize,
     key: Option<Vec<u8>>,
     keys: u64,
+    pages: usize,
     digest: Digest,
     /// The chunk before was shorter than any but the last.
     ended: bool,
@@ -188,6 +203,7 @@ impl Decoder {
             sessions: 0,
             key: None,
             keys: 0,
+            pages: 0,
             digest: Digest::default(),
             ended: false,
         }
@@ -216,6 +232,7 @@ impl Decoder {
                 }
                 Item::Reply { session, seq, reply } => digest::reply(session, seq, reply),
                 Item::Entry { key, value } => digest::entry(key, value),
+                Item::Page { index, bytes } => pages::hash(index, bytes),
             });
             visit(item);
         }
@@ -232,10 +249,14 @@ impl Decoder {
             self.time_us = Some(time_us);
             return Ok(Item::Time(time_us));
         };
+        if 0 < self.pages && kind != PAGE {
+            return Err("an item behind the first page of the database");
+        }
         match kind {
             SESSION => self.session(rest, now_us),
             REPLY => self.reply(rest),
             ENTRY => self.entry(rest),
+            PAGE => self.page(rest),
             _ => Err("an item of an unknown kind"),
         }
     }
@@ -292,6 +313,16 @@ impl Decoder {
         Ok(Item::Entry { key, value })
     }
 
+    fn page<'a>(&mut self, rest: &mut Rest<'a>) -> Result<Item<'a>, &'static str> {
+        let bytes = rest.take(PAGE_SIZE)?.try_into().expect("a page's bytes");
+        let index = self.pages;
+        if SQL_PAGES_MAX as usize <= index {
+            return Err("the database has too many pages");
+        }
+        self.pages += 1;
+        Ok(Item::Page { index, bytes })
+    }
+
     /// Keys, sessions and the digest of all that was read; an error if that cannot be a whole state.
     pub fn finish(&self) -> Result<(u64, u64, u128), &'static str> {
         match self.time_us {
@@ -326,14 +357,15 @@ impl<'a> Rest<'a> {
 pub struct Loader {
     decoder: Decoder,
     kv: Kv,
+    pages: Pages,
     sessions: Sessions,
 }
 
 impl Loader {
     /// For the state behind slot `applied`, at most `SLOT_MAX`.
     pub fn new(applied: Slot) -> Loader {
-        let (kv, sessions) = (Kv::default(), Sessions::default());
-        Loader { decoder: Decoder::new(applied), kv, sessions }
+        let (kv, pages, sessions) = (Kv::default(), Pages::default(), Sessions::default());
+        Loader { decoder: Decoder::new(applied), kv, pages, sessions }
     }
 
     /// Reads the next chunk; see `Decoder::push`.
@@ -347,21 +379,24 @@ impl Loader {
             }
             Item::Reply { session, seq, reply } => self.sessions.restore_reply(session, seq, reply),
             Item::Entry { key, value } => self.kv.restore(key, value),
+            Item::Page { index, bytes } => self.pages.write(index * PAGE_SIZE, bytes),
         })
     }
 
     /// Keys, sessions and the digest of what was read, and the store.
-    pub fn finish(self) -> Result<(u64, u64, u128, Store), &'static str> {
+    pub fn finish(mut self) -> Result<(u64, u64, u128, Store), &'static str> {
         let applied = self.decoder.applied;
-        let (keys, sessions, digest) = self.decoder.finish()?;
-        let stored = digest_of(&self.kv, &self.sessions) == digest;
+        let (key_count, session_count, digest) = self.decoder.finish()?;
+        self.pages.settle();
+        let Loader { kv, pages, sessions, .. } = self;
+        let database = Database::new(pages);
+        let stored = digest_of(&kv, &database, &sessions) == digest;
         assert!(
             stored || mutants::is_on(Mutant::InstallForgetsSessions),
             "what was read was stored"
         );
-        let (kv, scratch) = (self.kv, Vec::new());
-        let store = Store { applied, kv, sessions: self.sessions, scratch };
-        Ok((keys, sessions, digest, store))
+        let store = Store { applied, kv, database, sessions, ..Store::default() };
+        Ok((key_count, session_count, digest, store))
     }
 }
 

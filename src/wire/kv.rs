@@ -1,7 +1,8 @@
 //! Bytes of the store's commands, queries and replies: the payload of client frames and batches.
 
 use crate::limits::{KEY_SIZE_MAX, VALUE_SIZE_MAX};
-use crate::store::{Command, Query, Reply};
+use crate::sql::{self, Statement};
+use crate::store::{Command, Query, Reply, Step, Transaction};
 
 use super::{WireError, codec};
 
@@ -12,18 +13,67 @@ pub fn encode_command(command: &Command<'_>) -> Vec<u8> {
 /// Decodes a command and checks its sizes.
 pub fn decode_command(bytes: &[u8]) -> Result<Command<'_>, WireError> {
     let command = codec::decode(bytes)?;
-    let (key, values): (&[u8], [Option<&[u8]>; 2]) = match command {
-        Command::Put { key, value }
-        | Command::Create { key, value }
-        | Command::Update { key, value } => (key, [Some(value), None]),
-        Command::Cas { key, expect, value } => (key, [expect, Some(value)]),
-        Command::Delete { key } | Command::Incr { key, .. } => (key, [None, None]),
-    };
+    check_command(&command)?;
+    Ok(command)
+}
+
+fn check_command(command: &Command<'_>) -> Result<(), WireError> {
+    // What is in a transaction is checked where that is decoded.
+    let Some(key) = command.key() else { return Ok(()) };
     check_key(key)?;
+    let values = match *command {
+        Command::Put { value, .. }
+        | Command::Create { value, .. }
+        | Command::Update { value, .. } => [Some(value), None],
+        Command::Cas { expect, value, .. } => [expect, Some(value)],
+        Command::Delete { .. } | Command::Incr { .. } | Command::Transaction(_) => [None, None],
+    };
     if values.into_iter().flatten().any(|value| value.len() > VALUE_SIZE_MAX) {
         return Err(WireError::Malformed("a value is longer than 1 MiB"));
     }
-    Ok(command)
+    Ok(())
+}
+
+pub fn encode_transaction(transaction: &Transaction<'_>) -> Vec<u8> {
+    codec::encode(transaction)
+}
+
+/// Checks all of a command that a client sends, also what is in a transaction: an error can still be definite.
+pub fn check_from_client(bytes: &[u8]) -> Result<(), WireError> {
+    let Command::Transaction(bytes) = decode_command(bytes)? else { return Ok(()) };
+    let transaction = decode_transaction(bytes)?;
+    let mut steps = transaction.then.iter().chain(&transaction.otherwise);
+    if !sql::IS_BUILT_IN && steps.any(|step| matches!(step, Step::Sql(_))) {
+        return Err(WireError::Malformed("this node is built without SQL; ask another"));
+    }
+    Ok(())
+}
+
+/// Decodes a transaction and checks its sizes.
+pub fn decode_transaction(bytes: &[u8]) -> Result<Transaction<'_>, WireError> {
+    let transaction: Transaction<'_> = codec::decode(bytes)?;
+    for condition in &transaction.conditions {
+        check_key(condition.key)?;
+    }
+    for step in transaction.then.iter().chain(&transaction.otherwise) {
+        match step {
+            Step::Key(Command::Transaction(_)) => {
+                return Err(WireError::Malformed("a transaction in a transaction"));
+            }
+            Step::Key(command) => check_command(command)?,
+            Step::Get { key } => check_key(key)?,
+            Step::Sql(_) => {}
+        }
+    }
+    Ok(transaction)
+}
+
+pub fn encode_statement(statement: &Statement<'_>) -> Vec<u8> {
+    codec::encode(statement)
+}
+
+pub fn decode_statement(bytes: &[u8]) -> Result<Statement<'_>, WireError> {
+    codec::decode(bytes)
 }
 
 pub fn encode_query(query: &Query<'_>) -> Vec<u8> {
@@ -39,6 +89,9 @@ pub fn decode_query(bytes: &[u8]) -> Result<Query<'_>, WireError> {
             if from.len() > KEY_SIZE_MAX + 1 || to.is_some_and(|to| to.len() > KEY_SIZE_MAX + 1) {
                 return Err(WireError::Malformed("a scan's bound is longer than 4 KiB"));
             }
+        }
+        Query::Sql(bytes) => {
+            decode_statement(bytes)?;
         }
     }
     Ok(query)
@@ -76,6 +129,24 @@ mod tests {
         assert_eq!(bytes[0], 5);
         assert_eq!(&bytes[13..], &[0xff; 8]);
         assert_eq!(encode_reply(&Reply::Integer(3)), [1, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0]);
+    }
+
+    /// What is in a transaction is checked like what comes alone, and none is in another.
+    #[test]
+    fn transactions_are_checked_through_and_through() {
+        let check = |steps: Vec<Step<'_>>| {
+            let bytes = encode_transaction(&Transaction { then: steps, ..Transaction::default() });
+            check_from_client(&encode_command(&Command::Transaction(&bytes)))
+        };
+        assert!(check(vec![]).is_ok());
+        assert!(check(vec![Step::Get { key: b"k" }]).is_ok());
+        assert!(check(vec![Step::Get { key: b"" }]).is_err());
+        let long = vec![1; KEY_SIZE_MAX + 1];
+        assert!(check(vec![Step::Key(Command::Delete { key: &long })]).is_err());
+        assert!(check(vec![Step::Key(Command::Transaction(b""))]).is_err());
+        assert!(check_from_client(&encode_command(&Command::Transaction(b"x"))).is_err());
+        let select = Statement { text: "SELECT 1", parameters: vec![] };
+        assert_eq!(check(vec![Step::Sql(select)]).is_ok(), sql::IS_BUILT_IN);
     }
 
     /// Whatever a client sends, decoding ends in a value or an error.

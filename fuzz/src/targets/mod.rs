@@ -34,7 +34,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "kv", size_max: 512, check: wire::kv },
     Target { name: "batch", size_max: 1024, check: wire::batch },
     Target { name: "store", size_max: 2048, check: store::apply },
-    Target { name: "snapshot", size_max: 4096, check: snapshot::read },
+    Target { name: "snapshot", size_max: 12_000, check: snapshot::read },
     Target { name: "config", size_max: 8192, check: config::parse },
     Target { name: "words", size_max: 256, check: config::words },
     Target { name: "log", size_max: 10_000, check: wal::scan },

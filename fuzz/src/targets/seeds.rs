@@ -10,7 +10,10 @@ use loggos::paxos::{
     Configurations, Epochs, Extent, Health, Member, Message, NodeId, P1b, P2b, PValue, Record,
     Roles, SessionId, Slot, SnapshotId, Standing, StateStanding, Value, batch,
 };
-use loggos::store::{Command, Failure, Query, Reply};
+use loggos::sql::{Rows, SqlValue, Statement};
+use loggos::store::{
+    Command, Condition, Failure, Holds, Query, Reply, Step, StepReply, Transaction,
+};
 use loggos::trace::{self, Event, Kind, Source};
 use loggos::wal::Wal;
 use loggos::wire::client::{Consistency, ErrorKind, ErrorReply, Request, RequestKey, Response};
@@ -261,38 +264,84 @@ fn status() -> NodeStatus {
     }
 }
 
-fn commands() -> [Command<'static>; 6] {
-    [
+/// One of each kind, as bytes.
+fn commands() -> Vec<Vec<u8>> {
+    let transaction = kv::encode_transaction(&transaction());
+    let commands = [
         Command::Put { key: b"key", value: b"value" },
         Command::Create { key: b"key", value: b"" },
         Command::Update { key: b"key", value: b"other" },
         Command::Delete { key: b"key" },
         Command::Cas { key: b"key", expect: Some(b"value"), value: b"other" },
         Command::Incr { key: b"n", by: -5 },
-    ]
+        Command::Transaction(&transaction),
+    ];
+    commands.iter().map(kv::encode_command).collect()
 }
 
-fn queries() -> [Query<'static>; 2] {
-    [Query::Get { key: b"key" }, Query::Scan { from: b"a", to: Some(b"z"), limit: 10 }]
+/// Every kind of step, and some conditions.
+fn transaction() -> Transaction<'static> {
+    let condition = |holds| Condition { key: b"key", holds };
+    let insert = "INSERT INTO t VALUES (?, ?, ?) RETURNING *, random()";
+    Transaction {
+        conditions: vec![condition(Holds::Missing)],
+        then: vec![
+            Step::Key(Command::Put { key: b"key", value: b"1" }),
+            Step::Get { key: b"key" },
+            Step::Sql(Statement { text: "CREATE TABLE t (a, b, c)", parameters: vec![] }),
+            Step::Sql(Statement { text: insert, parameters: sql_values() }),
+        ],
+        otherwise: vec![Step::Key(Command::Incr { key: b"n", by: 1 })],
+    }
 }
 
-fn kvs() -> Vec<Vec<u8>> {
+fn sql_values() -> Vec<SqlValue> {
+    vec![SqlValue::Null, SqlValue::Real(0.5), SqlValue::Blob(b"b".to_vec())]
+}
+
+fn queries() -> Vec<Vec<u8>> {
+    let select = Statement { text: "SELECT ?", parameters: vec![SqlValue::Integer(-1)] };
+    let select = kv::encode_statement(&select);
+    let queries = [
+        Query::Get { key: b"key" },
+        Query::Scan { from: b"a", to: Some(b"z"), limit: 10 },
+        Query::Sql(&select),
+    ];
+    queries.iter().map(kv::encode_query).collect()
+}
+
+fn replies() -> Vec<Vec<u8>> {
     let pair = || (b"key".to_vec(), b"value".to_vec());
+    let rows = Rows {
+        columns: vec!["a".to_owned(), "b".to_owned()],
+        rows: vec![vec![SqlValue::Text("x".to_owned()), SqlValue::Null], sql_values()],
+        changes: 2,
+        last_row_id: Some(7),
+    };
+    let steps = vec![
+        StepReply::Done,
+        StepReply::Integer(-1),
+        StepReply::Value(None),
+        StepReply::Rows(rows.clone()),
+    ];
     let replies = [
         Reply::Done,
         Reply::Integer(3),
         Reply::Value(Some(b"value".to_vec())),
         Reply::Entries { entries: vec![pair(), pair()], next: Some(b"next".to_vec()) },
         Reply::Failed(Failure::Mismatch { present: Some(b"value".to_vec()) }),
+        Reply::Failed(Failure::Step { step: 1, why: "because".to_owned() }),
+        Reply::Rows(rows),
+        Reply::Transaction { held: true, steps },
     ];
-    let commands = commands();
-    let queries = queries();
-    let encoded = [
-        commands.iter().map(|it| (0, kv::encode_command(it))).collect::<Vec<_>>(),
-        queries.iter().map(|it| (1, kv::encode_query(it))).collect(),
-        replies.iter().map(|it| (2, kv::encode_reply(it))).collect(),
-    ];
-    encoded.concat().into_iter().map(|(kind, bytes)| [vec![kind], bytes].concat()).collect()
+    replies.iter().map(kv::encode_reply).collect()
+}
+
+fn kvs() -> Vec<Vec<u8>> {
+    let of_kinds = (0..).zip([commands(), queries(), replies()]);
+    of_kinds
+        .flat_map(|(kind, all)| all.into_iter().map(move |it| [&[kind], &*it].concat()))
+        .collect()
 }
 
 /// A session, each command in it, one of them twice, and the queries.
@@ -316,9 +365,10 @@ pub fn values() -> Vec<Value> {
     };
     let id = |seq| CommandId { session, seq };
     let mut all: Vec<PaxosCommand> =
-        (1..).zip(commands()).map(|(n, it)| command(id(n), &kv::encode_command(&it))).collect();
+        (1..).zip(commands()).map(|(n, it)| command(id(n), &it)).collect();
     all.push(all[0].clone());
-    all.extend((7..).zip(queries()).map(|(n, it)| command(id(n), &kv::encode_query(&it))));
+    let next = 1 + commands().len() as u64;
+    all.extend((next..).zip(queries()).map(|(n, it)| command(id(n), &it)));
     values.push(batch::encode(2_000_000, all.iter()));
     values
 }

@@ -4,6 +4,7 @@ use std::fmt::Debug;
 
 use loggos::limits::{KEY_SIZE_MAX, VALUE_SIZE_MAX};
 use loggos::paxos::{Batch, Command, Configuration, Value, batch as batches};
+use loggos::store::{self, Query, StepReply};
 use loggos::wire::client::{Request, Response};
 use loggos::wire::frame::{self as frames, Frame, HEADER_SIZE};
 use loggos::wire::{Hello, WireError, codec, kv as kvs, peer as peers};
@@ -12,10 +13,12 @@ use serde::{Deserialize, Serialize};
 use super::memory::peak_of;
 
 /// What decoding may cost beside a multiple of its input: serde sets aside up to 1 MiB for a sequence, by
-/// its length field, and a sequence inside another is the deepest that we have.
-const SIZE_JUSTIFIED: usize = 2 * 1024 * 1024 + 64 * 1024;
-/// The smallest thing with a place of its own is a size of four bytes, and becomes an empty value.
-const SIZE_FACTOR: usize = 16;
+/// its length field, and they lie at most four deep: the steps of a transaction's reply, the rows of a
+/// step, the values of a row, the bytes of a value.
+const SIZE_JUSTIFIED: usize = 4 * 1024 * 1024 + 64 * 1024;
+/// The smallest thing with a place of its own has four bytes, and becomes the reply to a step, in a
+/// sequence that has grown to twice what it needs.
+const SIZE_FACTOR: usize = 2 * size_of::<StepReply>() / 4;
 
 fn within_bounds<T>(input: &[u8], decode: impl FnOnce() -> T) -> T {
     let (result, peak) = peak_of(decode);
@@ -105,14 +108,33 @@ fn canonical<'de, T: Deserialize<'de> + Serialize + PartialEq + Debug>(bytes: &'
 /// First byte: as what the rest is read.
 pub fn kv(input: &[u8]) {
     let Some((&kind, bytes)) = input.split_first() else { return };
-    let decoded = match kind % 3 {
-        0 => again(bytes, kvs::decode_command(bytes), kvs::encode_command),
-        1 => again(bytes, kvs::decode_query(bytes), kvs::encode_query),
-        _ => again(bytes, within_bounds(bytes, || kvs::decode_reply(bytes)), kvs::encode_reply),
-    };
-    if decoded && kind % 3 == 0 {
+    match kind % 3 {
+        0 => kv_command(bytes),
+        1 => kv_query(bytes),
+        _ => _ = again(bytes, within_bounds(bytes, || kvs::decode_reply(bytes)), kvs::encode_reply),
+    }
+}
+
+fn kv_command(bytes: &[u8]) {
+    let decoded = kvs::decode_command(bytes);
+    let Ok(command) = &decoded else { return };
+    if let store::Command::Transaction(inner) = *command {
+        let transaction = within_bounds(inner, || kvs::decode_transaction(inner));
+        assert_eq!(kvs::check_from_client(bytes).is_ok(), transaction.is_ok());
+        again(inner, transaction, kvs::encode_transaction);
+    } else {
         assert!(bytes.len() <= 2 * VALUE_SIZE_MAX + KEY_SIZE_MAX + 64);
     }
+    again(bytes, decoded, kvs::encode_command);
+}
+
+fn kv_query(bytes: &[u8]) {
+    let decoded = within_bounds(bytes, || kvs::decode_query(bytes));
+    if let Ok(Query::Sql(inner)) = decoded {
+        let statement = kvs::decode_statement(inner);
+        assert!(again(inner, statement, kvs::encode_statement), "a query has what was checked");
+    }
+    again(bytes, decoded, kvs::encode_query);
 }
 
 fn again<T>(bytes: &[u8], decoded: Result<T, WireError>, encode: impl Fn(&T) -> Vec<u8>) -> bool {

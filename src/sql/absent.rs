@@ -1,0 +1,59 @@
+//! What stands for SQLite in a program without the feature `sql`. Such a node can be part of a cluster that keeps to
+//! keys and values; clients are refused SQL by it, and SQL in the log ends it.
+
+use crate::store::digest::Digest;
+
+use super::pages::Pages;
+use super::value::{Budget, Moment, Rows, Statement};
+
+const ABSENT: &str = "this program is built without SQL (the feature `sql`)";
+
+#[derive(Debug, Default)]
+pub struct Database(Pages);
+
+impl Database {
+    pub fn new(pages: Pages) -> Database {
+        Database(pages)
+    }
+
+    pub fn pages(&self) -> Pages {
+        self.0.clone()
+    }
+
+    pub fn digest(&self) -> Digest {
+        self.0.digest()
+    }
+
+    pub fn settle(&mut self) {
+        self.0.settle();
+    }
+
+    pub fn begin(&mut self, _moment: Moment) {
+        panic!("there is SQL in the log, and {ABSENT}");
+    }
+
+    pub fn run(&mut self, _statement: &Statement<'_>) -> Result<Rows, String> {
+        Err(ABSENT.to_owned())
+    }
+
+    pub fn commit(&mut self) -> Result<(), String> {
+        Err(ABSENT.to_owned())
+    }
+
+    pub fn roll_back(&mut self) {}
+}
+
+#[derive(Debug, Default)]
+pub struct Reader;
+
+impl Reader {
+    pub fn query(
+        &mut self,
+        _pages: &Pages,
+        _moment: Moment,
+        _budget: Budget,
+        _statement: &Statement<'_>,
+    ) -> Result<Rows, String> {
+        Err(ABSENT.to_owned())
+    }
+}
