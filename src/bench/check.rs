@@ -111,6 +111,7 @@ impl Check {
                 Workload::Put => Keys::Put(vec![PutKey::default(); keys]),
                 Workload::Incr => Keys::Incr(vec![IncrKey::default(); keys]),
                 Workload::Create => Keys::Create(vec![Vec::new(); options.clients]),
+                Workload::Sql => unreachable!("the options are checked"),
             },
             workers: options.clients,
             reads_are_linearizable: options.consistency != Consistency::Stale,

@@ -7,11 +7,16 @@
 use rand::{RngExt, SeedableRng, rngs::Xoshiro256PlusPlus};
 use rand_distr::Zipf;
 
-use crate::store::{Command, Query};
+use crate::sql::{SqlValue, Statement};
+use crate::store::{Command, Query, Step, Transaction};
 use crate::trace::Operation;
 use crate::wire::codec;
+use crate::wire::kv::encode_transaction;
 
 use super::options::{Options, Workload};
+
+/// Where rows go.
+pub const TABLE: &str = "CREATE TABLE IF NOT EXISTS bench (id INTEGER PRIMARY KEY, value BLOB)";
 
 /// Bytes of the stamp: 8 hexadecimal digits of the worker, 16 of its operation's number.
 pub const VALUE_STAMP_SIZE: usize = 24;
@@ -148,6 +153,7 @@ pub struct Generator {
     workers: u64,
     choice: Choice,
     names: Names,
+    rows: usize,
     key: Vec<u8>,
     value: Vec<u8>,
 }
@@ -165,6 +171,7 @@ impl Generator {
             workers,
             choice: Choice::new(choices, options.skew, seed),
             names,
+            rows: options.rows,
             key: Vec::new(),
             value: vec![b'.'; options.value_size],
         }
@@ -176,7 +183,8 @@ impl Generator {
         let read = 0.0 < self.reads && self.choice.rng.random::<f64>() < self.reads;
         let operation = match self.workload {
             _ if read => Operation::Read,
-            Workload::Put => Operation::Put,
+            // As traces have it: a write.
+            Workload::Put | Workload::Sql => Operation::Put,
             Workload::Incr => Operation::Incr,
             Workload::Create => Operation::Create,
         };
@@ -185,7 +193,7 @@ impl Generator {
                 // One of its own; before the first create, one that will come.
                 Key::Unique { worker, number: self.choice.rng.random_range(1..=writes.max(1)) }
             }
-            Workload::Create => Key::Unique { worker, number: writes + 1 },
+            Workload::Create | Workload::Sql => Key::Unique { worker, number: writes + 1 },
             Workload::Put | Workload::Incr => {
                 let mut choice = self.choice.draw();
                 // Two writes of one worker in flight on one key would have no order to check.
@@ -206,6 +214,11 @@ impl Generator {
     /// Writes the payload of `job` (an encoded command or query) into `bulk`.
     pub fn encode(&mut self, worker: u32, job: &Job, bulk: &mut Vec<u8>) {
         bulk.clear();
+        if self.workload == Workload::Sql {
+            stamp(worker, job.number, &mut self.value);
+            codec::encode_into(&Command::Transaction(&self.insert()), bulk);
+            return;
+        }
         self.names.write(job.key, &mut self.key);
         let key = self.key.as_slice();
         match job.operation {
@@ -226,6 +239,16 @@ impl Generator {
     pub fn value(&mut self, worker: u32, number: u64) -> &[u8] {
         stamp(worker, number, &mut self.value);
         &self.value
+    }
+
+    /// Rows for the table of `TABLE`, all with the value of the present job.
+    fn insert(&self) -> Vec<u8> {
+        let insert = || Statement {
+            text: "INSERT INTO bench (value) VALUES (?)",
+            parameters: vec![SqlValue::Blob(self.value.clone())],
+        };
+        let then = (0..self.rows).map(|_| Step::Sql(insert())).collect();
+        encode_transaction(&Transaction { then, ..Transaction::default() })
     }
 
     fn own(&self, worker: u32, choice: u64) -> Key {

@@ -268,14 +268,14 @@ impl<'a> Load<'a> {
 
     /// How long the poll may sleep; sets the timer for an arrival that comes sooner.
     fn timeout(&mut self, now_ns: u64) -> io::Result<Duration> {
-        if let Some(next_ns) = self.arrivals.as_ref().and_then(Arrivals::next_ns) {
-            if !self.free.is_empty() {
-                let wake_ns = next_ns.max(self.arrivals_started_ns + ARRIVAL_PACE_NS);
-                if wake_ns <= now_ns {
-                    return Ok(Duration::ZERO);
-                }
-                self.timer.set(wake_ns)?;
+        if let Some(next_ns) = self.arrivals.as_ref().and_then(Arrivals::next_ns)
+            && !self.free.is_empty()
+        {
+            let wake_ns = next_ns.max(self.arrivals_started_ns + ARRIVAL_PACE_NS);
+            if wake_ns <= now_ns {
+                return Ok(Duration::ZERO);
             }
+            self.timer.set(wake_ns)?;
         }
         Ok(Duration::from_nanos(self.next_tick_ns.saturating_sub(now_ns)))
     }

@@ -33,14 +33,16 @@ use std::time::Duration;
 
 use crate::client::{self, Client};
 use crate::limits::SCAN_ENTRIES_MAX;
-use crate::store::{Query, Reply, prefix_end};
+use crate::sql::Statement;
+use crate::store::{Command, Query, Reply, Step, Transaction, prefix_end};
 use crate::trace::{self, monotonic_ns, wall_ns};
 use crate::wire::client::Consistency;
+use crate::wire::kv::encode_transaction;
 
 use history::History;
-use keys::{Generator, Key, Names};
+use keys::{Generator, Key, Names, TABLE};
 use load::Load;
-use options::Options;
+use options::{Options, Workload};
 use recorder::{Window, nanos};
 use report::Setting;
 use worker::Nodes;
@@ -94,6 +96,9 @@ pub fn run(
     }
 
     let nodes = find_nodes(options, addresses)?;
+    if options.workload == Workload::Sql {
+        make_table(addresses)?;
+    }
     let generator = Generator::new(options, names.clone(), seed);
     let load = Load::new(options, nodes, generator, run, seed, (trace, history), interrupted)
         .map_err(|error| Error::Unreachable(format!("cannot poll: {error}")))?;
@@ -134,6 +139,18 @@ pub fn run(
     }
     let is_well = verdict.is_none_or(|verdict| verdict.is_well());
     Ok(Outcome { text, is_well, ok: finished.recorder.ok_in_time })
+}
+
+/// Makes the table in which rows are inserted, if it is not there.
+fn make_table(addresses: &[SocketAddr]) -> Result<(), Error> {
+    let then = vec![Step::Sql(Statement { text: TABLE, parameters: Vec::new() })];
+    let bytes = encode_transaction(&Transaction { then, ..Transaction::default() });
+    let made = Client::new(addresses, QUESTION_TIMEOUT).execute(&Command::Transaction(&bytes));
+    match made.map(|answer| answer.reply) {
+        Ok(Reply::Transaction { .. }) => Ok(()),
+        Ok(other) => Err(Error::Unreachable(format!("the table cannot be made: {other:?}"))),
+        Err(error) => Err(Error::Unreachable(error.to_string())),
+    }
 }
 
 /// Asks every node who it is and who leads. At least one has to answer.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::limits::{SESSION_WINDOW_MAX, SESSIONS_MAX, VALUE_SIZE_MAX};
+use crate::limits::{COMMAND_SIZE_MAX, SESSION_WINDOW_MAX, SESSIONS_MAX, VALUE_SIZE_MAX};
 use crate::wire::client::Consistency;
 
 use super::keys::VALUE_STAMP_SIZE;
@@ -18,11 +18,13 @@ pub struct Options {
     pub duration: Duration,
     /// Time under load before the measuring begins
     pub warmup: Duration,
-    /// What is written (incr: counters, create: new keys)
+    /// What is written (incr: counters, create: new keys, sql: rows)
     pub workload: Workload,
+    /// Rows that one command inserts (sql)
+    pub rows: usize,
     /// Keys to choose from (put, incr)
     pub keys: u64,
-    /// Bytes of each value (put, create)
+    /// Bytes of each value (put, create, sql)
     pub value_size: usize,
     /// Share of reads, 0 to 1; their keys are written first
     pub reads: f64,
@@ -69,6 +71,7 @@ pub enum Workload {
     Put,
     Incr,
     Create,
+    Sql,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,8 +86,12 @@ pub enum Target {
     Spread,
 }
 
-pub const WORKLOADS: [(&str, Workload); 3] =
-    [("put", Workload::Put), ("incr", Workload::Incr), ("create", Workload::Create)];
+pub const WORKLOADS: [(&str, Workload); 4] = [
+    ("put", Workload::Put),
+    ("incr", Workload::Incr),
+    ("create", Workload::Create),
+    ("sql", Workload::Sql),
+];
 pub const ARRIVALS: [(&str, Spacing); 2] =
     [("poisson", Spacing::Poisson), ("uniform", Spacing::Uniform)];
 /// In words of the command line, for `bench` and for all that reads.
@@ -122,6 +129,15 @@ impl Options {
                 "--value-size is {}; allowed is 0 to {VALUE_SIZE_MAX}",
                 self.value_size
             ));
+        }
+        range("rows", self.rows, 10_000)?;
+        if COMMAND_SIZE_MAX / 2 < self.rows * (self.value_size + 128) {
+            return Err("--rows times --value-size is more than a command holds".to_owned());
+        }
+        if self.workload == Workload::Sql
+            && (self.check || self.history.is_some() || 0.0 < self.reads)
+        {
+            return Err("--workload sql goes without --check, --history and --reads".to_owned());
         }
         if !(0.0..=1.0).contains(&self.reads) {
             return Err(format!("--reads is {}; allowed is 0 to 1", self.reads));

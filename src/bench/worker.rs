@@ -227,10 +227,10 @@ impl Worker {
     }
 
     pub fn flush(&mut self, turn: &mut Turn<'_>) {
-        if let Some(link) = &mut self.link {
-            if link.flush().is_err() {
-                self.leave_node(None, turn);
-            }
+        if let Some(link) = &mut self.link
+            && link.flush().is_err()
+        {
+            self.leave_node(None, turn);
         }
     }
 

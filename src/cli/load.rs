@@ -17,6 +17,7 @@ pub fn options(line: &Line) -> Result<Options, String> {
         duration: line.needed("--duration", duration::parse_positive)?,
         warmup: line.needed("--warmup", duration::parse)?,
         workload: line.needed("--workload", |text| one_of(&WORKLOADS, text))?,
+        rows: line.needed("--rows", usize::from_str)?,
         keys: line.needed("--keys", u64::from_str)?,
         value_size: line.needed("--value-size", usize::from_str)?,
         reads: line.needed("--reads", f64::from_str)?,
