@@ -117,6 +117,18 @@ pub const SCAN_ENTRIES_MAX: usize = 10_000;
 /// Bytes of one `scan` reply; one entry may overshoot it.
 pub const SCAN_SIZE_SOFT_MAX: usize = 1024 * 1024;
 
+/// Keys whose time is over that one slot deletes: a thousand take a millisecond.
+pub const EXPIRIES_PER_SLOT_MAX: usize = 1000;
+/// Longest time that a key may be given, in microseconds (ten years).
+pub const TTL_US_MAX: u64 = 3650 * 24 * 60 * 60 * 1_000_000;
+/// Bytes of the last changes that a node keeps for watchers; the last slot may overshoot it.
+pub const HISTORY_SIZE_MAX: usize = 16 * 1024 * 1024;
+/// Bytes of changes sent in one message; those of one slot may overshoot it.
+pub const CHANGES_SIZE_SOFT_MAX: usize = 256 * 1024;
+/// Watches of one node, and of one connection.
+pub const WATCHES_MAX: usize = 4096;
+pub const WATCHES_PER_CLIENT_MAX: usize = 64;
+
 /// Default and least size of a segment of the write-ahead log, in bytes.
 pub const WAL_SEGMENT_SIZE_DEFAULT: u64 = 64 * 1024 * 1024;
 pub const WAL_SEGMENT_SIZE_MIN: u64 = 8 * 1024 * 1024;
@@ -151,6 +163,11 @@ const _: () = assert!(
 );
 const _: () = assert!(SNAPSHOT_CHUNK_SIZE <= SNAPSHOT_CHUNK_SIZE_MAX);
 const _: () = assert!(SNAPSHOT_CHUNK_SIZE_MAX <= FRAME_BULK_SIZE_MAX);
+const _: () = assert!(
+    CHANGES_SIZE_SOFT_MAX + SLOT_VALUE_SIZE_MAX + EXPIRIES_PER_SLOT_MAX * (KEY_SIZE_MAX + 8)
+        <= FRAME_BULK_SIZE_MAX,
+    "the changes of a slot fit a frame: a command has the bytes of what it changes"
+);
 const _: () = assert!(SCAN_SIZE_SOFT_MAX + VALUE_SIZE_MAX + KEY_SIZE_MAX <= FRAME_BULK_SIZE_MAX);
 const _: () = assert!(
     (SLOT_VALUE_SIZE_MAX as u64) * 2 <= WAL_SEGMENT_SIZE_MIN,

@@ -83,7 +83,14 @@ impl SequentialSpec for Key {
                 | Command::Cas { value, .. },
                 _,
             ) => self.0 = Some(text(value)),
-            (Command::Transaction(_), _) => unreachable!("none is drawn here"),
+            (
+                Command::Transaction(_)
+                | Command::PutFor { .. }
+                | Command::Lock { .. }
+                | Command::Renew { .. }
+                | Command::Unlock { .. },
+                _,
+            ) => unreachable!("none is drawn here"),
         }
         store::Reply::Done
     }

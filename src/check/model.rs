@@ -99,8 +99,12 @@ impl Op {
                 (key, Op::Cas { expect: Value::of_option(expect), value: Value::of(value) })
             }
             Command::Incr { key, by } => (key, Op::Incr(by)),
-            // Nobody records any: they concern more than one key.
-            Command::Transaction(_) => unreachable!("a history is of single keys"),
+            // Nobody records any: they concern more than one key, or the time.
+            Command::Transaction(_)
+            | Command::PutFor { .. }
+            | Command::Lock { .. }
+            | Command::Renew { .. }
+            | Command::Unlock { .. } => unreachable!("a history is of single keys that stay"),
         }
     }
 }
@@ -120,6 +124,7 @@ impl Reply {
             store::Reply::Entries { .. }
             | store::Reply::Transaction { .. }
             | store::Reply::Rows(_)
+            | store::Reply::Token(_)
             | store::Reply::Failed(Failure::Invalid | Failure::Step { .. } | Failure::Sql { .. }) => {
                 None
             }

@@ -181,7 +181,9 @@ fn handle(
             let chunk = &rest[..rest.len().min(SNAPSHOT_CHUNK_SIZE)];
             (Response::SnapshotChunk { id }, chunk.to_vec())
         }
-        Request::Reconfigure { .. } | Request::TransferLead { .. } => return Err(()),
+        Request::Reconfigure { .. } | Request::TransferLead { .. } | Request::Watch { .. } => {
+            return Err(());
+        }
     };
     if matches!(fault, Fault::LoseReply | Fault::ForgetAndLoseReply) {
         return Err(());
@@ -199,14 +201,29 @@ fn apply(keys: &mut BTreeMap<Vec<u8>, Vec<u8>>, command: &Command<'_>) -> Reply 
         Command::Cas { key, expect, .. } if keys.get(key).map(Vec::as_slice) != expect => {
             Reply::Failed(Failure::Mismatch { present: keys.get(key).cloned() })
         }
+        Command::Lock { key, .. } if keys.contains_key(key) => {
+            Reply::Failed(Failure::Mismatch { present: keys.get(key).cloned() })
+        }
+        // Its clock stands still, and every lock has token 7.
+        Command::Renew { key, token, .. } | Command::Unlock { key, token }
+            if token != 7 || !keys.contains_key(key) =>
+        {
+            Reply::Failed(Failure::NotHeld)
+        }
+        Command::Renew { .. } => Reply::Done,
+        Command::Lock { key, value, .. } => {
+            keys.insert(key.to_vec(), value.to_vec());
+            Reply::Token(7)
+        }
         Command::Put { key, value }
+        | Command::PutFor { key, value, .. }
         | Command::Create { key, value }
         | Command::Update { key, value }
         | Command::Cas { key, value, .. } => {
             keys.insert(key.to_vec(), value.to_vec());
             Reply::Done
         }
-        Command::Delete { key } => {
+        Command::Delete { key } | Command::Unlock { key, .. } => {
             keys.remove(key);
             Reply::Done
         }

@@ -9,6 +9,7 @@ pub mod connection;
 mod error;
 mod session;
 mod snapshot;
+mod watch;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -24,6 +25,7 @@ use connection::{Connection, describe};
 pub use error::Error;
 use session::Session;
 pub use session::nonce;
+pub use watch::{Event, Watcher};
 
 /// Back-off between two rounds through all nodes: doubled from the first to the last.
 const BACK_OFF_MIN: Duration = Duration::from_millis(5);
@@ -200,7 +202,10 @@ impl Client {
                         ErrorKind::SessionExpired => {
                             return Err(CallError::SessionExpired { maybe });
                         }
-                        ErrorKind::BadRequest | ErrorKind::DiskFull | ErrorKind::Refused => {
+                        ErrorKind::BadRequest
+                        | ErrorKind::DiskFull
+                        | ErrorKind::Refused
+                        | ErrorKind::TooOld => {
                             return Err(CallError::Failed { maybe, why });
                         }
                         ErrorKind::Timeout
@@ -386,6 +391,7 @@ pub fn key_of(request: &Request) -> RequestKey {
         Request::Reconfigure { id, .. } | Request::TransferLead { id, .. } => {
             RequestKey::Admin { id }
         }
+        Request::Watch { id, .. } => RequestKey::Watch { id },
     }
 }
 
@@ -401,6 +407,7 @@ pub fn response_key(response: &Response) -> RequestKey {
         Response::Reconfiguring { id, .. } | Response::LeadTransferred { id, .. } => {
             RequestKey::Admin { id }
         }
+        Response::Changes { id, .. } => RequestKey::Watch { id },
         Response::Error { key, .. } => key,
     }
 }

@@ -70,6 +70,11 @@ pub enum ClientInput {
         id: u64,
         to: Option<NodeId>,
     },
+    Watch {
+        id: u64,
+        from: Slot,
+        prefix: Vec<u8>,
+    },
     /// Understood well enough to be answered with an error.
     Bad {
         key: RequestKey,
@@ -120,6 +125,15 @@ pub fn decode(frame: Frame<'_>) -> Result<ClientInput, String> {
             ClientInput::Reconfigure { id, epoch, change }
         }
         Request::TransferLead { id, to } => ClientInput::TransferLead { id, to },
+        Request::Watch { id, from } => match frame.bulk.len() {
+            0..=limits::KEY_SIZE_MAX => {
+                ClientInput::Watch { id, from, prefix: frame.bulk.to_vec() }
+            }
+            _ => {
+                let message = "the prefix is longer than any key".to_string();
+                ClientInput::Bad { key: RequestKey::Watch { id }, message }
+            }
+        },
     })
 }
 
@@ -139,6 +153,7 @@ impl Server {
                 self.on_reconfigure(now, client, id, epoch, &change);
             }
             ClientInput::TransferLead { id, to } => self.on_transfer(client, id, to),
+            ClientInput::Watch { id, from, prefix } => self.begin_watch(client, id, from, prefix),
             ClientInput::Bad { key, message } => {
                 self.respond_error(client, key, ErrorKind::BadRequest, true, message);
             }
@@ -394,7 +409,8 @@ impl Server {
             ErrorKind::SessionExpired
             | ErrorKind::BadRequest
             | ErrorKind::DiskFull
-            | ErrorKind::Refused => None,
+            | ErrorKind::Refused
+            | ErrorKind::TooOld => None,
         };
         let ask_at = ask.and_then(|node| latest.addresses(node)).map(|addresses| addresses.client);
         let error = ErrorReply { kind, definite, ask, ask_at, message };

@@ -24,6 +24,7 @@ mod start;
 mod table;
 mod tracer;
 mod turn;
+mod watch;
 
 use std::fmt;
 use std::io;

@@ -38,6 +38,7 @@ use super::sql::SqlQueries;
 use super::start::io_error;
 use super::table::{ConnectionId, Table};
 use super::tracer::Tracer;
+use super::watch::Watches;
 
 pub(super) const WAKER: Token = Token(0);
 pub(super) const SIGNALS: Token = Token(1);
@@ -85,6 +86,7 @@ pub struct Server {
     pub(super) snapshots: Snapshots,
     pub(super) chunks: ChunkReader,
     pub(super) sql_queries: SqlQueries,
+    pub(super) watches: Watches,
     pub(super) quarantine: Quarantine,
     pub(super) fetcher: Fetcher,
     pub(super) catch_up: CatchUp,
@@ -160,7 +162,10 @@ impl Server {
 
     /// How long the poll may sleep.
     fn timeout(&self) -> Duration {
-        if !self.ready.is_empty() || (!self.blocked.is_empty() && !self.node.is_full()) {
+        if !self.ready.is_empty()
+            || !self.dirty.is_empty()
+            || (!self.blocked.is_empty() && !self.node.is_full())
+        {
             return Duration::ZERO;
         }
         let deadline = self.node.next_deadline_us().min(self.next_upkeep_us);
@@ -348,6 +353,10 @@ impl Server {
         self.next_upkeep_us = now.mono_us + if is_whole { calm_us } else { UPKEEP_US_MIN };
         self.note_disk(now);
         self.compare_states(now);
+        if self.store.next_expiry_us().is_some_and(|due_us| due_us <= now.wall_us) {
+            self.node.on_due(now, &mut self.fx);
+        }
+        self.look_after_watches(now);
         for listener in self.accept_again.clone() {
             self.accept(now, listener);
         }

@@ -33,6 +33,7 @@ use super::snapshots::{Rule, Snapshots, size_in_log};
 use super::sql::SqlQueries;
 use super::table::Table;
 use super::tracer::Tracer;
+use super::watch::Watches;
 
 /// What a node that joins is until it learns otherwise.
 const LEARNER: Roles = Roles { acceptor: false, leader: false, replica: true };
@@ -177,6 +178,7 @@ impl Server {
             snapshots,
             chunks,
             sql_queries,
+            watches: Watches::default(),
             quarantine,
             fetcher,
             catch_up,

@@ -16,7 +16,7 @@ pub struct Table {
 }
 
 /// Names a connection beyond its end: a place and the generation of who had it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ConnectionId {
     place: u32,
     generation: u32,

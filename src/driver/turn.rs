@@ -55,6 +55,7 @@ impl Server {
             self.tracer.on_core_event(event);
         }
         self.apply_chosen();
+        self.tell_watchers();
         for read in std::mem::take(&mut self.fx.reads_ready) {
             self.serve_read(read);
         }
@@ -162,6 +163,7 @@ impl Server {
         }
         if stage == Stage::Client {
             self.answer_reads(id);
+            self.tell_watcher(id, false);
         }
     }
 }

@@ -336,6 +336,15 @@ impl Leader {
         self.queue_size += command.size();
     }
 
+    /// Has the log's time move on, by a batch without commands, unless one is under way or waits that has some.
+    pub fn let_time_pass(&mut self, now_us: u64) {
+        let Phase::Leading { commander, .. } = &self.phase else { return };
+        if self.queue.is_empty() && commander.first_unchosen() == commander.next_slot() {
+            let batch = Forming::new(std::mem::take(&mut self.buffer));
+            self.queue.push_back(Queued { batch, arrived_us: now_us });
+        }
+    }
+
     /// A replica waits for what is under way, to serve quorum reads: tell it soon what is chosen.
     pub fn on_quorum_read(&mut self, from: NodeId) {
         self.expect_commit(from);

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::paxos::{
     Ballot, CommandId, Configuration, Message, NodeId, P1b, Record, Recovered, Slot, Value,
 };
-use crate::store::Applied;
+use crate::store::{Applied, Store};
 
 use super::oracle::Oracle;
 use super::shadow::Shadow;
@@ -287,10 +287,10 @@ impl Checker {
         slot: Slot,
         value: &[u8],
         applied: &[Applied],
-        digest: u128,
+        store: &Store,
     ) {
         self.on_handed_out(node, slot, value);
-        self.oracle.on_applied(slot, value, applied, digest);
+        self.oracle.on_applied(slot, value, applied, store);
     }
 
     /// The state behind `slot` is what a node has, by a snapshot.

@@ -15,6 +15,9 @@ use super::cluster::{Cluster, Reply};
 use super::plan::Load;
 use super::sql;
 
+/// Of how many commands one is about a lock.
+const LOCKS_SHARE: u32 = 12;
+
 pub struct Clients {
     load: Load,
     /// When they begin operations.
@@ -25,6 +28,8 @@ pub struct Clients {
     reads: u64,
     nonces: u64,
     values: u64,
+    /// Of the locks that clients were told of.
+    last_token: u64,
     pub history: History,
     /// The times of the history: each event has one of its own.
     events: u64,
@@ -51,9 +56,21 @@ struct Lane {
 
 enum Doing {
     Nothing,
-    Registering { nonce: u64 },
-    Writing { id: CommandId, payload: Bytes, ticket: Ticket },
-    Reading { read: u64, key: Vec<u8>, way: ReadWay, ticket: Ticket },
+    Registering {
+        nonce: u64,
+    },
+    /// No ticket: a command that no history knows.
+    Writing {
+        id: CommandId,
+        payload: Bytes,
+        ticket: Option<Ticket>,
+    },
+    Reading {
+        read: u64,
+        key: Vec<u8>,
+        way: ReadWay,
+        ticket: Ticket,
+    },
 }
 
 impl Clients {
@@ -68,6 +85,7 @@ impl Clients {
             reads: 0,
             nonces: 0,
             values: 0,
+            last_token: 0,
             history: History::new(),
             events: 0,
             done: false,
@@ -130,12 +148,16 @@ impl Clients {
         };
         let id = CommandId { session, seq: client.next_seq };
         client.next_seq += 1;
-        let payload = self.draw_command(dice);
-        let command = kv::decode_command(&payload).expect("just encoded");
-        let (key, op) = Op::of_command(&command);
-        let time = self.time();
-        let ticket = self.history.invoke(number as u64, time, key, op);
-        let payload = sql::of_command(payload, &self.load);
+        let (payload, ticket) = if dice.random_range(0..LOCKS_SHARE) == 0 {
+            (self.draw_lock_command(dice), None)
+        } else {
+            let payload = self.draw_command(dice);
+            let command = kv::decode_command(&payload).expect("just encoded");
+            let (key, op) = Op::of_command(&command);
+            let time = self.time();
+            let ticket = self.history.invoke(number as u64, time, key, op);
+            (sql::of_command(payload, &self.load), Some(ticket))
+        };
         self.lanes[lane].doing = Doing::Writing { id, payload: payload.into(), ticket };
         self.lanes[lane].sent = 0;
         self.send(cluster, dice, lane);
@@ -201,6 +223,26 @@ impl Clients {
                 store::Command::Cas { key, expect, value }
             }
             _ => store::Command::Incr { key, by: dice.random_range(1..4) },
+        })
+    }
+
+    /// A command on one of two keys that are locks, or go at a time. When they go is the log's business, so these are
+    /// in no history; the oracle has the times.
+    fn draw_lock_command(&mut self, dice: &mut StdRng) -> Vec<u8> {
+        let key: &[u8] = if dice.random_bool(0.5) { b"l1" } else { b"l2" };
+        self.values += 1;
+        let value = format!("v{}", self.values).into_bytes();
+        let value = &value[..];
+        let ttl_us = dice.random_range(1..2_000_000);
+        let token = self.last_token.saturating_sub(dice.random_range(0..2));
+        kv::encode_command(&match dice.random_range(0..12) {
+            0..4 => store::Command::Lock { key, value, ttl_us },
+            4 | 5 => store::Command::Renew { key, token, ttl_us },
+            6 | 7 => store::Command::Unlock { key, token },
+            8 => store::Command::PutFor { key, value, ttl_us },
+            9 => store::Command::Put { key, value },
+            10 => store::Command::Update { key, value },
+            _ => store::Command::Delete { key },
         })
     }
 
@@ -292,12 +334,17 @@ impl Clients {
             Reply::Done { client, id, reply, .. } => {
                 if let Some(ticket) = self.waits_for(client, id) {
                     let reply = kv::decode_reply(&reply).expect("a reply of the store");
+                    if let store::Reply::Token(token) = reply {
+                        self.last_token = token;
+                    }
                     let Doing::Writing { payload, .. } = &self.lanes[client as usize].doing else {
                         unreachable!("it waits for a command");
                     };
                     let encoded = sql::command_of(payload);
                     let command = kv::decode_command(&encoded).expect("we sent it");
-                    self.tell(ticket, &sql::of_reply(&command, reply));
+                    if let Some(ticket) = ticket {
+                        self.tell(ticket, &sql::of_reply(&command, reply));
+                    }
                     self.finish(cluster, dice, client as usize);
                 }
             }
@@ -317,7 +364,9 @@ impl Clients {
                     // The only copy was never handed to any leader.
                     if definite && self.lanes[lane].sent == 1 {
                         cluster.coverage.definite_errors += 1;
-                        self.history.fail(ticket);
+                        if let Some(ticket) = ticket {
+                            self.history.fail(ticket);
+                        }
                         self.finish(cluster, dice, lane);
                     } else {
                         self.send_again(cluster, dice, lane);
@@ -351,8 +400,8 @@ impl Clients {
         }
     }
 
-    /// The ticket of the command, if the lane still waits for it.
-    fn waits_for(&self, lane: u64, command: CommandId) -> Option<Ticket> {
+    /// The command's ticket, if it has one, if the lane still waits for it.
+    fn waits_for(&self, lane: u64, command: CommandId) -> Option<Option<Ticket>> {
         match &self.lanes.get(lane as usize)?.doing {
             Doing::Writing { id, ticket, .. } if *id == command => Some(*ticket),
             _ => None,

@@ -31,6 +31,9 @@ pub struct Coverage {
     pub departures: u64,
     /// Commands decided more than once and executed once.
     pub duplicates: u64,
+    /// Keys whose time was over, and locks given.
+    pub expiries: u64,
+    pub locks: u64,
     /// Sessions opened by clients.
     pub sessions: u64,
     /// Commands that the store refused: their session had expired, or the number was out of its window.
@@ -147,6 +150,8 @@ impl Coverage {
             ("changes of members", &mut self.changes),
             ("departures", &mut self.departures),
             ("duplicates", &mut self.duplicates),
+            ("expired keys", &mut self.expiries),
+            ("locks", &mut self.locks),
             ("sessions", &mut self.sessions),
             ("refused commands", &mut self.refused_commands),
             ("given up", &mut self.given_up),

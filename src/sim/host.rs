@@ -180,7 +180,9 @@ impl Cluster {
                     self.note(|| format!("{id} <- {input:?}"));
                 }
                 self.coverage.on_input(&input);
-                let node = self.host(id).node.as_mut().expect("running");
+                let host = self.host(id);
+                let is_due = host.store.next_expiry_us().is_some_and(|it| it <= now.wall_us);
+                let node = host.node.as_mut().expect("running");
                 match input {
                     Input::Message(from, message) => node.on_message(now, from, message, &mut fx),
                     Input::PeerUp(peer) => node.on_peer_up(now, peer, &mut fx),
@@ -209,6 +211,9 @@ impl Cluster {
                     Input::Refused(snapshot) => node.on_snapshot_refused(snapshot),
                     Input::Tick => {
                         node.on_tick(now, &mut fx);
+                        if is_due {
+                            node.on_due(now, &mut fx);
+                        }
                         let due_us = node.next_deadline_us();
                         assert!(now.mono_us < due_us, "a deadline that does not move");
                     }
@@ -295,7 +300,7 @@ impl Cluster {
         let (is_wrong, store) = (host.is_wrong, &host.store);
         let is_checkpoint = host.quarantine.on_applied(*slot, || store.digest());
         if !is_wrong {
-            self.checker.on_applied(id, *slot, &value.0, &applied, host.store.digest());
+            self.checker.on_applied(id, *slot, &value.0, &applied, &host.store);
         }
         if is_checkpoint {
             self.tell_state(id);

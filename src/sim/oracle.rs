@@ -8,13 +8,24 @@
 use std::collections::BTreeMap;
 
 use crate::paxos::{Batch, CommandId, Slot};
-use crate::store::{Applied, Command, Failure, Outcome, Reply};
+use crate::store::{Applied, Command, Failure, Outcome, Reply, Store, changes};
 use crate::wire::kv;
 
 use super::sql;
 
+type Changes = Vec<(Vec<u8>, Option<Vec<u8>>)>;
+
 pub struct Oracle {
     entries: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// When keys go that do, and their tokens.
+    terms: BTreeMap<Vec<u8>, (u64, u64)>,
+    pub last_token: u64,
+    /// Keys whose time was over.
+    pub expiries: u64,
+    /// The log's time.
+    time_us: u64,
+    /// What the present slot did to keys of the map.
+    changes: Changes,
     /// Where each command was executed, and its encoded reply.
     executed: BTreeMap<CommandId, (Slot, Vec<u8>)>,
     /// Digest of the store behind each slot, from slot 1.
@@ -31,6 +42,11 @@ impl Oracle {
     pub fn new() -> Oracle {
         Oracle {
             entries: BTreeMap::new(),
+            terms: BTreeMap::new(),
+            last_token: 0,
+            expiries: 0,
+            time_us: 0,
+            changes: Vec::new(),
             executed: BTreeMap::new(),
             digests: Vec::new(),
             words: Vec::new(),
@@ -39,8 +55,9 @@ impl Oracle {
         }
     }
 
-    /// A replica applied `slot` and had this digest behind it.
-    pub fn on_applied(&mut self, slot: Slot, value: &[u8], applied: &[Applied], digest: u128) {
+    /// A replica applied `slot` and has this store behind it.
+    pub fn on_applied(&mut self, slot: Slot, value: &[u8], applied: &[Applied], store: &Store) {
+        let digest = store.digest();
         let index = slot.0 as usize - 1;
         if let Some(first) = self.digests.get(index) {
             assert!(*first == digest, "slot {slot}: two replicas differ behind it");
@@ -50,6 +67,8 @@ impl Oracle {
         self.digests.push(digest);
         let batch = Batch::decode(value).expect("a chosen value is a batch");
         assert_eq!(batch.len(), applied.len(), "slot {slot}: an outcome for each command");
+        self.time_us = self.time_us.max(batch.time_us);
+        self.expire();
         for (command, applied) in batch.commands().zip(applied) {
             let id = command.id;
             assert_eq!(id, applied.id);
@@ -68,8 +87,13 @@ impl Oracle {
                     }
                     None => {
                         let payload = sql::command_of(command.payload);
+                        let is_sql = payload != command.payload;
                         let command = kv::decode_command(&payload).expect("we sent it");
+                        let changes = self.changes.len();
                         let expected = self.execute(slot, &command);
+                        if is_sql {
+                            self.changes.truncate(changes);
+                        }
                         let given = kv::decode_reply(reply).expect("a reply of the store");
                         let meant = sql::of_reply(&command, given);
                         assert!(
@@ -81,6 +105,31 @@ impl Oracle {
                 },
             }
         }
+        let told = watched(store, slot);
+        let expected = std::mem::take(&mut self.changes);
+        assert!(told == expected, "slot {slot}: watchers are told {told:?}, not {expected:?}");
+    }
+
+    fn expire(&mut self) {
+        let ended = self.terms.iter().filter(|(_, (end_us, _))| *end_us <= self.time_us);
+        let mut ended: Vec<_> = ended.map(|(key, (end_us, _))| (*end_us, key.clone())).collect();
+        ended.sort();
+        for (_, key) in ended {
+            self.expiries += 1;
+            self.write(&key, None);
+        }
+    }
+
+    /// Sets or deletes a key. A term goes with the key.
+    fn write(&mut self, key: &[u8], value: Option<Vec<u8>>) {
+        match &value {
+            Some(value) => _ = self.entries.insert(key.to_vec(), value.clone()),
+            None => {
+                self.entries.remove(key);
+                self.terms.remove(key);
+            }
+        }
+        self.changes.push((key.to_vec(), value));
     }
 
     fn execute(&mut self, slot: Slot, command: &Command<'_>) -> Reply {
@@ -111,12 +160,34 @@ impl Oracle {
                 };
                 (Some(sum.to_string().into_bytes()), Reply::Integer(sum))
             }
+            (Command::PutFor { value, ttl_us, .. }, _) => {
+                self.terms.insert(key.to_vec(), (self.time_us + ttl_us, 0));
+                (Some(value.to_vec()), Reply::Done)
+            }
+            (Command::Lock { .. }, Some(present)) => {
+                return Reply::Failed(Failure::Mismatch { present: Some(present) });
+            }
+            (Command::Lock { value, ttl_us, .. }, None) => {
+                self.last_token += 1;
+                self.terms.insert(key.to_vec(), (self.time_us + ttl_us, self.last_token));
+                (Some(value.to_vec()), Reply::Token(self.last_token))
+            }
+            (Command::Renew { token, .. } | Command::Unlock { token, .. }, _)
+                if token == 0 || self.terms.get(key).map(|(_, token)| *token) != Some(token) =>
+            {
+                return Reply::Failed(Failure::NotHeld);
+            }
+            (Command::Renew { token, ttl_us, .. }, _) => {
+                self.terms.insert(key.to_vec(), (self.time_us + ttl_us, token));
+                return Reply::Done;
+            }
+            (Command::Unlock { .. }, _) => (None, Reply::Done),
             (Command::Transaction(_), _) => unreachable!("see above"),
         };
-        match written {
-            Some(value) => self.entries.insert(key.to_vec(), value),
-            None => self.entries.remove(key),
-        };
+        if let Command::Put { .. } = command {
+            self.terms.remove(key);
+        }
+        self.write(key, written);
         reply
     }
 
@@ -144,4 +215,14 @@ impl Oracle {
     pub fn words(&self, end: Slot) -> impl Iterator<Item = &str> {
         self.words.iter().take_while(move |(slot, _)| *slot < end).map(|(_, word)| word.as_str())
     }
+}
+
+/// What a watcher is told that the slot did.
+fn watched(store: &Store, slot: Slot) -> Changes {
+    let mut since = store.changes_since(slot).expect("it was just applied");
+    let Some((first, bytes)) = since.next() else { return Vec::new() };
+    assert_eq!(first, slot);
+    let copy =
+        |change: changes::Change<'_>| (change.key.to_vec(), change.value.map(<[u8]>::to_vec));
+    changes::read(bytes).map(copy).collect()
 }

@@ -115,6 +115,8 @@ impl Run {
         self.check_history();
         let oracle = &self.cluster.checker.oracle;
         self.cluster.coverage.duplicates += oracle.duplicates;
+        self.cluster.coverage.expiries += oracle.expiries;
+        self.cluster.coverage.locks += oracle.last_token;
         self.cluster.coverage.refused_commands += oracle.refused;
         let reused = self.cluster.hosts.values().map(|host| host.log.reused_segments());
         self.cluster.coverage.reused_segments += reused.sum::<u64>();

@@ -63,7 +63,13 @@ pub fn of_command(encoded: Vec<u8>, load: &Load) -> Vec<u8> {
             ),
             vec![blob(key), SqlValue::Integer(by)],
         ),
-        Command::Transaction(_) => unreachable!("clients draw commands on one key"),
+        Command::Transaction(_)
+        | Command::PutFor { .. }
+        | Command::Lock { .. }
+        | Command::Renew { .. }
+        | Command::Unlock { .. } => {
+            unreachable!("clients draw these on no key that is in the table")
+        }
     };
     let step = |text, parameters| Step::Sql(Statement { text, parameters });
     let then = vec![

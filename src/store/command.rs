@@ -22,6 +22,15 @@ pub enum Command<'a> {
     Incr { key: &'a [u8], by: i64 },
     /// Several steps as a whole: the bytes of a [`Transaction`](super::Transaction).
     Transaction(&'a [u8]),
+    /// Put, and the key is deleted when so much of the log's time has passed.
+    PutFor { key: &'a [u8], value: &'a [u8], ttl_us: u64 },
+    /// Creates a key that is a lock for so long, and answers with its token; fails with `Mismatch`, which says
+    /// what who has it put there.
+    Lock { key: &'a [u8], value: &'a [u8], ttl_us: u64 },
+    /// Has a lock end so long from now; fails with `NotHeld` if it is not the one with this token.
+    Renew { key: &'a [u8], token: u64, ttl_us: u64 },
+    /// Deletes a lock; fails with `NotHeld` if it is not the one with this token.
+    Unlock { key: &'a [u8], token: u64 },
 }
 
 impl<'a> Command<'a> {
@@ -33,7 +42,11 @@ impl<'a> Command<'a> {
             | Command::Update { key, .. }
             | Command::Delete { key }
             | Command::Cas { key, .. }
-            | Command::Incr { key, .. } => Some(key),
+            | Command::Incr { key, .. }
+            | Command::PutFor { key, .. }
+            | Command::Lock { key, .. }
+            | Command::Renew { key, .. }
+            | Command::Unlock { key, .. } => Some(key),
             Command::Transaction(_) => None,
         }
     }
@@ -75,6 +88,8 @@ pub enum Reply {
     Transaction { held: bool, steps: Vec<StepReply> },
     /// A query of SQL.
     Rows(Rows),
+    /// Lock: what proves that it is held.
+    Token(u64),
 }
 
 /// What a step of a transaction gave.
@@ -84,6 +99,7 @@ pub enum StepReply {
     Integer(i64),
     Value(Option<Vec<u8>>),
     Rows(Rows),
+    Token(u64),
 }
 
 /// Why a command changed nothing. This is a reply, decided in the log like any other.
@@ -109,6 +125,8 @@ pub enum Failure {
     Sql {
         why: String,
     },
+    /// The lock is another's, or nobody's.
+    NotHeld,
 }
 
 /// The end of the range of all keys that begin with `prefix`: `None` if there is no such key (the

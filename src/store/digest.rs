@@ -22,6 +22,8 @@ const KIND_SESSION: u64 = 2;
 const KIND_REPLY: u64 = 3;
 const KIND_TIME: u64 = 4;
 const KIND_PAGE: u64 = 5;
+const KIND_TERM: u64 = 7;
+const KIND_LAST_TOKEN: u64 = 8;
 
 /// A sum of item hashes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -70,6 +72,16 @@ pub fn time(time_us: u64) -> u128 {
 /// A page of the database, by the hash of its bytes.
 pub fn page(index: u64, hash: u128) -> u128 {
     item(KIND_PAGE, u128::from(index), hash)
+}
+
+/// How long a key lives, and its token.
+pub fn term(key: &[u8], end_us: u64, token: u64) -> u128 {
+    item(KIND_TERM, xxh3_128(key), pair(end_us, token))
+}
+
+/// The last token given to a lock.
+pub fn last_token(token: u64) -> u128 {
+    item(KIND_LAST_TOKEN, u128::from(token), 0)
 }
 
 fn pair(a: u64, b: u64) -> u128 {

@@ -1,7 +1,8 @@
 //! The key-value map: what every command does to it, and how queries read it.
 //!
 //! Invariant: `digest` is the sum over exactly the entries of the map. Every change of the map goes
-//! through `insert`, `replace` or `delete`, and nothing else touches either.
+//! through `insert`, `replace` or `delete`, and nothing else touches either; and each of them is noted for
+//! watchers (`changes`). A key with a term (`terms`) is in the map.
 //!
 //! The map is persistent: a clone of it shares everything, costs nothing, and can be walked by another
 //! thread while this one goes on. What changes meanwhile is copied, a leaf of the tree at a time. That is
@@ -16,22 +17,37 @@ use std::sync::Arc;
 
 use imbl::OrdMap;
 
-use crate::limits::{SCAN_ENTRIES_MAX, SCAN_SIZE_SOFT_MAX};
+use crate::limits::{EXPIRIES_PER_SLOT_MAX, SCAN_ENTRIES_MAX, SCAN_SIZE_SOFT_MAX};
 use crate::paxos::Bytes;
 
+use super::changes::Change;
 use super::command::{Command, Failure, Query, Reply};
 use super::digest::{self, Digest};
+use super::terms::{Term, Terms};
 
 /// Bytes that an entry of a scan's reply takes beside its key and value: their two lengths.
 const ENTRY_FRAMING_SIZE: usize = 16;
 
 /// Keys of usual sizes lie in the nodes of the tree, where they are compared.
-pub type Entries = OrdMap<Bytes<38>, Arc<[u8]>>;
+pub type Key = Bytes<38>;
+pub type Entries = OrdMap<Key, Arc<[u8]>>;
 
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Kv {
     entries: Entries,
+    /// Of the entries.
     digest: Digest,
+    terms: Terms,
+    /// What the slot did so far that is being applied, encoded.
+    changes: Vec<u8>,
+}
+
+/// A state to go back to.
+pub struct Mark {
+    entries: Entries,
+    digest: Digest,
+    terms: Terms,
+    changes_size: usize,
 }
 
 impl Kv {
@@ -40,26 +56,86 @@ impl Kv {
     }
 
     pub fn digest(&self) -> u128 {
-        self.digest.sum()
+        self.digest.sum().wrapping_add(self.terms.digest().sum())
     }
 
     pub fn entries(&self) -> &Entries {
         &self.entries
     }
 
+    pub fn terms(&self) -> &Terms {
+        &self.terms
+    }
+
+    /// For a snapshot to be read into.
+    pub fn terms_mut(&mut self) -> &mut Terms {
+        &mut self.terms
+    }
+
+    /// What changed since `forget_changes`.
+    pub fn changes(&self) -> &[u8] {
+        &self.changes
+    }
+
+    pub fn forget_changes(&mut self) {
+        self.changes.clear();
+    }
+
+    pub fn mark(&self) -> Mark {
+        let (entries, terms) = (self.entries.clone(), self.terms.clone());
+        Mark { entries, digest: self.digest, terms, changes_size: self.changes.len() }
+    }
+
+    /// Undoes what was done since the mark was set, in the same slot.
+    pub fn go_back(&mut self, mark: Mark) {
+        let Mark { entries, digest, terms, changes_size } = mark;
+        (self.entries, self.digest, self.terms) = (entries, digest, terms);
+        self.changes.truncate(changes_size);
+    }
+
+    /// Deletes keys whose term has ended.
+    pub fn expire(&mut self, now_us: u64) {
+        for _ in 0..EXPIRIES_PER_SLOT_MAX {
+            let Some(key) = self.terms.ended(now_us) else { break };
+            self.delete(&key);
+        }
+    }
+
     /// An entry of a snapshot, whose key is not in the map.
-    pub fn restore(&mut self, key: &[u8], value: &[u8]) {
+    pub fn restore(&mut self, key: &[u8], value: &[u8], term: Option<Term>) {
         self.insert(key, value);
+        if let Some(term) = term {
+            self.terms.set(key, term);
+        }
+        self.changes.clear();
     }
 
     pub fn get(&self, key: &[u8]) -> Option<&[u8]> {
         self.entries.get(key).map(|value| &value[..])
     }
 
-    /// Carries out one command on one key. A failed condition changes nothing and is a reply like any other.
-    pub fn apply(&mut self, command: &Command<'_>) -> Reply {
+    /// Carries out one command on one key, at this time of the log. A failed condition changes nothing and is a
+    /// reply like any other.
+    pub fn apply(&mut self, command: &Command<'_>, now_us: u64) -> Reply {
         match *command {
-            Command::Put { key, value } => self.put(key, value),
+            Command::Put { key, value } => {
+                self.terms.remove(key);
+                self.put(key, value)
+            }
+            Command::PutFor { key, value, ttl_us } => {
+                self.terms.set(key, Term { end_us: now_us.saturating_add(ttl_us), token: 0 });
+                self.put(key, value)
+            }
+            Command::Lock { key, value, ttl_us } => {
+                self.lock(key, value, now_us.saturating_add(ttl_us))
+            }
+            Command::Renew { key, token, ttl_us } => {
+                self.renew(key, token, now_us.saturating_add(ttl_us))
+            }
+            Command::Unlock { key, token } => match self.is_held(key, token) {
+                true => self.delete(key),
+                false => Reply::Failed(Failure::NotHeld),
+            },
             Command::Create { key, value } => self.create(key, value),
             Command::Update { key, value } => self.update(key, value),
             Command::Delete { key } => self.delete(key),
@@ -82,7 +158,10 @@ impl Kv {
 
     fn put(&mut self, key: &[u8], value: &[u8]) -> Reply {
         match self.entries.get_mut(key) {
-            Some(present) => replace(&mut self.digest, key, present, value),
+            Some(present) => {
+                note(&mut self.changes, key, Some(value));
+                replace(&mut self.digest, key, present, value);
+            }
             None => self.insert(key, value),
         }
         Reply::Done
@@ -100,6 +179,7 @@ impl Kv {
         let Some(present) = self.entries.get_mut(key) else {
             return Reply::Failed(Failure::NotFound);
         };
+        note(&mut self.changes, key, Some(value));
         replace(&mut self.digest, key, present, value);
         Reply::Done
     }
@@ -108,8 +188,33 @@ impl Kv {
         let Some(value) = self.entries.remove(key) else {
             return Reply::Failed(Failure::NotFound);
         };
+        self.terms.remove(key);
+        note(&mut self.changes, key, None);
         self.digest.remove(digest::entry(key, &value));
         Reply::Done
+    }
+
+    fn lock(&mut self, key: &[u8], value: &[u8], end_us: u64) -> Reply {
+        if let Some(present) = self.entries.get(key) {
+            return Reply::Failed(Failure::Mismatch { present: Some(present.to_vec()) });
+        }
+        let token = self.terms.next_token();
+        self.terms.set(key, Term { end_us, token });
+        self.insert(key, value);
+        Reply::Token(token)
+    }
+
+    fn renew(&mut self, key: &[u8], token: u64, end_us: u64) -> Reply {
+        if !self.is_held(key, token) {
+            return Reply::Failed(Failure::NotHeld);
+        }
+        self.terms.set(key, Term { end_us, token });
+        Reply::Done
+    }
+
+    /// Whether the key is a lock that was given with this token and not lost since.
+    pub fn is_held(&self, key: &[u8], token: u64) -> bool {
+        token != 0 && self.terms.of(key).is_some_and(|term| term.token == token)
     }
 
     fn cas(&mut self, key: &[u8], expect: Option<&[u8]>, value: &[u8]) -> Reply {
@@ -119,7 +224,10 @@ impl Kv {
             return Reply::Failed(Failure::Mismatch { present });
         }
         match present {
-            Some(present) => replace(&mut self.digest, key, present, value),
+            Some(present) => {
+                note(&mut self.changes, key, Some(value));
+                replace(&mut self.digest, key, present, value);
+            }
             None => self.insert(key, value),
         }
         Reply::Done
@@ -136,7 +244,9 @@ impl Kv {
         };
         match sum {
             Ok(sum) => {
-                replace(&mut self.digest, key, present, sum.to_string().as_bytes());
+                let value = sum.to_string();
+                note(&mut self.changes, key, Some(value.as_bytes()));
+                replace(&mut self.digest, key, present, value.as_bytes());
                 Reply::Integer(sum)
             }
             Err(failure) => Reply::Failed(failure),
@@ -165,6 +275,7 @@ impl Kv {
     }
 
     fn insert(&mut self, key: &[u8], value: &[u8]) {
+        note(&mut self.changes, key, Some(value));
         self.digest.add(digest::entry(key, value));
         let before = self.entries.insert(key.into(), value.into());
         assert!(before.is_none(), "a key that exists is replaced, or the digest would keep it");
@@ -182,8 +293,19 @@ impl Kv {
     pub fn digest_from_scratch(&self) -> u128 {
         let mut digest = Digest::default();
         self.entries.iter().for_each(|(key, value)| digest.add(digest::entry(key, value)));
+        for (key, term) in self.terms.iter() {
+            digest.add(digest::term(key, term.end_us, term.token));
+        }
+        if self.terms.last_token() != 0 {
+            digest.add(digest::last_token(self.terms.last_token()));
+        }
         digest.sum()
     }
+}
+
+/// Notes a change for watchers.
+fn note(changes: &mut Vec<u8>, key: &[u8], value: Option<&[u8]>) {
+    Change { key, value }.write(changes);
 }
 
 /// Sets the value of a key that exists. It is no method, so that `present` may come from the map.
@@ -211,6 +333,7 @@ fn parse_integer(text: &[u8]) -> Result<i64, Failure> {
 mod tests {
     use crate::limits::VALUE_SIZE_MAX;
 
+    use super::super::changes;
     use super::*;
 
     fn get(kv: &Kv, key: &[u8]) -> Option<Vec<u8>> {
@@ -221,7 +344,7 @@ mod tests {
     }
 
     fn put(kv: &mut Kv, key: &[u8], value: &[u8]) {
-        assert_eq!(kv.apply(&Command::Put { key, value }), Reply::Done);
+        assert_eq!(kv.apply(&Command::Put { key, value }, 0), Reply::Done);
     }
 
     fn scan(
@@ -241,7 +364,7 @@ mod tests {
     /// Applies a command that must fail, and checks that it changed nothing.
     fn fails(kv: &mut Kv, command: Command<'_>) -> Failure {
         let before = (kv.entries.clone(), kv.digest);
-        let reply = kv.apply(&command);
+        let reply = kv.apply(&command, 0);
         assert_eq!((&kv.entries, kv.digest), (&before.0, before.1));
         match reply {
             Reply::Failed(failure) => failure,
@@ -266,10 +389,10 @@ mod tests {
         let mut kv = Kv::default();
         let failure = fails(&mut kv, Command::Update { key: b"k", value: b"v" });
         assert_eq!(failure, Failure::NotFound);
-        assert_eq!(kv.apply(&Command::Create { key: b"k", value: b"v" }), Reply::Done);
+        assert_eq!(kv.apply(&Command::Create { key: b"k", value: b"v" }, 0), Reply::Done);
         let failure = fails(&mut kv, Command::Create { key: b"k", value: b"w" });
         assert_eq!(failure, Failure::Exists);
-        assert_eq!(kv.apply(&Command::Update { key: b"k", value: b"longer" }), Reply::Done);
+        assert_eq!(kv.apply(&Command::Update { key: b"k", value: b"longer" }, 0), Reply::Done);
         assert_eq!(get(&kv, b"k").as_deref(), Some(&b"longer"[..]));
         assert_eq!(kv.digest(), kv.digest_from_scratch());
     }
@@ -279,7 +402,7 @@ mod tests {
         let mut kv = Kv::default();
         assert_eq!(fails(&mut kv, Command::Delete { key: b"k" }), Failure::NotFound);
         put(&mut kv, b"k", b"v");
-        assert_eq!(kv.apply(&Command::Delete { key: b"k" }), Reply::Done);
+        assert_eq!(kv.apply(&Command::Delete { key: b"k" }, 0), Reply::Done);
         assert_eq!((kv.len(), kv.digest()), (0, 0));
         assert_eq!(fails(&mut kv, Command::Delete { key: b"k" }), Failure::NotFound);
     }
@@ -290,10 +413,10 @@ mod tests {
         let mut kv = Kv::default();
         let cas = |expect, value| Command::Cas { key: b"k", expect, value };
         assert_eq!(fails(&mut kv, cas(Some(b""), b"v")), Failure::Mismatch { present: None });
-        assert_eq!(kv.apply(&cas(None, b"")), Reply::Done);
+        assert_eq!(kv.apply(&cas(None, b""), 0), Reply::Done);
         let present = Some(b"".to_vec());
         assert_eq!(fails(&mut kv, cas(None, b"v")), Failure::Mismatch { present });
-        assert_eq!(kv.apply(&cas(Some(b""), b"v")), Reply::Done);
+        assert_eq!(kv.apply(&cas(Some(b""), b"v"), 0), Reply::Done);
         let present = Some(b"v".to_vec());
         assert_eq!(fails(&mut kv, cas(Some(b"w"), b"x")), Failure::Mismatch { present });
         assert_eq!(get(&kv, b"k").as_deref(), Some(&b"v"[..]));
@@ -304,12 +427,12 @@ mod tests {
     fn incr_counts_in_decimal_from_zero() {
         let mut kv = Kv::default();
         for (by, sum) in [(5, 5), (-7, -2), (0, -2), (102, 100)] {
-            assert_eq!(kv.apply(&Command::Incr { key: b"n", by }), Reply::Integer(sum));
+            assert_eq!(kv.apply(&Command::Incr { key: b"n", by }, 0), Reply::Integer(sum));
             assert_eq!(get(&kv, b"n"), Some(sum.to_string().into_bytes()));
             assert_eq!(kv.digest(), kv.digest_from_scratch());
         }
         put(&mut kv, b"n", b"+007");
-        assert_eq!(kv.apply(&Command::Incr { key: b"n", by: 1 }), Reply::Integer(8));
+        assert_eq!(kv.apply(&Command::Incr { key: b"n", by: 1 }, 0), Reply::Integer(8));
     }
 
     #[test]
@@ -329,7 +452,7 @@ mod tests {
             assert_eq!(fails(&mut kv, Command::Incr { key: b"n", by }), Failure::Overflow);
         }
         put(&mut kv, b"n", b"9223372036854775807");
-        let reply = kv.apply(&Command::Incr { key: b"n", by: i64::MIN });
+        let reply = kv.apply(&Command::Incr { key: b"n", by: i64::MIN }, 0);
         assert_eq!(reply, Reply::Integer(-1));
     }
 
@@ -397,5 +520,90 @@ mod tests {
         }
         assert_eq!(pages.iter().map(Vec::len).collect::<Vec<_>>(), [2, 1, 2, 1]);
         assert_eq!(pages.concat(), keys);
+    }
+
+    /// What watchers are told of a command.
+    fn told(kv: &mut Kv, run: impl FnOnce(&mut Kv)) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
+        kv.forget_changes();
+        run(kv);
+        assert_eq!(kv.digest(), kv.digest_from_scratch());
+        let copy = |it: Change<'_>| (it.key.to_vec(), it.value.map(<[u8]>::to_vec));
+        changes::read(&kv.changes).map(copy).collect()
+    }
+
+    #[test]
+    fn a_key_goes_when_its_time_is_over() {
+        let mut kv = Kv::default();
+        for (key, ttl_us) in [(b"a", 30), (b"b", 10), (b"c", 20)] {
+            let put = Command::PutFor { key, value: b"v", ttl_us };
+            assert_eq!(kv.apply(&put, 100), Reply::Done);
+        }
+        assert_eq!(kv.terms().first_end_us(), Some(110));
+        assert_eq!(told(&mut kv, |kv| kv.expire(109)), []);
+        // What is put anew stays, what is merely changed goes all the same.
+        put(&mut kv, b"c", b"w");
+        assert_eq!(kv.apply(&Command::Incr { key: b"d", by: 1 }, 0), Reply::Integer(1));
+        kv.apply(&Command::PutFor { key: b"d", value: b"1", ttl_us: 15 }, 100);
+        assert_eq!(kv.apply(&Command::Incr { key: b"d", by: 1 }, 0), Reply::Integer(2));
+        let gone = [b"b", b"d"].map(|key| (key.to_vec(), None));
+        assert_eq!(told(&mut kv, |kv| kv.expire(120)), gone);
+        assert_eq!(told(&mut kv, |kv| kv.expire(130)), [(b"a".to_vec(), None)]);
+        assert_eq!((kv.len(), kv.terms().first_end_us()), (1, None));
+    }
+
+    /// However many are due, one slot takes its time for a thousand.
+    #[test]
+    fn keys_go_in_steps() {
+        let mut kv = Kv::default();
+        for n in 0..EXPIRIES_PER_SLOT_MAX as u32 + 1 {
+            let key = &n.to_be_bytes();
+            kv.apply(&Command::PutFor { key, value: b"", ttl_us: 1 }, 0);
+        }
+        assert_eq!(told(&mut kv, |kv| kv.expire(9)).len(), EXPIRIES_PER_SLOT_MAX);
+        assert_eq!(told(&mut kv, |kv| kv.expire(9)).len(), 1);
+        assert_eq!(kv.len(), 0);
+    }
+
+    /// Who held a lock before has a token that is of no use any more.
+    #[test]
+    fn a_lock_is_held_by_one_at_a_time() {
+        let mut kv = Kv::default();
+        let lock = |value| Command::Lock { key: b"l", value, ttl_us: 10 };
+        let renew = |token| Command::Renew { key: b"l", token, ttl_us: 50 };
+        let unlock = |token| Command::Unlock { key: b"l", token };
+        assert_eq!(kv.apply(&lock(b"me"), 0), Reply::Token(1));
+        let present = Some(b"me".to_vec());
+        assert_eq!(fails(&mut kv, lock(b"you")), Failure::Mismatch { present });
+        for token in [0, 2] {
+            assert_eq!(fails(&mut kv, renew(token)), Failure::NotHeld);
+            assert_eq!(fails(&mut kv, unlock(token)), Failure::NotHeld);
+        }
+        assert_eq!(kv.apply(&renew(1), 0), Reply::Done);
+        kv.expire(49);
+        assert!(kv.is_held(b"l", 1));
+        kv.expire(50);
+        assert!(!kv.is_held(b"l", 1));
+        assert_eq!(kv.apply(&lock(b"you"), 60), Reply::Token(2));
+        assert_eq!(fails(&mut kv, renew(1)), Failure::NotHeld);
+        assert_eq!(told(&mut kv, |kv| _ = kv.apply(&unlock(2), 60)), [(b"l".to_vec(), None)]);
+        // One that is put over is no lock any more.
+        assert_eq!(kv.apply(&lock(b"me"), 0), Reply::Token(3));
+        put(&mut kv, b"l", b"by force");
+        assert!(!kv.is_held(b"l", 3));
+        assert!(!kv.is_held(b"none", 0));
+    }
+
+    #[test]
+    fn a_mark_is_gone_back_to() {
+        let mut kv = Kv::default();
+        kv.apply(&Command::PutFor { key: b"a", value: b"1", ttl_us: 9 }, 0);
+        let (mark, digest, changes) = (kv.mark(), kv.digest(), kv.changes.clone());
+        put(&mut kv, b"a", b"2");
+        kv.apply(&Command::Lock { key: b"l", value: b"", ttl_us: 9 }, 0);
+        kv.go_back(mark);
+        assert_eq!((kv.digest(), kv.changes.clone()), (digest, changes));
+        assert_eq!((kv.digest_from_scratch(), kv.terms().last_token()), (digest, 0));
+        kv.expire(9);
+        assert_eq!(kv.len(), 0);
     }
 }

@@ -9,11 +9,13 @@
 //! out at most once, `digest` lets replicas compare, `snapshot` makes bytes of the state. Ballots, peers and connections are not known
 //! here; bytes are given to and taken from `wire::kv`.
 
+pub mod changes;
 pub mod command;
 pub(crate) mod digest;
 mod kv;
 mod sessions;
 pub mod snapshot;
+mod terms;
 mod transaction;
 
 use std::cell::RefCell;
@@ -26,6 +28,7 @@ use crate::sql::{Budget, Database, Moment, Pages, Reader};
 use crate::wire::codec;
 use crate::wire::kv::{decode_command, decode_statement, decode_transaction};
 
+use changes::History;
 pub use command::{Command, Failure, Query, Reply, StepReply, prefix_end};
 use kv::Kv;
 use sessions::Sessions;
@@ -41,6 +44,8 @@ pub struct Store {
     kv: Kv,
     database: Database,
     sessions: Sessions,
+    /// No part of the state.
+    history: History,
     /// For queries of SQL.
     reader: RefCell<Reader>,
     /// Where replies are encoded, again and again.
@@ -105,12 +110,15 @@ impl Store {
         self.applied = slot;
         let batch = Batch::decode(value).expect("a value from outside was checked in wire");
         self.sessions.on_time(batch.time_us);
+        self.kv.expire(self.sessions.time_us());
         out.reserve(batch.len());
         for (index, command) in batch.commands().enumerate() {
             let outcome = self.apply_command(slot, index, &command);
             out.push(Applied { id: command.id, outcome });
         }
         self.database.settle();
+        self.history.push(slot, self.kv.changes());
+        self.kv.forget_changes();
     }
 
     fn apply_command(&mut self, slot: Slot, index: usize, command: &CommandRef<'_>) -> Outcome {
@@ -129,7 +137,7 @@ impl Store {
                     }
                     Err(_) => Reply::Failed(Failure::Invalid),
                 },
-                Ok(command) => self.kv.apply(&command),
+                Ok(command) => self.kv.apply(&command, time_us),
                 Err(_) => Reply::Failed(Failure::Invalid),
             };
             self.scratch.clear();
@@ -148,7 +156,7 @@ impl Store {
         let batch = Batch::decode(value);
         for command in batch.iter().flat_map(Batch::commands) {
             if let Ok(command) = decode_command(command.payload) {
-                self.kv.apply(&command);
+                self.kv.apply(&command, self.sessions.time_us());
             }
         }
     }
@@ -161,7 +169,7 @@ impl Store {
     /// What no slot did: see `sim`. The digest goes with it.
     #[cfg(feature = "sim")]
     pub(crate) fn derail(&mut self) {
-        self.kv.apply(&Command::Put { key: b"derailed", value: b"" });
+        self.kv.apply(&Command::Put { key: b"derailed", value: b"" }, 0);
     }
 
     /// Answers a query from the applied state. One of SQL may take as long as a command: whoever must not wait
@@ -182,6 +190,21 @@ impl Store {
     pub fn sql_query(&self, statement: &[u8]) -> SqlQuery {
         let moment = moment(self.applied, usize::MAX, self.sessions.time_us());
         SqlQuery { pages: self.database.pages(), moment, statement: statement.to_vec() }
+    }
+
+    /// What the slots from `first` on did to the keys; `None` if it is not known any more what all of them did.
+    pub fn changes_since(&self, first: Slot) -> Option<impl Iterator<Item = (Slot, &[u8])>> {
+        (self.history.begin() <= first).then(|| self.history.since(first))
+    }
+
+    /// The first slot for which `changes_since` answers.
+    pub fn history_begin(&self) -> Slot {
+        self.history.begin()
+    }
+
+    /// The time, in microseconds since 1970, when a key is to go next; the log's time has to reach it.
+    pub fn next_expiry_us(&self) -> Option<u64> {
+        self.kv.terms().first_end_us()
     }
 
     /// The last slot applied, 0 before the first.

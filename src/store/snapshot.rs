@@ -10,7 +10,9 @@
 //! | time | 1, time u64 | first, once |
 //! | session | 2, id u64, acknowledged u64, last used u64 | by id |
 //! | reply of the session before | 3, number u64, size u32, bytes | by number |
-//! | entry | 4, size of key u32, size of value u32, key, value | after all sessions, by key |
+//! | last token given to a lock | 7, u64 | after all sessions, if one was given |
+//! | entry | 4, size of key u32, size of value u32, key, value | after that, by key |
+//! | entry with a term | 6, end u64, token u64 (0: no lock), then as an entry | among the entries |
 //! | page of the database | 5, 4096 bytes | after all entries, from the first page on |
 //!
 //! A chunk is closed once it holds [`CHUNK_SIZE_SOFT_MAX`] bytes; one item may overshoot it. What lies
@@ -29,9 +31,11 @@ use crate::paxos::{SessionId, Slot};
 use crate::sql::pages::{self, PAGE_SIZE, PageBytes};
 use crate::sql::{Database, Pages};
 
+use super::changes::History;
 use super::digest::{self, Digest};
 use super::kv::{Entries, Kv};
 use super::sessions::{SESSION_REPLIES_SIZE_SOFT_MAX, Session, Sessions};
+use super::terms::{Term, Terms};
 use super::{Store, digest_of};
 
 /// A chunk is closed once it holds this many bytes.
@@ -51,6 +55,8 @@ const SESSION: u8 = 2;
 const REPLY: u8 = 3;
 const ENTRY: u8 = 4;
 const PAGE: u8 = 5;
+const ENTRY_WITH_TERM: u8 = 6;
+const LAST_TOKEN: u8 = 7;
 
 /// The state behind one slot, unchanged while the store goes on. It shares with the store all that has
 /// not changed since, so taking one costs nothing, and any thread may read it.
@@ -61,6 +67,7 @@ pub struct Frozen {
     time_us: u64,
     sessions: OrdMap<SessionId, Arc<Session>>,
     entries: Entries,
+    terms: Terms,
     pages: Pages,
 }
 
@@ -73,6 +80,7 @@ impl Store {
             time_us: self.sessions.time_us(),
             sessions: self.sessions.all().clone(),
             entries: self.kv.entries().clone(),
+            terms: self.kv.terms().clone(),
             pages: self.database.pages(),
         }
     }
@@ -128,8 +136,22 @@ impl Frozen {
                 close(&mut chunk, CHUNK_SIZE_SOFT_MAX)?;
             }
         }
+        let last_token = self.terms.last_token();
+        if last_token != 0 {
+            chunk.push(LAST_TOKEN);
+            put_u64(&mut chunk, last_token);
+            digest.add(digest::last_token(last_token));
+        }
+        let mut terms = self.terms.iter().peekable();
         for (key, value) in self.entries.iter() {
-            chunk.push(ENTRY);
+            if let Some((_, term)) = terms.next_if(|(of, _)| *of == key) {
+                chunk.push(ENTRY_WITH_TERM);
+                put_u64(&mut chunk, term.end_us);
+                put_u64(&mut chunk, term.token);
+                digest.add(digest::term(key, term.end_us, term.token));
+            } else {
+                chunk.push(ENTRY);
+            }
             put_size(&mut chunk, key);
             put_size(&mut chunk, value);
             chunk.extend_from_slice(key);
@@ -163,7 +185,8 @@ pub enum Item<'a> {
     Time(u64),
     Session { id: SessionId, acknowledged: u64, last_used_us: u64 },
     Reply { session: SessionId, seq: u64, reply: &'a [u8] },
-    Entry { key: &'a [u8], value: &'a [u8] },
+    LastToken(u64),
+    Entry { key: &'a [u8], value: &'a [u8], term: Option<Term> },
     Page { index: usize, bytes: &'a PageBytes },
 }
 
@@ -175,6 +198,7 @@ pub struct Decoder {
     time_us: Option<u64>,
     session: Option<OpenSession>,
     sessions: usize,
+    last_token: u64,
     key: Option<Vec<u8>>,
     keys: u64,
     pages: usize,
@@ -201,6 +225,7 @@ impl Decoder {
             time_us: None,
             session: None,
             sessions: 0,
+            last_token: 0,
             key: None,
             keys: 0,
             pages: 0,
@@ -225,15 +250,7 @@ impl Decoder {
                 return Err("a chunk goes on behind its end");
             }
             let item = self.item(&mut rest)?;
-            self.digest.add(match item {
-                Item::Time(time_us) => digest::time(time_us),
-                Item::Session { id, acknowledged, last_used_us } => {
-                    digest::session(id, acknowledged, last_used_us)
-                }
-                Item::Reply { session, seq, reply } => digest::reply(session, seq, reply),
-                Item::Entry { key, value } => digest::entry(key, value),
-                Item::Page { index, bytes } => pages::hash(index, bytes),
-            });
+            self.digest.add(digest_of_item(&item));
             visit(item);
         }
         Ok(())
@@ -255,7 +272,9 @@ impl Decoder {
         match kind {
             SESSION => self.session(rest, now_us),
             REPLY => self.reply(rest),
-            ENTRY => self.entry(rest),
+            LAST_TOKEN => self.last_token(rest),
+            ENTRY => self.entry(rest, None),
+            ENTRY_WITH_TERM => self.entry_with_term(rest),
             PAGE => self.page(rest),
             _ => Err("an item of an unknown kind"),
         }
@@ -263,8 +282,8 @@ impl Decoder {
 
     fn session<'a>(&mut self, rest: &mut Rest<'a>, now_us: u64) -> Result<Item<'a>, &'static str> {
         let (id, acknowledged, last_used_us) = (SessionId(rest.u64()?), rest.u64()?, rest.u64()?);
-        if self.key.is_some() {
-            return Err("a session behind the first entry");
+        if self.key.is_some() || self.last_token != 0 {
+            return Err("a session behind the last token or the first entry");
         }
         let before = self.session.map_or(SessionId::NONE, |session| session.id);
         // An id that the next slots will give would be given twice.
@@ -283,7 +302,9 @@ impl Decoder {
     fn reply<'a>(&mut self, rest: &mut Rest<'a>) -> Result<Item<'a>, &'static str> {
         let (seq, size) = (rest.u64()?, rest.size(REPLY_SIZE_MAX)?);
         let reply = rest.take(size)?;
-        let Some(session) = self.session.as_mut().filter(|_| self.key.is_none()) else {
+        let Some(session) =
+            self.session.as_mut().filter(|_| self.key.is_none() && self.last_token == 0)
+        else {
             return Err("a reply without a session");
         };
         if seq < session.acknowledged
@@ -300,7 +321,28 @@ impl Decoder {
         Ok(Item::Reply { session: session.id, seq, reply })
     }
 
-    fn entry<'a>(&mut self, rest: &mut Rest<'a>) -> Result<Item<'a>, &'static str> {
+    fn last_token<'a>(&mut self, rest: &mut Rest<'a>) -> Result<Item<'a>, &'static str> {
+        let token = rest.u64()?;
+        if token == 0 || self.last_token != 0 || self.key.is_some() {
+            return Err("the last token is out of place");
+        }
+        self.last_token = token;
+        Ok(Item::LastToken(token))
+    }
+
+    fn entry_with_term<'a>(&mut self, rest: &mut Rest<'a>) -> Result<Item<'a>, &'static str> {
+        let term = Term { end_us: rest.u64()?, token: rest.u64()? };
+        if self.last_token < term.token {
+            return Err("a token was not given yet");
+        }
+        self.entry(rest, Some(term))
+    }
+
+    fn entry<'a>(
+        &mut self,
+        rest: &mut Rest<'a>,
+        term: Option<Term>,
+    ) -> Result<Item<'a>, &'static str> {
         let (key_size, value_size) = (rest.size(KEY_SIZE_MAX)?, rest.size(VALUE_SIZE_MAX)?);
         let (key, value) = (rest.take(key_size)?, rest.take(value_size)?);
         let last = self.key.get_or_insert_default();
@@ -310,7 +352,7 @@ impl Decoder {
         last.clear();
         last.extend_from_slice(key);
         self.keys += 1;
-        Ok(Item::Entry { key, value })
+        Ok(Item::Entry { key, value, term })
     }
 
     fn page<'a>(&mut self, rest: &mut Rest<'a>) -> Result<Item<'a>, &'static str> {
@@ -329,6 +371,23 @@ impl Decoder {
             Some(_) => Ok((self.keys, self.sessions as u64, self.digest.sum())),
             None => Err("there is no state"),
         }
+    }
+}
+
+/// What an item adds to the digest.
+fn digest_of_item(item: &Item<'_>) -> u128 {
+    match *item {
+        Item::Time(time_us) => digest::time(time_us),
+        Item::Session { id, acknowledged, last_used_us } => {
+            digest::session(id, acknowledged, last_used_us)
+        }
+        Item::Reply { session, seq, reply } => digest::reply(session, seq, reply),
+        Item::LastToken(token) => digest::last_token(token),
+        Item::Entry { key, value, term: None } => digest::entry(key, value),
+        Item::Entry { key, value, term: Some(Term { end_us, token }) } => {
+            digest::entry(key, value).wrapping_add(digest::term(key, end_us, token))
+        }
+        Item::Page { index, bytes } => pages::hash(index, bytes),
     }
 }
 
@@ -378,7 +437,8 @@ impl Loader {
                 self.sessions.restore(id, acknowledged, last_used_us);
             }
             Item::Reply { session, seq, reply } => self.sessions.restore_reply(session, seq, reply),
-            Item::Entry { key, value } => self.kv.restore(key, value),
+            Item::LastToken(token) => self.kv.terms_mut().restore_last_token(token),
+            Item::Entry { key, value, term } => self.kv.restore(key, value, term),
             Item::Page { index, bytes } => self.pages.write(index * PAGE_SIZE, bytes),
         })
     }
@@ -395,7 +455,8 @@ impl Loader {
             stored || mutants::is_on(Mutant::InstallForgetsSessions),
             "what was read was stored"
         );
-        let store = Store { applied, kv, database, sessions, ..Store::default() };
+        let history = History::from_slot(applied.next());
+        let store = Store { applied, kv, database, sessions, history, ..Store::default() };
         Ok((key_count, session_count, digest, store))
     }
 }
@@ -518,7 +579,21 @@ mod tests {
         };
         let check = |items: &[Vec<u8>]| load(Slot(3), &[items.concat()]).map(|_| ());
         let (sound, end) = (session(4096, 5, 9), 4 * BATCH_COMMANDS_MAX as u64);
-        let whole = [time.clone(), sound.clone(), reply(5, 2), entry(b""), entry(b"a")];
+        let last = |token: u64| [&[LAST_TOKEN][..], &token.to_le_bytes()].concat();
+        let lock = |key: &[u8], token: u64| {
+            let numbers = [7, token].map(u64::to_le_bytes).concat();
+            [&[ENTRY_WITH_TERM][..], &numbers, &entry(key)[1..]].concat()
+        };
+        let whole = [
+            time.clone(),
+            sound.clone(),
+            reply(5, 2),
+            last(3),
+            entry(b""),
+            lock(b"a", 3),
+            lock(b"b", 0),
+            entry(b"c"),
+        ];
         assert_eq!(check(&whole), Ok(()));
         let refused: &[&[Vec<u8>]] = &[
             &[],
@@ -538,6 +613,14 @@ mod tests {
             &[time.clone(), entry(b"a"), entry(b"a")],
             &[time.clone(), entry(b"b"), entry(b"a")],
             &[time.clone(), entry(&[0; KEY_SIZE_MAX + 1])],
+            &[time.clone(), lock(b"a", 1)],
+            &[time.clone(), last(2), lock(b"a", 3)],
+            &[time.clone(), last(2), last(2)],
+            &[time.clone(), last(0)],
+            &[time.clone(), last(2), sound.clone()],
+            &[time.clone(), sound.clone(), last(2), reply(5, 2)],
+            &[time.clone(), entry(b"a"), last(2)],
+            &[time.clone(), lock(b"a", 0), entry(b"a")],
             &[time.clone(), vec![9]],
             &[time, vec![ENTRY, 1]],
         ];

@@ -6,7 +6,7 @@ use crate::limits::TRANSACTION_REPLY_SIZE_MAX;
 use crate::sql::{Database, Moment, SqlValue, Statement};
 
 use super::command::{Command, Failure, Query, Reply, StepReply};
-use super::kv::Kv;
+use super::kv::{Kv, Mark};
 
 /// If all conditions hold, the steps `then` are done, else the steps `otherwise`: all of them, or none.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +35,8 @@ pub enum Holds<'a> {
     NotEqual(&'a [u8]),
     Less(&'a [u8]),
     Greater(&'a [u8]),
+    /// The key is a lock that was given with this token and not lost since.
+    Token(u64),
 }
 
 /// A step sees what those before it did. One that fails undoes them all.
@@ -63,14 +65,14 @@ pub fn transact(
     if has_sql {
         database.begin(moment);
     }
-    let before = kv.clone();
-    let failed = |kv: &mut Kv, step: usize, why: String| {
-        *kv = before.clone();
+    let before = kv.mark();
+    let failed = |kv: &mut Kv, before: Mark, step: usize, why: String| {
+        kv.go_back(before);
         Reply::Failed(Failure::Step { step: step as u32, why })
     };
     let (mut replies, mut size) = (Vec::with_capacity(steps.len()), 0);
     for (number, step) in steps.iter().enumerate() {
-        let done = do_step(kv, database, step).and_then(|reply| {
+        let done = do_step(kv, database, moment.time_us, step).and_then(|reply| {
             size += reply_size(&reply);
             match size <= TRANSACTION_REPLY_SIZE_MAX {
                 true => Ok(reply),
@@ -83,12 +85,12 @@ pub fn transact(
                 if has_sql {
                     database.roll_back();
                 }
-                return failed(kv, number, why);
+                return failed(kv, before, number, why);
             }
         }
     }
     if has_sql && let Err(why) = database.commit() {
-        return failed(kv, steps.len(), why);
+        return failed(kv, before, steps.len(), why);
     }
     Reply::Transaction { held, steps: replies }
 }
@@ -97,6 +99,7 @@ fn holds(kv: &Kv, condition: &Condition<'_>) -> bool {
     let value = kv.get(condition.key);
     match (condition.holds, value) {
         (Holds::Missing, value) => value.is_none(),
+        (Holds::Token(token), _) => kv.is_held(condition.key, token),
         (_, None) => false,
         (Holds::Something, Some(_)) => true,
         (Holds::Equal(expected), Some(value)) => value == expected,
@@ -106,20 +109,27 @@ fn holds(kv: &Kv, condition: &Condition<'_>) -> bool {
     }
 }
 
-fn do_step(kv: &mut Kv, database: &mut Database, step: &Step<'_>) -> Result<StepReply, String> {
+fn do_step(
+    kv: &mut Kv,
+    database: &mut Database,
+    now_us: u64,
+    step: &Step<'_>,
+) -> Result<StepReply, String> {
     let reply = match step {
-        Step::Key(command) => kv.apply(command),
+        Step::Key(command) => kv.apply(command, now_us),
         Step::Get { key } => kv.query(&Query::Get { key }),
         Step::Sql(statement) => return database.run(statement).map(StepReply::Rows),
     };
     match reply {
         Reply::Done => Ok(StepReply::Done),
         Reply::Integer(integer) => Ok(StepReply::Integer(integer)),
+        Reply::Token(token) => Ok(StepReply::Token(token)),
         Reply::Value(value) => Ok(StepReply::Value(value)),
         Reply::Failed(Failure::Exists) => Err("the key exists".to_owned()),
         Reply::Failed(Failure::NotFound) => Err("the key does not exist".to_owned()),
         Reply::Failed(Failure::Mismatch { .. }) => Err("the key holds another value".to_owned()),
         Reply::Failed(Failure::NotAnInteger) => Err("the value is no integer".to_owned()),
+        Reply::Failed(Failure::NotHeld) => Err("the lock is not held".to_owned()),
         Reply::Failed(Failure::Overflow) => Err("the sum is out of range".to_owned()),
         other => unreachable!("no step gives {other:?}"),
     }
@@ -128,7 +138,7 @@ fn do_step(kv: &mut Kv, database: &mut Database, step: &Step<'_>) -> Result<Step
 /// Bytes of a reply, about.
 fn reply_size(reply: &StepReply) -> usize {
     16 + match reply {
-        StepReply::Done | StepReply::Integer(_) | StepReply::Value(None) => 0,
+        StepReply::Done | StepReply::Integer(_) | StepReply::Token(_) | StepReply::Value(None) => 0,
         StepReply::Value(Some(value)) => value.len(),
         StepReply::Rows(rows) => {
             let names: usize = rows.columns.iter().map(|name| 8 + name.len()).sum();

@@ -33,6 +33,9 @@ pub enum Request {
     Reconfigure { id: u64, epoch: u64, change: Change },
     /// Asks the leader to hand the lead to this node, or to whom it suits best.
     TransferLead { id: u64, to: Option<NodeId> },
+    /// Asks to be told what the slots from `from` on do to the keys that begin with the bulk; answered with
+    /// `Changes` again and again until the connection ends.
+    Watch { id: u64, from: Slot },
 }
 
 /// What a read may return.
@@ -71,6 +74,9 @@ pub enum RequestKey {
     },
     /// Of those that change the members or the leader.
     Admin {
+        id: u64,
+    },
+    Watch {
         id: u64,
     },
 }
@@ -125,6 +131,12 @@ pub enum Response {
         key: RequestKey,
         error: ErrorReply,
     },
+    /// What the slots below `end` did, from where the `Changes` before ended; the bulk is as in
+    /// `kv::write_slot_changes`. Comes at least every second.
+    Changes {
+        id: u64,
+        end: Slot,
+    },
 }
 
 /// Why a request was not served.
@@ -161,4 +173,6 @@ pub enum ErrorKind {
     NotLeading,
     /// Asked of the leader, and it says no: the message says why.
     Refused,
+    /// The node does not know any more what is asked for. Another may; if none does, read the state anew.
+    TooOld,
 }

@@ -1,7 +1,9 @@
 //! Bytes of the store's commands, queries and replies: the payload of client frames and batches.
 
-use crate::limits::{KEY_SIZE_MAX, VALUE_SIZE_MAX};
+use crate::limits::{KEY_SIZE_MAX, TTL_US_MAX, VALUE_SIZE_MAX};
+use crate::paxos::Slot;
 use crate::sql::{self, Statement};
+use crate::store::changes::{self, Change};
 use crate::store::{Command, Query, Reply, Step, Transaction};
 
 use super::{WireError, codec};
@@ -26,7 +28,18 @@ fn check_command(command: &Command<'_>) -> Result<(), WireError> {
         | Command::Create { value, .. }
         | Command::Update { value, .. } => [Some(value), None],
         Command::Cas { expect, value, .. } => [expect, Some(value)],
-        Command::Delete { .. } | Command::Incr { .. } | Command::Transaction(_) => [None, None],
+        Command::PutFor { value, ttl_us, .. } | Command::Lock { value, ttl_us, .. } => {
+            check_ttl(ttl_us)?;
+            [Some(value), None]
+        }
+        Command::Renew { ttl_us, .. } => {
+            check_ttl(ttl_us)?;
+            [None, None]
+        }
+        Command::Delete { .. }
+        | Command::Incr { .. }
+        | Command::Unlock { .. }
+        | Command::Transaction(_) => [None, None],
     };
     if values.into_iter().flatten().any(|value| value.len() > VALUE_SIZE_MAX) {
         return Err(WireError::Malformed("a value is longer than 1 MiB"));
@@ -105,6 +118,52 @@ pub fn decode_reply(bytes: &[u8]) -> Result<Reply, WireError> {
     codec::decode(bytes)
 }
 
+/// Appends the changes of a slot, if there are any: slot u64, their size u32, and they.
+pub fn write_slot_changes<'a>(
+    slot: Slot,
+    changes: impl Iterator<Item = Change<'a>>,
+    out: &mut Vec<u8>,
+) {
+    let begin = out.len();
+    out.extend_from_slice(&slot.0.to_le_bytes());
+    out.extend_from_slice(&[0; 4]);
+    changes.for_each(|change| change.write(out));
+    let size = out.len() - begin - 12;
+    if size == 0 {
+        out.truncate(begin);
+    } else {
+        out[begin + 8..begin + 12].copy_from_slice(&(size as u32).to_le_bytes());
+    }
+}
+
+/// Calls `each` with all changes in what `write_slot_changes` wrote.
+pub fn read_slot_changes<'a>(
+    mut bytes: &'a [u8],
+    mut each: impl FnMut(Slot, Change<'a>),
+) -> Result<(), WireError> {
+    const CUT: WireError = WireError::Malformed("changes are cut off");
+    while !bytes.is_empty() {
+        let (head, rest) = bytes.split_first_chunk::<12>().ok_or(CUT)?;
+        let slot = Slot(u64::from_le_bytes(head[..8].try_into().expect("eight bytes")));
+        let size = u32::from_le_bytes(head[8..].try_into().expect("four bytes")) as usize;
+        let (of_slot, rest) = rest.split_at_checked(size).ok_or(CUT)?;
+        let mut changes = changes::read(of_slot);
+        changes.by_ref().for_each(|change| each(slot, change));
+        if !changes.is_done() {
+            return Err(CUT);
+        }
+        bytes = rest;
+    }
+    Ok(())
+}
+
+fn check_ttl(ttl_us: u64) -> Result<(), WireError> {
+    match ttl_us {
+        1..=TTL_US_MAX => Ok(()),
+        _ => Err(WireError::Malformed("a key lives for a microsecond to ten years")),
+    }
+}
+
 fn check_key(key: &[u8]) -> Result<(), WireError> {
     if key.is_empty() {
         return Err(WireError::Malformed("a key is empty"));
@@ -147,6 +206,22 @@ mod tests {
         assert!(check_from_client(&encode_command(&Command::Transaction(b"x"))).is_err());
         let select = Statement { text: "SELECT 1", parameters: vec![] };
         assert_eq!(check(vec![Step::Sql(select)]).is_ok(), sql::IS_BUILT_IN);
+    }
+
+    #[test]
+    fn changes_of_slots_are_read_as_written() {
+        let mut bytes = Vec::new();
+        let change = |key, value| Change { key, value };
+        let first = [change(&b"a"[..], Some(&b"1"[..])), change(b"b", None)];
+        write_slot_changes(Slot(3), first.into_iter(), &mut bytes);
+        write_slot_changes(Slot(4), std::iter::empty(), &mut bytes);
+        write_slot_changes(Slot(7), first[..1].iter().copied(), &mut bytes);
+        let mut found = Vec::new();
+        read_slot_changes(&bytes, |slot, change| found.push((slot.0, change))).unwrap();
+        assert_eq!(found, [(3, first[0]), (3, first[1]), (7, first[0])]);
+        let ends =
+            (1..bytes.len()).filter(|&cut| read_slot_changes(&bytes[..cut], |_, _| ()).is_ok());
+        assert_eq!(ends.collect::<Vec<_>>(), [12 + 10 + 9]);
     }
 
     /// Whatever a client sends, decoding ends in a value or an error.

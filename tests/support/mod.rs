@@ -6,6 +6,7 @@
 #![allow(dead_code)] // Each test binary uses its own part of this.
 
 pub mod load;
+pub mod tour;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};

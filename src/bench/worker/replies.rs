@@ -45,7 +45,8 @@ impl Worker {
             | Response::Snapshot { .. }
             | Response::SnapshotChunk { .. }
             | Response::Reconfiguring { .. }
-            | Response::LeadTransferred { .. } => {
+            | Response::LeadTransferred { .. }
+            | Response::Changes { .. } => {
                 return Err(WireError::Malformed("nobody asked for it"));
             }
         }
@@ -57,9 +58,11 @@ impl Worker {
         let Some(at) = self.position(key) else { return Ok(()) };
         self.failures = 0;
         let (outcome, observed) = match kv::decode_reply(bulk)? {
-            Reply::Done | Reply::Entries { .. } | Reply::Transaction { .. } | Reply::Rows(_) => {
-                (OperationOutcome::Ok, Observed::Nothing)
-            }
+            Reply::Done
+            | Reply::Entries { .. }
+            | Reply::Transaction { .. }
+            | Reply::Rows(_)
+            | Reply::Token(_) => (OperationOutcome::Ok, Observed::Nothing),
             Reply::Integer(count) => (OperationOutcome::Ok, Observed::Integer(count)),
             Reply::Value(value) => (OperationOutcome::Ok, Observed::Value(value)),
             Reply::Failed(_) => (OperationOutcome::Refused, Observed::Nothing),
@@ -80,7 +83,7 @@ impl Worker {
         op.outstanding = false;
         op.maybe |= !error.definite;
         match error.kind {
-            ErrorKind::BadRequest | ErrorKind::Refused => {
+            ErrorKind::BadRequest | ErrorKind::Refused | ErrorKind::TooOld => {
                 let unknown = !op.is_read() && op.maybe;
                 self.leaving_session |= unknown;
                 self.end(at, outcome_of(unknown), Observed::Nothing, self.node);

@@ -17,7 +17,29 @@ impl Node {
     pub(super) fn on_propose(&mut self, now: Now, from: NodeId, commands: &[Command]) {
         if let Some(leader) = self.leader.as_mut().filter(|leader| !leader.is_idle()) {
             leader.on_propose(from, commands, now.mono_us);
+            if commands.is_empty() {
+                leader.let_time_pass(now.mono_us);
+            }
         }
+    }
+
+    /// Something in the state machine is due by the clock of this node, and nothing happens to it unless the
+    /// log's time moves on: the leader is asked for a batch, which may be empty. If the leader is a replica
+    /// itself it knows best, by the clock that will be in the batch, so that one clock that is ahead does not
+    /// fill the log.
+    pub fn on_due(&mut self, now: Now, fx: &mut Effects) {
+        let leader = self.election.leader().node;
+        let members = self.configurations.in_force().membership();
+        let is_replica = members.roles(leader).is_some_and(|roles| roles.replica);
+        if self.election.leader().is_none() || !self.reaches_leader() {
+            return;
+        }
+        if leader == self.me {
+            self.on_propose(now, self.me, &[]);
+        } else if !is_replica {
+            fx.send_over(self.election.route(), Message::Propose { commands: Vec::new() });
+        }
+        self.run_local(now, fx);
     }
 
     pub(super) fn hand_to_leader(&mut self, now: Now, fx: &mut Effects) {

@@ -88,7 +88,7 @@ impl Cluster {
             let (begun, checker) = (std::mem::take(&mut host.store), &mut self.checker);
             host.store = replay_into(begun, host.log.wal(), end, &mut |done| {
                 checkpoints.on_applied(done.slot, || done.store.digest());
-                checker.on_applied(id, done.slot, done.value, done.applied, done.store.digest());
+                checker.on_applied(id, done.slot, done.value, done.applied, done.store);
             })
             .expect("the log has what it says it has");
         }

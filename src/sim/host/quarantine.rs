@@ -183,13 +183,7 @@ impl Cluster {
             host.store = host
                 .quarantine
                 .renewed(loaded.store, host.log.wal(), end, &mut |done| {
-                    checker.on_applied(
-                        id,
-                        done.slot,
-                        done.value,
-                        done.applied,
-                        done.store.digest(),
-                    );
+                    checker.on_applied(id, done.slot, done.value, done.applied, done.store);
                 })
                 .expect("the log has what it says it has");
             host.is_wrong = false;
