@@ -5,6 +5,7 @@
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -27,6 +28,9 @@ pub enum Command {
     Shell(ConnectArgs),
     #[cfg(feature = "sql")]
     Sql(Online<SqlArgs>),
+    Txn(Online<TxnArgs>),
+    Watch(Online<WatchArgs>),
+    Lock(Online<LockArgs>),
     Status(Online<StatusArgs>),
     Doctor(Online<StatusArgs>),
     Backup(BackupArgs),
@@ -51,6 +55,9 @@ impl Command {
             "sql" => Command::Sql(Online::read(line, SqlArgs::read)?),
             #[cfg(not(feature = "sql"))]
             "sql" => return Err("this program is built without SQL".to_owned()),
+            "txn" => Command::Txn(Online::read(line, TxnArgs::read)?),
+            "watch" => Command::Watch(Online::read(line, WatchArgs::read)?),
+            "lock" => Command::Lock(Online::read(line, LockArgs::read)?),
             "status" => Command::Status(Online::read(line, StatusArgs::read)?),
             "doctor" => Command::Doctor(Online::read(line, StatusArgs::read)?),
             "backup" => Command::Backup(BackupArgs::read(line)?),
@@ -93,9 +100,11 @@ impl Kv {
     fn read(line: &Line) -> Read<Kv> {
         Ok(match line.command() {
             "get" => Kv::Get(GetArgs::read(line)?),
-            "put" => Kv::Put(PutArgs::read(line)),
+            "put" => Kv::Put(PutArgs::read_with_ttl(line)?),
             "create" => Kv::Create(PutArgs::read(line)),
             "update" => Kv::Update(PutArgs::read(line)),
+            "renew" => Kv::Renew(RenewArgs::read(line)?),
+            "unlock" => Kv::Unlock(UnlockArgs::read(line)?),
             "delete" => {
                 let key = needed_bytes(line, "<KEY>");
                 Kv::Delete(DeleteArgs { key, format: FormatArgs::read(line) })
@@ -360,6 +369,8 @@ pub struct PutArgs {
     pub key: OsString,
     /// `-`: what standard input holds.
     pub value: OsString,
+    /// How long the key is to live.
+    pub ttl: Option<Duration>,
     pub format: FormatArgs,
 }
 
@@ -368,8 +379,117 @@ impl PutArgs {
         PutArgs {
             key: needed_bytes(line, "<KEY>"),
             value: needed_bytes(line, "<VALUE>"),
+            ttl: None,
             format: FormatArgs::read(line),
         }
+    }
+
+    fn read_with_ttl(line: &Line) -> Read<PutArgs> {
+        let ttl = line.value("--ttl", duration::parse_positive)?;
+        Ok(PutArgs { ttl, ..PutArgs::read(line) })
+    }
+}
+
+#[derive(Debug)]
+pub struct RenewArgs {
+    pub key: OsString,
+    pub token: u64,
+    pub ttl: Duration,
+    pub format: FormatArgs,
+}
+
+impl RenewArgs {
+    fn read(line: &Line) -> Read<RenewArgs> {
+        Ok(RenewArgs {
+            key: needed_bytes(line, "<KEY>"),
+            token: line.needed("<TOKEN>", u64::from_str)?,
+            ttl: line.needed("--ttl", duration::parse_positive)?,
+            format: FormatArgs::read(line),
+        })
+    }
+}
+
+#[derive(Debug)]
+pub struct UnlockArgs {
+    pub key: OsString,
+    pub token: u64,
+    pub format: FormatArgs,
+}
+
+impl UnlockArgs {
+    fn read(line: &Line) -> Read<UnlockArgs> {
+        Ok(UnlockArgs {
+            key: needed_bytes(line, "<KEY>"),
+            token: line.needed("<TOKEN>", u64::from_str)?,
+            format: FormatArgs::read(line),
+        })
+    }
+}
+
+#[derive(Debug)]
+pub struct LockArgs {
+    pub key: OsString,
+    /// What to run; may be nothing.
+    pub command: Vec<OsString>,
+    value: Option<OsString>,
+    pub ttl: Duration,
+    /// None: as long as it takes.
+    pub wait: Option<Duration>,
+}
+
+impl LockArgs {
+    fn read(line: &Line) -> Read<LockArgs> {
+        Ok(LockArgs {
+            key: needed_bytes(line, "<KEY>"),
+            command: line.all("[COMMAND]..."),
+            value: line.bytes("--value"),
+            ttl: line.needed("--ttl", duration::parse_positive)?,
+            wait: line.value("--wait", duration::parse)?,
+        })
+    }
+
+    /// What others see of who holds it.
+    pub fn value(&self) -> Vec<u8> {
+        match &self.value {
+            Some(value) => value.as_bytes().to_vec(),
+            None => {
+                let host = std::fs::read("/proc/sys/kernel/hostname").unwrap_or_default();
+                [host.trim_ascii(), b":", std::process::id().to_string().as_bytes()].concat()
+            }
+        }
+    }
+}
+
+#[derive(Debug)]
+pub struct WatchArgs {
+    pub prefix: Option<OsString>,
+    /// None: from now on.
+    pub from: Option<u64>,
+    pub count: Option<u64>,
+    pub json: bool,
+}
+
+impl WatchArgs {
+    fn read(line: &Line) -> Read<WatchArgs> {
+        Ok(WatchArgs {
+            prefix: line.bytes("[PREFIX]"),
+            from: line.value("--from", u64::from_str)?,
+            count: line.value("--count", u64::from_str)?,
+            json: line.is_given("--json"),
+        })
+    }
+}
+
+#[derive(Debug)]
+pub struct TxnArgs {
+    /// None: those of standard input.
+    pub lines: Vec<OsString>,
+    pub format: FormatArgs,
+}
+
+impl TxnArgs {
+    fn read(line: &Line) -> Read<TxnArgs> {
+        Ok(TxnArgs { lines: line.all("[LINE]..."), format: FormatArgs::read(line) })
     }
 }
 

@@ -1,14 +1,17 @@
-//! The commands on keys: `get`, `put`, `create`, `update`, `delete`, `cas`, `incr`, `scan`.
+//! The commands on keys: `get`, `put`, `create`, `update`, `delete`, `cas`, `incr`, `scan`, `renew`, `unlock`.
 //!
 //! What was asked for goes to standard output and nothing else does, so that scripts can use it.
 
 use std::ffi::OsStr;
 use std::io::{Read, Write};
 use std::os::unix::ffi::OsStrExt;
+use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use super::args::{CasArgs, DeleteArgs, FormatArgs, GetArgs, IncrArgs, PutArgs, ScanArgs};
+use super::args::{
+    CasArgs, DeleteArgs, FormatArgs, GetArgs, IncrArgs, PutArgs, RenewArgs, ScanArgs, UnlockArgs,
+};
 use super::output::{decided, field, json_answer, json_bytes, quote, text};
 use super::{Failure, code};
 use crate::client::{Answer, Client};
@@ -26,6 +29,8 @@ pub enum Kv {
     Cas(CasArgs),
     Incr(IncrArgs),
     Scan(ScanArgs),
+    Renew(RenewArgs),
+    Unlock(UnlockArgs),
 }
 
 /// Where a command runs.
@@ -40,10 +45,11 @@ pub fn run(kv: &Kv, session: &mut Session<'_>) -> Result<(), Failure> {
     match kv {
         Kv::Get(args) => get(args, session),
         Kv::Scan(args) => scan(args, session),
+        Kv::Renew(args) => session.execute(&command(kv)?, args.format),
+        Kv::Unlock(args) => session.execute(&command(kv)?, args.format),
         Kv::Put(args) => {
             let value = session.value(&args.value)?;
-            let command = Command::Put { key: key(&args.key)?, value: &value };
-            session.execute(&command, args.format)
+            session.execute(&put(key(&args.key)?, &value, args.ttl), args.format)
         }
         Kv::Create(args) => {
             let value = session.value(&args.value)?;
@@ -69,6 +75,46 @@ pub fn run(kv: &Kv, session: &mut Session<'_>) -> Result<(), Failure> {
     }
 }
 
+/// A write as it stands, where a value `-` means nothing but itself.
+pub fn command(kv: &Kv) -> Result<Command<'_>, Failure> {
+    let value = |value: &'_ OsStr| checked_value(value.as_bytes()).map(|_| ());
+    Ok(match kv {
+        Kv::Put(args) => {
+            value(&args.value)?;
+            put(key(&args.key)?, args.value.as_bytes(), args.ttl)
+        }
+        Kv::Create(args) => {
+            value(&args.value)?;
+            Command::Create { key: key(&args.key)?, value: args.value.as_bytes() }
+        }
+        Kv::Update(args) => {
+            value(&args.value)?;
+            Command::Update { key: key(&args.key)?, value: args.value.as_bytes() }
+        }
+        Kv::Delete(args) => Command::Delete { key: key(&args.key)? },
+        Kv::Cas(args) => {
+            value(&args.expect)?;
+            value(&args.value)?;
+            let expect = Some(args.expect.as_bytes());
+            Command::Cas { key: key(&args.key)?, expect, value: args.value.as_bytes() }
+        }
+        Kv::Incr(args) => Command::Incr { key: key(&args.key)?, by: args.by },
+        Kv::Renew(args) => {
+            let ttl_us = args.ttl.as_micros() as u64;
+            Command::Renew { key: key(&args.key)?, token: args.token, ttl_us }
+        }
+        Kv::Unlock(args) => Command::Unlock { key: key(&args.key)?, token: args.token },
+        Kv::Get(_) | Kv::Scan(_) => unreachable!("these write nothing"),
+    })
+}
+
+fn put<'a>(key: &'a [u8], value: &'a [u8], ttl: Option<Duration>) -> Command<'a> {
+    match ttl {
+        None => Command::Put { key, value },
+        Some(ttl) => Command::PutFor { key, value, ttl_us: ttl.as_micros() as u64 },
+    }
+}
+
 impl Session<'_> {
     fn execute(&mut self, command: &Command<'_>, format: FormatArgs) -> Result<(), Failure> {
         let answer = self.client.execute(command).map_err(Failure::from)?;
@@ -78,6 +124,10 @@ impl Session<'_> {
             Reply::Integer(sum) => {
                 json.insert("value".to_owned(), json!(sum));
                 (sum.to_string(), None)
+            }
+            Reply::Token(token) => {
+                json.insert("token".to_owned(), json!(token));
+                (token.to_string(), None)
             }
             Reply::Failed(why) => {
                 let failure = refusal(command, why, &mut json);
@@ -220,6 +270,9 @@ fn refusal(command: &Command<'_>, why: &store::Failure, json: &mut Map<String, V
         store::Failure::NotAnInteger => ("not_an_integer", format!("{key} holds no integer")),
         store::Failure::Overflow => ("overflow", format!("the sum in {key} leaves 64 bits")),
         store::Failure::Step { why, .. } | store::Failure::Sql { why } => ("refused", why.clone()),
+        store::Failure::NotHeld => {
+            ("not_held", format!("the lock {key} is not held with this token"))
+        }
         store::Failure::Invalid => ("invalid", "the store takes no such command".to_owned()),
     };
     json.insert("failure".to_owned(), json!(word));
@@ -232,7 +285,17 @@ fn note(answer: &Answer, format: FormatArgs) {
     }
 }
 
-fn key(key: &OsStr) -> Result<&[u8], Failure> {
+/// Where a range of keys begins: any bytes that could.
+pub fn bound(bound: Option<&OsStr>) -> Result<&[u8], Failure> {
+    match bound.map_or(&b""[..], OsStrExt::as_bytes) {
+        bytes if KEY_SIZE_MAX < bytes.len() => {
+            Err(Failure::usage(format!("a key has at most {KEY_SIZE_MAX} bytes")))
+        }
+        bytes => Ok(bytes),
+    }
+}
+
+pub fn key(key: &OsStr) -> Result<&[u8], Failure> {
     match key.len() {
         0 => Err(Failure::usage("a key must not be empty".to_owned())),
         1..=KEY_SIZE_MAX => Ok(key.as_bytes()),
@@ -256,8 +319,6 @@ pub fn nonsense() -> Failure {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::super::args::ShellCommand;
     use super::super::{shell, words};
     use super::*;
@@ -299,6 +360,17 @@ mod tests {
         assert_eq!(json, "{\"ballot\":\"3.1\",\"node\":1,\"ok\":true,\"slot\":2}\n");
         assert_eq!(printed(&["create k a", "cas k a b", "update k c", "get k"]), "c\n");
         assert_eq!(printed(&["put k -5", "get k"]), "-5\n");
+    }
+
+    #[test]
+    fn locks_are_renewed_and_freed_by_their_token() {
+        assert_eq!(printed(&["put k v --ttl 5m", "get k"]), "v\n");
+        let lines = |token: &str| play(&["put l me --ttl 1s", &format!("unlock l {token}")], b"");
+        // The fake node takes 7 for the token of every lock.
+        assert_eq!(lines("7"), Ok("ok\n".to_owned()));
+        assert_eq!(lines("6"), Err(1));
+        assert_eq!(printed(&["put l me", "renew l 7 --ttl 1s"]), "ok\n");
+        assert_eq!(play(&["renew l 7"], b""), Err(1));
     }
 
     #[test]

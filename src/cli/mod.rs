@@ -12,6 +12,7 @@ mod doctor;
 pub mod duration;
 mod kv;
 mod load;
+mod lock;
 mod machine;
 pub mod manual;
 mod matrix;
@@ -23,6 +24,8 @@ mod shell;
 mod sql;
 mod status;
 mod terminal;
+mod txn;
+mod watch;
 pub mod words;
 
 use std::ffi::OsString;
@@ -139,8 +142,21 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Shell(connect) => shell::Shell::new(nodes(&connect.nodes)?, connect.timeout).run(),
         #[cfg(feature = "sql")]
         Command::Sql(online) => {
-            let mut client = Client::new(&nodes(&online.connect.nodes)?, online.connect.timeout);
+            let mut client = client(&online.connect)?;
             sql::run(&online.what, &mut client, &mut io::stdout())
+        }
+        Command::Txn(online) => {
+            let mut client = client(&online.connect)?;
+            txn::run(&online.what, &mut client, &mut io::stdout())
+        }
+        Command::Watch(online) => {
+            let mut client = client(&online.connect)?;
+            watch::run(&online.what, &mut client, &mut io::stdout())
+        }
+        Command::Lock(online) => {
+            let nodes = nodes(&online.connect.nodes)?;
+            let connect = || Client::new(&nodes, online.connect.timeout);
+            lock::run(&online.what, connect, &mut io::stdout())
         }
         Command::Status(online) => {
             let nodes = nodes(&online.connect.nodes)?;
@@ -167,11 +183,14 @@ fn run(command: Command) -> Result<(), Failure> {
 }
 
 fn run_kv(kv: &Kv, connect: &ConnectArgs) -> Result<(), Failure> {
-    let nodes = nodes(&connect.nodes)?;
-    let mut client = Client::new(&nodes, connect.timeout);
+    let mut client = client(connect)?;
     let mut session =
         kv::Session { client: &mut client, out: &mut io::stdout(), input: Some(&mut io::stdin()) };
     kv::run(kv, &mut session)
+}
+
+fn client(connect: &ConnectArgs) -> Result<Client, Failure> {
+    Ok(Client::new(&nodes(&connect.nodes)?, connect.timeout))
 }
 
 /// The client addresses: of the command line, of a configuration, of the environment, or ours.
