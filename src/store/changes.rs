@@ -20,8 +20,8 @@ pub struct Change<'a> {
 /// The size of a value that is none.
 const DELETED: u32 = u32::MAX;
 
-/// Bytes that a kept slot takes beside its changes, about.
-const SLOT_SIZE: usize = 64;
+/// Bytes of the changes that are kept together: an allocation for each slot would cost more than what it holds.
+const PIECE_SIZE: usize = 64 * 1024;
 
 impl Change<'_> {
     /// Appends it: the size of the key, that of the value, the key, the value.
@@ -87,9 +87,32 @@ impl<'a> Iterator for Changes<'a> {
 #[derive(Debug)]
 pub struct History {
     begin: Slot,
-    /// Slots without changes are left out.
-    slots: VecDeque<(Slot, Box<[u8]>)>,
+    pieces: VecDeque<Piece>,
+    /// Bytes of all pieces.
     size: usize,
+}
+
+/// Some slots in a row.
+#[derive(Debug, Default)]
+struct Piece {
+    bytes: Vec<u8>,
+    /// Each slot that changed something, and where its changes end.
+    slots: Vec<(Slot, usize)>,
+}
+
+impl Piece {
+    fn last(&self) -> Slot {
+        self.slots.last().expect("a piece has slots").0
+    }
+
+    /// The changes of the slots from the one at this place on.
+    fn from(&self, place: usize) -> impl Iterator<Item = (Slot, &[u8])> {
+        (place..self.slots.len()).map(|at| {
+            let begin = at.checked_sub(1).map_or(0, |before| self.slots[before].1);
+            let (slot, end) = self.slots[at];
+            (slot, &self.bytes[begin..end])
+        })
+    }
 }
 
 impl Default for History {
@@ -100,7 +123,7 @@ impl Default for History {
 
 impl History {
     pub fn from_slot(begin: Slot) -> History {
-        History { begin, slots: VecDeque::new(), size: 0 }
+        History { begin, pieces: VecDeque::new(), size: 0 }
     }
 
     /// The first slot whose changes are known, with all behind it.
@@ -113,19 +136,37 @@ impl History {
         if changes.is_empty() {
             return;
         }
-        self.size += changes.len() + SLOT_SIZE;
-        self.slots.push_back((slot, changes.into()));
-        while HISTORY_SIZE_MAX < self.size && 1 < self.slots.len() {
-            let (slot, changes) = self.slots.pop_front().expect("just seen");
-            self.size -= changes.len() + SLOT_SIZE;
-            self.begin = slot.next();
+        let fits = |piece: &Piece| piece.bytes.len() + changes.len() <= PIECE_SIZE;
+        if !self.pieces.back().is_some_and(fits) {
+            let next = self.forget().unwrap_or_default();
+            self.pieces.push_back(next);
         }
+        let piece = self.pieces.back_mut().expect("seen to above");
+        piece.bytes.extend_from_slice(changes);
+        piece.slots.push((slot, piece.bytes.len()));
+        self.size += changes.len();
+    }
+
+    /// Lets go of the oldest, as long as there is too much; returns an empty one that has its memory.
+    fn forget(&mut self) -> Option<Piece> {
+        let mut free = None;
+        while HISTORY_SIZE_MAX < self.size {
+            let mut piece = self.pieces.pop_front()?;
+            self.size -= piece.bytes.len();
+            self.begin = piece.last().next();
+            piece.bytes.clear();
+            piece.slots.clear();
+            free = Some(piece).filter(|piece| piece.bytes.capacity() <= PIECE_SIZE);
+        }
+        free
     }
 
     /// The changes of each slot that had any, from `first` on, which is at or behind `begin`.
     pub fn since(&self, first: Slot) -> impl Iterator<Item = (Slot, &[u8])> {
-        let from = self.slots.partition_point(|(slot, _)| *slot < first);
-        self.slots.range(from..).map(|(slot, changes)| (*slot, &changes[..]))
+        let from = self.pieces.partition_point(|piece| piece.last() < first);
+        self.pieces.range(from..).flat_map(move |piece| {
+            piece.from(piece.slots.partition_point(|(slot, _)| *slot < first))
+        })
     }
 }
 
@@ -157,17 +198,36 @@ mod tests {
     fn history_is_bounded() {
         let mut history = History::default();
         let change = vec![0; HISTORY_SIZE_MAX / 4];
-        for slot in 1..=3 {
+        for slot in 1..=5 {
             history.push(Slot(2 * slot), &change);
             history.push(Slot(2 * slot + 1), b"");
         }
         assert_eq!(history.begin(), Slot(1));
-        assert_eq!(history.since(Slot(3)).map(|(slot, _)| slot.0).collect::<Vec<_>>(), [4, 6]);
-        history.push(Slot(8), &change);
+        let since = |history: &History, slot| {
+            history.since(Slot(slot)).map(|(slot, _)| slot.0).collect::<Vec<_>>()
+        };
+        assert_eq!(since(&history, 3), [4, 6, 8, 10]);
+        history.push(Slot(12), b"x");
         assert_eq!(history.begin(), Slot(3));
-        assert_eq!(history.since(Slot(3)).count(), 3);
-        // One that is larger than all that may be kept is kept alone.
-        history.push(Slot(9), &vec![0; 2 * HISTORY_SIZE_MAX]);
-        assert_eq!((history.begin(), history.since(Slot(9)).count()), (Slot(9), 1));
+        assert_eq!(since(&history, 12), [12]);
+        assert_eq!(since(&history, 13), [0; 0]);
+    }
+
+    #[test]
+    fn small_slots_share_pieces() {
+        let mut history = History::default();
+        let of = |slot: u64| vec![slot as u8; 1 + slot as usize % 300];
+        for slot in (2..4000).step_by(2) {
+            history.push(Slot(slot), &of(slot));
+        }
+        assert!((2..10).contains(&history.pieces.len()));
+        for first in [1, 2, 3, 1000, 1001, 3998, 3999] {
+            let expected: Vec<_> = (2..4000).step_by(2).filter(|slot| first <= *slot).collect();
+            let found: Vec<_> = history.since(Slot(first)).collect();
+            assert_eq!(found.len(), expected.len());
+            for (slot, (found, bytes)) in expected.into_iter().zip(found) {
+                assert_eq!((found, bytes), (Slot(slot), &of(slot)[..]));
+            }
+        }
     }
 }

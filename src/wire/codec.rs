@@ -22,7 +22,8 @@ pub fn encode_into<T: Serialize>(value: &T, out: &mut Vec<u8>) -> usize {
 }
 
 pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
-    let mut out = Vec::new();
+    // What most messages fit, so that they do not grow eight times on the way.
+    let mut out = Vec::with_capacity(256);
     encode_into(value, &mut out);
     out
 }
