@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from loggos.bench.processes import Children
+from loggos.bench.processes import Children, wait_for
 from loggos.bench.systems.base import Place
 from loggos.bench.systems.loggos import Loggos
 from loggos.client import Definite, Error, Refused
@@ -44,3 +44,8 @@ def needs(what: str, attempt) -> None:
             pytest.skip(f"{BINARY} is of a release without {what}")
     except Error:
         pass
+
+
+def wait(is_so) -> None:
+    """Until something holds, as it does soon unless a test has failed."""
+    wait_for("it did not come about", is_so, timeout_s=30, pause_s=0.01)
