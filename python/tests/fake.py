@@ -8,7 +8,11 @@ from collections.abc import Callable
 from loggos.client import wire
 from loggos.client.wire import Reader, Writer
 
-REGISTER, COMMAND, READ, STATUS = range(4)
+REGISTER, COMMAND, READ = range(3)
+READ_ON = 8
+BAD_REQUEST = 2
+# Rows of a result that go in one reply.
+PART = 2
 # What a node does with one request, besides an error, which is `error(...)`.
 LOSE_REQUEST, LOSE_REPLY, SILENCE = "lose request", "lose reply", "silence"
 
@@ -32,6 +36,8 @@ class Fake:
         self.replies: dict[tuple[int, int], int] = {}
         self.sessions = 0
         self.acknowledged: list[int] = []
+        # What a query of SQL gives.
+        self.rows: list[int] = []
         self._lock = threading.Lock()
         self.addresses = [self.listen(node) for node in range(1, count + 1)]
 
@@ -47,7 +53,7 @@ class Fake:
             threading.Thread(target=self._serve, args=(node, stream), daemon=True).start()
 
     def _serve(self, node: int, stream: socket.socket) -> None:
-        buffer, greeted = bytearray(), False
+        buffer, greeted, held = bytearray(), False, set()
         with stream:
             while data := stream.recv(4096):
                 buffer += data
@@ -58,24 +64,24 @@ class Fake:
                         greeted = True
                         continue
                     with self._lock:
-                        answer = self._handle(node, *frame)
+                        answer = self._handle(node, *frame, held)
                     if answer is LOSE_REPLY:
                         return
                     if answer is not SILENCE:
                         stream.sendall(answer)
 
-    def _handle(self, node: int, head: bytes, bulk: bytes) -> object:
+    def _handle(self, node: int, head: bytes, bulk: bytes, held: set[int]) -> object:
         reader = Reader(head)
         kind = reader.variant()
         fault = self.plan(node, kind)
         key_size = 20 if kind == COMMAND else 12
         if isinstance(fault, bytes):
-            return wire.frame(Writer().variant(8).raw(head[:key_size]).raw(fault).done())
+            return wire.frame(Writer().variant(8).raw(head[:key_size] + fault).done())
         if fault == LOSE_REQUEST:
             return LOSE_REPLY
         if fault == SILENCE:
             return SILENCE
-        found, reply = Writer().variant(kind), b""
+        found, reply = Writer().variant(READ if kind == READ_ON else kind), b""
         if kind == REGISTER:
             self.sessions += 1
             found.u64(reader.u64()).u64(self.sessions)
@@ -86,6 +92,17 @@ class Fake:
                 self.replies[id] = self._incr(bulk)
             found.raw(head[4:key_size])
             reply = Writer().variant(1).i64(self.replies[id]).done()
+        elif kind == READ_ON:
+            found.raw(head[4:key_size])
+            _, of, skip = reader.u64(), reader.u64(), reader.u64()
+            if of not in held:
+                key = Writer().variant(READ).raw(head[4:key_size]).done()
+                return wire.frame(Writer().variant(8).raw(key + error(BAD_REQUEST)).done())
+            reply = self._part(skip)
+        elif kind == READ and bulk[0] == 2:
+            found.raw(head[4:key_size])
+            held.add(reader.u64())
+            reply = self._part(0)
         elif kind == READ:
             found.raw(head[4:key_size])
             value = self.keys.get(bulk[12:])
@@ -96,6 +113,15 @@ class Fake:
             if fault == LOSE_REPLY
             else wire.frame(found.u64(7).u64(3).u16(1).done(), reply)
         )
+
+    def _part(self, skip: int) -> bytes:
+        rows = self.rows[skip : skip + PART]
+        is_last = len(self.rows) <= skip + PART
+        out = Writer().variant(6 if is_last else 9).u64(1).text("n").u64(len(rows))
+        for row in rows:
+            out.u64(1).variant(1).i64(row)
+        out.u64(0).option(None, id)
+        return out.done() if is_last else out.u64(skip + PART).done()
 
     def _incr(self, bulk: bytes) -> int:
         reader = Reader(bulk)

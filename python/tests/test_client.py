@@ -13,7 +13,7 @@ from pathlib import Path
 
 import nodes
 import pytest
-from fake import COMMAND, LOSE_REPLY, SILENCE, Fake, error, first_commands
+from fake import COMMAND, LOSE_REPLY, READ_ON, SILENCE, Fake, error, first_commands
 
 from loggos.client import (
     Cas,
@@ -242,6 +242,13 @@ def test_commands_on_images():
     assert images == found.images
 
 
+def test_parts_of_results():
+    assert messages.ReadOn(3, 1, 9).head() == variant(8) + u64(3) + u64(1) + u64(9)
+    assert messages.ReadOn(3, 1, 9).key() == messages.Read(3, "leader").key()
+    part = replies.decode(variant(9) + golden()["rows"][4:] + u64(9))
+    assert (part.rows, part.next) == (replies.decode(golden()["rows"]), 9)
+
+
 def test_hostile_bytes_are_nonsense_and_nothing_else():
     """Cut anywhere, with a byte changed anywhere, or with a length that is a lie."""
     for data in golden().values():
@@ -442,6 +449,27 @@ def test_a_damaged_reply_tells_how_much_is_known():
         c._ask(replies.Rows, Get("n"), "stale")
 
 
+def test_large_results_come_in_parts():
+    """They may get lost in the middle: then all of it is read anew, for another node has another
+    state."""
+    it = Fake(2)
+    it.rows = list(range(7))
+    c = Client(it.addresses, PATIENT)
+    assert [n for (n,) in c.query("SELECT n FROM t")] == it.rows
+    for lost in (1, 2, 3):
+        left = [lost]
+
+        def lose(_: int, kind: int, left=left) -> object:
+            left[0] -= kind == READ_ON
+            return LOSE_REPLY if kind == READ_ON and left[0] == 0 else None
+
+        it.plan = lose
+        assert c.query("SELECT n FROM t").rows == [(n,) for n in it.rows]
+    it.plan = lambda _, kind: LOSE_REPLY if kind == READ_ON else None
+    with pytest.raises(Definite, match="again and again"):
+        Client(it.addresses, HASTY).query("SELECT n FROM t")
+
+
 def test_a_node_that_is_none_is_left(tmp_path):
     """Another program answers on that port."""
     listener = socket.create_server(("127.0.0.1", 0))
@@ -571,6 +599,18 @@ def test_sql(connected):
     with pytest.raises(Refused, match="would change") as refused:
         c.query("DELETE FROM t")
     assert refused.value.reason == "sql"
+
+
+def test_large_results(connected):
+    """Three times what fits one reply."""
+    many = "WITH t(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t WHERE n < 12) "
+    query = many + "SELECT n, zeroblob(1000000) FROM t"
+    try:
+        rows = connected.query(query)
+    except Refused as refused:
+        assert "large" in str(refused) or "bytes" in str(refused), refused
+        pytest.skip(f"{nodes.BINARY} gives results of one reply only")
+    assert [n for n, _ in rows] == list(range(1, 13)) and len(rows.rows[11][1]) == 10**6
 
 
 def test_transactions(connected):

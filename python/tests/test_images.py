@@ -134,19 +134,25 @@ def test_missing_libraries_are_told(monkeypatch, tmp_path):
     monkeypatch.setitem(__import__("sys").modules, "imagehash", None)
     with pytest.raises(ImageError, match="imagehash is missing: pip install"):
         average_hash(tmp_path / "any.png")
+    with pytest.raises(ImageError, match="imagehash is missing"):
+        pictures(tmp_path)
 
 
 def test_a_folder_has_its_pictures_in_order(folder):
     (folder / "notes.txt").touch()
+    (folder / "paper.pdf").touch()
     (folder / "more").mkdir()
     found = pictures(folder)
     assert len(found) == len(PICTURES) * (2 + len(COPIES)) and found == sorted(found)
 
 
 def test_what_cannot_be_printed_is_escaped():
+    """As `loggos iget` does it (`src/cli/output.rs`)."""
     assert printable("lake, Größe C:\\x".encode()) == "lake, Größe C:\\x"
     assert printable(b"a\nb\\") == "a\\nb\\\\"
-    assert printable(b"\xffa") == "\\xffa"
+    assert printable(b"two\nlines", "\n\t") == "two\nlines"
+    assert printable(b"\xff\xc3\xa4") == "\\xffä"
+    assert printable("\x85".encode()) == "\\xc2\\x85"
 
 
 def test_the_command_line_says_what_is_wrong(folder, capsys, monkeypatch):
@@ -218,8 +224,9 @@ def test_the_command_line_sets_and_finds(one, folder, capsys):
     hash = average_hash(picture, 16).hex()
     code, out, error = run("iget", picture)
     assert (code, out, error) == (1, "", f"loggos: {picture}: there is no image {hash}\n")
+    assert run("iget", picture, "--within", 0) == (0, "", "")
     assert run("iset", picture, "a lake\n")[:2] == (0, f"{hash}\n")
-    assert run("iget", picture)[:2] == (0, "a lake\\n\n")
+    assert run("iget", picture)[:2] == (0, "a lake\n\n")
     assert run("iget", picture, "--within", 3)[:2] == (0, f"0\t{hash}\ta lake\\n\n")
     told = json.loads(run("iget", picture, "--within", 3, "--json")[1])
     assert told["images"] == [{"distance": 0, "hash": hash, "meta": "a lake\n"}]
@@ -230,4 +237,4 @@ def test_the_command_line_sets_and_finds(one, folder, capsys):
     assert code == 2 and out.count("\n") == len(pictures(folder)) - 1
     assert error.startswith(f"loggos: {folder / 'broken.png'}: ") and error.count("\n") == 1
     code, out, error = run("iget", picture, "--within", 256, "--limit", 2)
-    assert (code, out.count("\n"), error) == (0, 2, "loggos: there is more: --limit\n")
+    assert (code, out.count("\n"), error) == (0, 2, "loggos: there are more within 256 bits\n")

@@ -9,7 +9,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Iterator
+import unicodedata
 from pathlib import Path
 from typing import NoReturn
 
@@ -18,7 +18,7 @@ from loggos.client.errors import Definite, Error, Refused
 from loggos.client.images import HASH_SIZE, ImageError, average_hash, pictures
 from loggos.client.replies import Image, Images
 
-REFUSED, USAGE, DEFINITE, UNKNOWN = 1, 2, 3, 4
+REFUSED, USAGE, DEFINITE, UNKNOWN, INTERRUPTED = 1, 2, 3, 4, 130
 
 
 class Parser(argparse.ArgumentParser):
@@ -49,7 +49,7 @@ def arguments(line: list[str] | None) -> argparse.Namespace:
     iget = which.add_parser("iget", parents=[common], help="print what is known of a picture")
     iget.add_argument("path", type=Path, metavar="PATH")
     iget.add_argument("--within", type=int, metavar="BITS", help="and of those like it")
-    iget.add_argument("--limit", type=int, default=IMAGES_MAX, metavar="N", help="of them [100]")
+    iget.add_argument("--limit", type=int, default=IMAGES_MAX, metavar="N", help="of them [10000]")
     return parser.parse_args(line)
 
 
@@ -71,6 +71,8 @@ def main(line: list[str] | None = None) -> int:
     except BrokenPipeError:
         # The reader has had enough. What is still to be written at the end goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except KeyboardInterrupt:
+        return INTERRUPTED
     except (ImageError, ValueError, OSError) as error:
         complain(str(error))
         return USAGE
@@ -94,22 +96,20 @@ def run(options: argparse.Namespace, client: Client, path: Path) -> int:
         return 0
     within = options.within
     found = client.nearest(hash, within or 0, 1 if within is None else options.limit)
-    ok = bool(found.images)
-    told = {"ok": ok, **told, **({} if ok else {"failure": "not_found"})}
-    say(options, client, {**told, **in_json(found, within)}, list(in_lines(found, within)))
-    if ok:
-        if found.more and within is not None:
-            complain("there is more: --limit")
-        return 0
-    like = "" if within is None else f" within {within} bits"
-    complain(f"{path}: there is no image {hash.hex()}{like}")
-    return REFUSED
+    if within is None and not found.images:
+        say(options, client, {"ok": False, **told, "failure": "not_found"}, [])
+        complain(f"{path}: there is no image {hash.hex()}")
+        return REFUSED
+    say(options, client, {"ok": True, **told, **in_json(found, within)}, in_lines(found, within))
+    if found.more and within is not None and not options.json:
+        complain(f"there are more within {within} bits")
+    return 0
 
 
 def in_json(found: Images, within: int | None) -> dict:
     """The fields of what was found."""
     if within is None:
-        return {} if not found.images else meta_in_json(found.images[0])
+        return meta_in_json(found.images[0])
     images = [
         {"distance": image.distance, "hash": image.hash.hex(), **meta_in_json(image)}
         for image in found.images
@@ -125,20 +125,31 @@ def meta_in_json(image: Image) -> dict:
         return {"meta_hex": image.meta.hex()}
 
 
-def in_lines(found: Images, within: int | None) -> Iterator[str]:
+def in_lines(found: Images, within: int | None) -> list[str]:
     """The same for people: what is known; with `within` also how near, and the hash."""
-    for image in found.images:
-        meta = printable(image.meta)
-        yield meta if within is None else f"{image.distance}\t{image.hash.hex()}\t{meta}"
+    if within is None:
+        return [printable(found.images[0].meta, "\n\t")]
+    return [f"{it.distance}\t{it.hash.hex()}\t{printable(it.meta)}" for it in found.images]
 
 
-def printable(meta: bytes) -> str:
-    """Text that can be printed in one line as it is; anything else escaped as a whole."""
-    try:
-        text = meta.decode()
-    except UnicodeDecodeError:
-        return "".join(chr(b) if chr(b).isprintable() and b < 128 else f"\\x{b:02x}" for b in meta)
-    return text if text.isprintable() else text.encode("unicode_escape").decode()
+def printable(meta: bytes, also: str = "") -> str:
+    """Text that can be printed as it is; anything else escaped as a whole, as `loggos` does it."""
+    text = meta.decode(errors="surrogateescape")
+    if all(is_plain(c) or c in also for c in text):
+        return text
+    return "".join(c if is_plain(c) and c != "\\" else escaped(c) for c in text)
+
+
+def is_plain(c: str) -> bool:
+    """No control character, and none that stands for a byte that is no text."""
+    return unicodedata.category(c) not in ("Cc", "Cs")
+
+
+def escaped(c: str) -> str:
+    """In the form that the shell of `loggos` reads back."""
+    short = {"\\": "\\\\", "\n": "\\n", "\t": "\\t"}
+    data = c.encode(errors="surrogateescape")
+    return short.get(c) or "".join(f"\\x{byte:02x}" for byte in data)
 
 
 def say(options: argparse.Namespace, client: Client, told: dict, lines: list[str]) -> None:

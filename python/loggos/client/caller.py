@@ -78,7 +78,7 @@ class Caller:
         maybe, failures, back_off = False, 0, BACK_OFF_MIN
         patience = min(max(self.timeout / ATTEMPTS_PER_TIMEOUT, ATTEMPT_MIN), ATTEMPT_MAX)
         while True:
-            address = "{}:{}".format(*self._nodes[self._at].address)
+            address = shown(self._nodes[self._at].address)
             try:
                 found = self._attempt(request, bulk, min(deadline, time.monotonic() + patience))
             except (_NotSent, _Lost) as error:
@@ -148,3 +148,9 @@ class Caller:
             # It came to the cluster after we were told who is in it.
             self._nodes.append(Node(ask_at, ask))
             self._at = len(self._nodes) - 1
+
+
+def shown(address: Address) -> str:
+    """`HOST:PORT`, with brackets where the host has colons."""
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

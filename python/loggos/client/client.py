@@ -10,7 +10,7 @@ import secrets
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from loggos.client import commands, messages, replies
@@ -18,7 +18,7 @@ from loggos.client.caller import Address, Caller, CallFailed
 from loggos.client.commands import Condition, Data, Parameter, Query, Step, Transaction
 from loggos.client.errors import Definite, Indefinite, Nonsense
 from loggos.client.messages import CONSISTENCIES, Response
-from loggos.client.replies import Images, Outcome, Reply, Rows
+from loggos.client.replies import Images, Outcome, Reply, Rows, RowsPart
 from loggos.client.status import Status
 
 NODES_DEFAULT = "127.0.0.1:7401"
@@ -26,7 +26,9 @@ TIMEOUT_S = 10.0
 # A session that was not used for so long is left for a new one. The cluster forgets one after a day
 # without a command, and its answer to the next one then cannot be definite.
 SESSION_IDLE_S_MAX = 3600.0
-IMAGES_MAX = 100
+IMAGES_MAX = 10_000
+# How often a large result is read anew whose rest was lost.
+RESULT_TRIES = 3
 
 R = TypeVar("R", bound=Reply)
 
@@ -178,7 +180,7 @@ class Client:
         return rows
 
     def query(self, text: str, *parameters: Parameter, consistency: str = "linearizable") -> Rows:
-        """Runs one statement that only reads."""
+        """Runs one statement that only reads; all of a large result is of one state."""
         return self._ask(Rows, commands.Sql(text, *parameters), consistency)
 
     # Several steps.
@@ -250,12 +252,41 @@ class Client:
         bulk = commands.encode_query(query)
         with self._turn:
             self._begin()
-            request = messages.Read(self._take_id(), consistency)
-            response, found, node = self._harmless(request, bulk)
+            for _ in range(RESULT_TRIES):
+                id = self._take_id()
+                reply = self._read(messages.Read(id, consistency), bulk)
+                if not isinstance(reply, RowsPart):
+                    return reply
+                rows = self._rest(id, reply)
+                if rows is not None:
+                    return rows
+            raise Definite("the rest of a large result was lost again and again")
+
+    def _rest(self, of: int, part: RowsPart) -> Rows | None:
+        """All rows of a result of which this is the first part; None if the node has forgotten it,
+        or we have lost the node."""
+        rows = list(part.rows.rows)
+        while True:
             try:
-                return self._answer(response, found, node)
-            except Nonsense as error:
-                raise Definite(f"the reply is damaged ({error})") from error
+                reply = self._read(messages.ReadOn(self._take_id(), of, part.next), b"")
+            except Definite:
+                return None
+            last = reply.rows if isinstance(reply, RowsPart) else reply
+            if not isinstance(last, Rows):
+                raise Definite("the reply does not fit the request")
+            rows += last.rows
+            if last is reply:
+                return replace(last, rows=rows)
+            if reply.next <= part.next:
+                raise Definite("the result does not come to an end")
+            part = reply
+
+    def _read(self, request: messages.Read | messages.ReadOn, bulk: bytes) -> Reply:
+        response, found, node = self._harmless(request, bulk)
+        try:
+            return self._answer(response, found, node)
+        except Nonsense as error:
+            raise Definite(f"the reply is damaged ({error})") from error
 
     def _expect(self, kind: type[R], command: commands.Command | Transaction) -> R:
         reply = self.execute(command)

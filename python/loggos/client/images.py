@@ -10,6 +10,7 @@ Needs Pillow and imagehash; nothing else of the library does.
 
 from os import PathLike, fspath
 from pathlib import Path
+from types import ModuleType
 
 from loggos.client.client import IMAGES_MAX, Client
 from loggos.client.commands import Data
@@ -21,19 +22,27 @@ class ImageError(Exception):
     """A file is no image that can be read: `PATH: why`."""
 
 
+def _pillow() -> ModuleType:
+    """Imported when it is needed, and an `ImageError` where it is missing; imagehash with it."""
+    try:
+        import imagehash  # noqa: F401, PLC0415
+        from PIL import Image  # noqa: PLC0415
+    except ImportError as error:
+        why = f"{error.name or 'imagehash'} is missing: pip install imagehash Pillow"
+        raise ImageError(why) from error
+    return Image
+
+
 def average_hash(path: str | PathLike, hash_size: int = HASH_SIZE) -> bytes:
     """The key of an image: a bit for each of `hash_size` times `hash_size` cells."""
     if not 4 <= hash_size <= HASH_SIZE_MAX or hash_size % 4 != 0:
         # So that bits fill bytes, and hashes of two sizes have two lengths.
         raise ValueError(f"the size of a hash is 4, 8, 12, ... or {HASH_SIZE_MAX}, not {hash_size}")
+    pillow = _pillow()
+    import imagehash  # noqa: PLC0415
+
     try:
-        import imagehash  # noqa: PLC0415
-        from PIL import Image  # noqa: PLC0415
-    except ImportError as error:
-        missing = error.name
-        raise ImageError(f"{missing} is missing: pip install imagehash Pillow") from error
-    try:
-        with Image.open(path) as image:
+        with pillow.open(path) as image:
             return bytes.fromhex(str(imagehash.average_hash(image, hash_size)))
     # Pillow's decoders fail in many ways on what is no image, or half of one.
     except Exception as error:
@@ -41,9 +50,7 @@ def average_hash(path: str | PathLike, hash_size: int = HASH_SIZE) -> bytes:
 
 
 def _why(error: Exception) -> str:
-    from PIL import UnidentifiedImageError  # noqa: PLC0415
-
-    if isinstance(error, UnidentifiedImageError):
+    if type(error).__name__ == "UnidentifiedImageError":
         return "this is no image that Pillow knows"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
@@ -52,10 +59,10 @@ def _why(error: Exception) -> str:
 
 def pictures(folder: str | PathLike) -> list[Path]:
     """The files of a folder whose names are those of images, in order; no folders within it."""
-    from PIL import Image  # noqa: PLC0415
-
-    known = Image.registered_extensions()
-    return sorted(path for path in Path(folder).iterdir() if path.suffix.lower() in known)
+    pillow = _pillow()
+    named = pillow.registered_extensions()
+    readable = {ending for ending, format in named.items() if format in pillow.OPEN}
+    return sorted(path for path in Path(folder).iterdir() if path.suffix.lower() in readable)
 
 
 def iset(client: Client, path: str | PathLike, meta: Data, hash_size: int = HASH_SIZE) -> bytes:

@@ -90,7 +90,25 @@ class AskStatus:
     head = key
 
 
-Request = Register | Command | Read | AskStatus
+@dataclass(frozen=True)
+class ReadOn:
+    """Goes on with read `of` of this connection, whose rows did not fit one reply: those from
+    `skip` on, of the same state."""
+
+    id: int
+    of: int
+    skip: int
+
+    def key(self) -> bytes:
+        """That of a read."""
+        return Read(self.id, "stale").key()
+
+    def head(self) -> bytes:
+        """Its bytes."""
+        return Writer().variant(8).u64(self.id).u64(self.of).u64(self.skip).done()
+
+
+Request = Register | Command | Read | AskStatus | ReadOn
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,15 @@ class Rows:
 
 
 @dataclass(frozen=True)
+class RowsPart:
+    """Some of the rows of a result; `next`: how many there are up to here, of which more are to be
+    asked for."""
+
+    rows: Rows
+    next: int
+
+
+@dataclass(frozen=True)
 class Image:
     """An image that was found: in how many bits its hash differs, the hash, what is known of it."""
 
@@ -87,7 +96,7 @@ class Token:
     token: int
 
 
-Reply = Done | Integer | Found | Entries | Outcome | Rows | Token | Images
+Reply = Done | Integer | Found | Entries | Outcome | Rows | Token | Images | RowsPart
 
 # By variant: the word for programs, and what a person is told. Some have fields, see below.
 FAILURES = (
@@ -132,6 +141,8 @@ def _reply(reader: Reader) -> Reply:
             return Token(reader.u64())
         case 8:
             return Images(_images(reader), reader.flag())
+        case 9:
+            return RowsPart(_rows(reader), reader.u64())
         case _:
             raise Nonsense("the reply is none that is known here")
 
