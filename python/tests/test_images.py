@@ -236,5 +236,6 @@ def test_the_command_line_sets_and_finds(one, folder, capsys):
     code, out, error = run("iset", folder)
     assert code == 2 and out.count("\n") == len(pictures(folder)) - 1
     assert error.startswith(f"loggos: {folder / 'broken.png'}: ") and error.count("\n") == 1
+    assert f"{picture}\t{hash}\n" in out
     code, out, error = run("iget", picture, "--within", 256, "--limit", 2)
     assert (code, out.count("\n"), error) == (0, 2, "loggos: there are more within 256 bits\n")

@@ -89,9 +89,10 @@ def main(line: list[str] | None = None) -> int:
 def run(options: argparse.Namespace, client: Client, path: Path) -> int:
     """One picture."""
     hash = average_hash(path, options.hash_size)
-    told = {"path": str(path), "hash": hash.hex()}
+    told = {"path": printable(os.fsencode(path)), "hash": hash.hex()}
     if options.command == "iset":
-        client.set_image(hash, path.name if options.meta is None else options.meta)
+        # As it was typed, whatever bytes those are.
+        client.set_image(hash, os.fsencode(path.name if options.meta is None else options.meta))
         say(options, client, {"ok": True, **told}, [hash.hex()])
         return 0
     within = options.within
@@ -153,11 +154,13 @@ def escaped(c: str) -> str:
 
 
 def say(options: argparse.Namespace, client: Client, told: dict, lines: list[str]) -> None:
-    """Prints an answer."""
+    """Prints an answer. Where there are several pictures, each line says of which it is."""
     if options.json:
         decided = client.decided
-        where = {"slot": decided.slot, "ballot": decided.ballot, "node": decided.node}
-        lines = [json.dumps({**told, **where}, ensure_ascii=False, sort_keys=True)]
+        told |= {"slot": decided.slot, "ballot": decided.ballot, "node": decided.node}
+        lines = [json.dumps(told, ensure_ascii=False, sort_keys=True, separators=(",", ":"))]
+    elif options.path.is_dir():
+        lines = [f"{told['path']}\t{line}" for line in lines]
     for each in lines:
         print(each, flush=True)
 
