@@ -47,6 +47,7 @@ from loggos.client import (
     Update,
     client,
     commands,
+    locks,
     messages,
     replies,
     wire,
@@ -534,6 +535,56 @@ def test_threads_share_a_client():
     assert c.get("n") == b"200"
 
 
+class Locks:
+    """A client that knows one lock, whose renewals fail as they are told to."""
+
+    def __init__(self, *renewals: Exception | None):
+        self.calls: list[str] = []
+        self.renewals = list(renewals)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def another(self, timeout):
+        return self
+
+    def lock(self, key, value, ttl):
+        self.calls.append("lock")
+        return 7
+
+    def renew(self, key, token, ttl):
+        self.calls.append(f"renew {token}")
+        if self.renewals and (error := self.renewals.pop(0)):
+            raise error
+
+    def unlock(self, key, token):
+        self.calls.append(f"unlock {token}")
+        raise Refused("it is somebody else's", "not_held")
+
+
+def test_a_lock_is_renewed_until_the_block_ends():
+    """A renewal that fails is tried again while there is time."""
+    it = Locks(None, Definite("nobody there"), None)
+    with locks.hold(it, "k", "me", ttl=1) as holding:
+        nodes.wait(lambda: len(it.calls) > 4)
+        assert not holding.lost.is_set()
+    assert it.calls[:3] == ["lock", "renew 7", "renew 7"]
+    assert it.calls[-1] == "unlock 7"
+
+
+def test_a_lost_lock_is_told():
+    it = Locks(None, Refused("not held", "not_held"))
+    with locks.hold(it, "k", "me", ttl=0.03) as holding:
+        assert holding.lost.wait(PATIENT)
+    it = Locks(*[Definite("nobody there")] * 1000)
+    with locks.hold(it, "k", "me", ttl=0.03) as holding:
+        assert holding.lost.wait(PATIENT)
+    assert it.calls[-1] == "unlock 7"
+
+
 # Real nodes.
 
 
@@ -659,7 +710,13 @@ def test_locks(connected):
         with pytest.raises(Refused) as refused:
             late()
         assert refused.value.reason == "not_held"
-    assert token < c.lock("lock", "you", ttl=60)
+    with locks.hold(c, "lock", "you", ttl=1.5) as holding:
+        assert token < holding.token
+        time.sleep(2)
+        assert not holding.lost.is_set()
+        with pytest.raises(Refused):
+            c.lock("lock", "me", ttl=60)
+    c.unlock("lock", c.lock("lock", "me", ttl=60))
 
 
 def test_increments_survive_the_leader_and_happen_once(tmp_path):

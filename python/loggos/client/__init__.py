@@ -5,9 +5,10 @@
     with Client(["127.0.0.1:7401"]) as client:
         client.put("greeting", "hello")
 
-`client` has the operations, `caller` the retries, `connection` one node, `messages`, `commands`,
-`replies` and `status` the bytes of what is said, in `wire`'s frames. Nothing of it needs more than
-the standard library; only `images` does, and is imported by itself.
+`client` has the operations, `locks` a lock that is renewed while a block runs, `caller` the
+retries, `connection` one node, `messages`, `commands`, `replies` and `status` the bytes of what is
+said, in `wire`'s frames. Nothing of it needs more than the standard library; only `images` does,
+and is imported by itself, as `locks` is.
 """
 
 from loggos.client.client import Client, Decided

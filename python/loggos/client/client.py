@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from loggos.client import commands, messages, replies
-from loggos.client.caller import Address, Caller, CallFailed
+from loggos.client.caller import Address, Caller, CallFailed, shown
 from loggos.client.commands import Condition, Data, Parameter, Query, Step, Transaction
 from loggos.client.errors import Definite, Indefinite, Nonsense
 from loggos.client.messages import CONSISTENCIES, Response
@@ -67,7 +67,8 @@ class Client:
     def __init__(self, nodes: str | Sequence[str] | None = None, timeout: float = TIMEOUT_S):
         if not 0 < timeout < threading.TIMEOUT_MAX:
             raise ValueError(f"a timeout is a positive number of seconds, not {timeout}")
-        self._caller = Caller(addresses(nodes), timeout)
+        self._addresses = addresses(nodes)
+        self._caller = Caller(self._addresses, timeout)
         self._session: Session | None = None
         self._next_id = 1
         self._turn = threading.Lock()
@@ -85,6 +86,12 @@ class Client:
         """Ends the connection. A request after it opens another."""
         with self._turn:
             self._caller.close()
+
+    def another(self, timeout: float | None = None) -> "Client":
+        """A second client of the same nodes, for requests beside those of this one."""
+        most = self._caller.timeout
+        nodes = [shown(address) for address in self._addresses]
+        return Client(nodes, most if timeout is None else min(timeout, most))
 
     # Keys.
 
