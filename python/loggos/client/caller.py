@@ -5,6 +5,8 @@ business of `client`; here it is only kept in mind whether some attempt may have
 """
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from loggos.client.connection import Connection, describe
@@ -65,8 +67,28 @@ class Caller:
     def call(self, request: Request, bulk: bytes, deadline: float) -> tuple[Response, bytes, int]:
         """Sends a request to one node after the other until one answers or the time is over:
         response, bulk, and which node it was."""
-        try:
+        with self._closing_if_interrupted():
             return self._call(request, bulk, deadline)
+
+    def go_on(self, request: Request, deadline: float) -> tuple[Response, bytes, int]:
+        """The same, only at the node that we talk to, by the same connection: no other would know
+        what is gone on with. It may take all the time there is."""
+        with self._closing_if_interrupted():
+            if self._connection is None:
+                raise CallFailed("the connection is gone", maybe=False)
+            try:
+                response, bulk, node = self._attempt(request, b"", deadline)
+            except _Lost as error:
+                self._next_node(None, None)
+                raise CallFailed(str(error), maybe=True) from error
+            if response.error is not None:
+                raise CallFailed(response.error.message, maybe=not response.error.definite)
+            return response, bulk, node
+
+    @contextmanager
+    def _closing_if_interrupted(self) -> Iterator[None]:
+        try:
+            yield
         except CallFailed:
             raise
         except BaseException:

@@ -261,7 +261,8 @@ class Client:
             self._begin()
             for _ in range(RESULT_TRIES):
                 id = self._take_id()
-                reply = self._read(messages.Read(id, consistency), bulk)
+                request = messages.Read(id, consistency)
+                reply = self._read(*self._harmless(request, bulk))
                 if not isinstance(reply, RowsPart):
                     return reply
                 rows = self._rest(id, reply)
@@ -271,12 +272,13 @@ class Client:
 
     def _rest(self, of: int, part: RowsPart) -> Rows | None:
         """All rows of a result of which this is the first part; None if the node has forgotten it,
-        or we have lost the node."""
+        or we have lost the node: another has another state."""
         rows = list(part.rows.rows)
         while True:
+            request = messages.ReadOn(self._take_id(), of, part.next)
             try:
-                reply = self._read(messages.ReadOn(self._take_id(), of, part.next), b"")
-            except Definite:
+                reply = self._read(*self._caller.go_on(request, self._deadline()))
+            except CallFailed:
                 return None
             last = reply.rows if isinstance(reply, RowsPart) else reply
             if not isinstance(last, Rows):
@@ -288,10 +290,9 @@ class Client:
                 raise Definite("the result does not come to an end")
             part = reply
 
-    def _read(self, request: messages.Read | messages.ReadOn, bulk: bytes) -> Reply:
-        response, found, node = self._harmless(request, bulk)
+    def _read(self, response: Response, bulk: bytes, node: int) -> Reply:
         try:
-            return self._answer(response, found, node)
+            return self._answer(response, bulk, node)
         except Nonsense as error:
             raise Definite(f"the reply is damaged ({error})") from error
 
