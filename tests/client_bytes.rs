@@ -70,6 +70,7 @@ fn commands() -> Named {
             Condition { key: b"d", holds: Holds::NotEqual(b"2") },
             Condition { key: b"e", holds: Holds::Less(b"3") },
             Condition { key: b"f", holds: Holds::Greater(b"4") },
+            Condition { key: b"g", holds: Holds::Token(5) },
         ],
         then: vec![
             Step::Key(Command::Put { key: b"k", value: b"v" }),
@@ -91,6 +92,10 @@ fn commands() -> Named {
         ("cas", of(Command::Cas { key: b"k", expect: Some(b"u"), value: b"v" })),
         ("incr", of(Command::Incr { key: b"k", by: -1 })),
         ("transaction", of(Command::Transaction(&transaction))),
+        ("put for", of(Command::PutFor { key: b"k", value: b"v", ttl_us: 1_500_000 })),
+        ("lock", of(Command::Lock { key: b"k", value: b"v", ttl_us: 2_000_000 })),
+        ("renew", of(Command::Renew { key: b"k", token: 5, ttl_us: 250_000 })),
+        ("unlock", of(Command::Unlock { key: b"k", token: 5 })),
     ])
 }
 
@@ -177,6 +182,7 @@ fn replies() -> Named {
         StepReply::Value(Some(b"v".to_vec())),
         StepReply::Value(None),
         StepReply::Rows(Rows { changes: 1, ..Rows::default() }),
+        StepReply::Token(5),
     ];
     let why = || "bad".to_owned();
     let entries = vec![(b"a".to_vec(), b"1".to_vec()), (b"b".to_vec(), vec![])];
@@ -188,6 +194,7 @@ fn replies() -> Named {
         ("entries", of(Reply::Entries { entries, next: Some(b"c".to_vec()) })),
         ("outcome", of(Reply::Transaction { held: true, steps })),
         ("rows", of(Reply::Rows(rows))),
+        ("token", of(Reply::Token(5))),
         ("failed exists", failed(Failure::Exists)),
         ("failed not_found", failed(Failure::NotFound)),
         ("failed mismatch", failed(Failure::Mismatch { present: Some(b"w".to_vec()) })),
@@ -196,5 +203,6 @@ fn replies() -> Named {
         ("failed invalid", failed(Failure::Invalid)),
         ("failed step", failed(Failure::Step { step: 1, why: why() })),
         ("failed sql", failed(Failure::Sql { why: why() })),
+        ("failed not_held", failed(Failure::NotHeld)),
     ])
 }

@@ -9,7 +9,7 @@ from loggos.client import wire
 from loggos.client.wire import Reader, Writer
 
 REGISTER, COMMAND, READ = range(3)
-READ_ON = 8
+READ_ON = 9
 BAD_REQUEST = 2
 # Rows of a result that go in one reply.
 PART = 2

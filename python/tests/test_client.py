@@ -128,12 +128,16 @@ CATALOGUE = {
         Transaction(
             [
                 Missing("a"), Present("b"), Equal("c", "1"), NotEqual("d", "2"),
-                Less("e", "3"), Greater("f", "4"),
+                Less("e", "3"), Greater("f", "4"), Held("g", 5),
             ],
             [Put("k", "v"), Get("k"), Sql("SELECT ?1, ?2", 7, "x")],
             [Delete("k")],
         )
     ),
+    "put for": encode_command(PutFor("k", "v", 1.5)),
+    "lock": encode_command(Lock("k", "v", 2)),
+    "renew": encode_command(Renew("k", 5, 0.25)),
+    "unlock": encode_command(Unlock("k", 5)),
     "get": encode_query(Get("k")),
     "scan": encode_query(Scan(b"a", b"b", 100)),
     "scan open": encode_query(Scan(b"", None, 2**32 - 1)),
@@ -192,13 +196,22 @@ def test_replies_are_read_from_the_bytes_of_the_nodes():
     assert (rows.columns, list(rows)) == (["a", "b"], [(None, -2), (1.5, "tä"), (b"\xff", "")])
     assert (rows.changes, rows.last_row_id) == (2, 8)
     outcome = replies.decode(found.pop("outcome"))
-    assert outcome == Outcome(True, [None, -1, b"v", None, replies.Rows([], [], 1, None)])
+    assert outcome == Outcome(True, [None, -1, b"v", None, replies.Rows([], [], 1, None), 5])
+    assert replies.decode(found.pop("token")) == replies.Token(5)
     refusals = {}
     for name in [name for name in found if name.startswith("failed ")]:
         with pytest.raises(Refused) as refused:
             replies.decode(found.pop(name))
         refusals[name.removeprefix("failed ")] = refused.value
-    for reason in ("exists", "not_found", "mismatch", "not_an_integer", "overflow", "invalid"):
+    for reason in (
+        "exists",
+        "not_found",
+        "mismatch",
+        "not_an_integer",
+        "overflow",
+        "invalid",
+        "not_held",
+    ):
         assert refusals[reason].reason == reason
     assert refusals["mismatch"].present == b"w"
     assert (refusals["step"].step, str(refusals["step"])) == (1, "bad; nothing was changed")
@@ -206,24 +219,7 @@ def test_replies_are_read_from_the_bytes_of_the_nodes():
     assert not found, "all that the file holds is read here"
 
 
-def test_commands_with_a_time_to_live():
-    assert encode_command(PutFor("k", "v", 1.5)) == (
-        variant(7) + ONE + b"k" + ONE + b"v" + u64(1_500_000)
-    )
-    assert encode_command(Lock("k", "v", 2)) == variant(8) + ONE + b"k" + ONE + b"v" + u64(
-        2 * 10**6
-    )
-    assert encode_command(Renew("k", 5, 0.25)) == variant(9) + ONE + b"k" + u64(5) + u64(250_000)
-    assert encode_command(Unlock("k", 5)) == variant(10) + ONE + b"k" + u64(5)
-    held = encode_command(Transaction([Held("k", 5)]))
-    assert held == variant(6) + u64(8 + 21 + 16) + ONE + ONE + b"k" + variant(6) + u64(5) + bytes(
-        16
-    )
-    assert replies.decode(variant(7) + u64(5)) == replies.Token(5)
-    assert replies.decode(variant(5) + b"\1" + ONE + variant(4) + u64(5)).steps == [5]
-    with pytest.raises(Refused, match="not held") as refused:
-        replies.decode(variant(4) + variant(8))
-    assert refused.value.reason == "not_held"
+def test_times_to_live_are_positive():
     for ttl in (0, -1, 1e-9, float("nan"), float("inf")):
         with pytest.raises(ValueError, match="time to live"):
             encode_command(PutFor("k", "v", ttl))
@@ -244,7 +240,7 @@ def test_commands_on_images():
 
 
 def test_parts_of_results():
-    assert messages.ReadOn(3, 1, 9).head() == variant(8) + u64(3) + u64(1) + u64(9)
+    assert messages.ReadOn(3, 1, 9).head() == variant(9) + u64(3) + u64(1) + u64(9)
     assert messages.ReadOn(3, 1, 9).key() == messages.Read(3, "leader").key()
     part = replies.decode(variant(9) + golden()["rows"][4:] + u64(9))
     assert (part.rows, part.next) == (replies.decode(golden()["rows"]), 9)
@@ -700,8 +696,9 @@ def test_locks(connected):
     c = connected
     nodes.needs("locks", lambda: c.unlock("lock", c.lock("lock", "probe", ttl=60)))
     token = c.lock("lock", "me", ttl=60)
-    with pytest.raises(Refused):
+    with pytest.raises(Refused, match="held by b'me'") as refused:
         c.lock("lock", "you", ttl=60)
+    assert refused.value.present == b"me"
     c.renew("lock", token, ttl=60)
     assert c.transaction([Held("lock", token)], [Put("guarded", "v")]).held
     assert not c.transaction([Held("lock", token + 1)], [Put("guarded", "w")]).held

@@ -16,7 +16,7 @@ from typing import TypeVar
 from loggos.client import commands, messages, replies
 from loggos.client.caller import Address, Caller, CallFailed, shown
 from loggos.client.commands import Condition, Data, Parameter, Query, Step, Transaction
-from loggos.client.errors import Definite, Indefinite, Nonsense
+from loggos.client.errors import Definite, Indefinite, Nonsense, Refused
 from loggos.client.messages import CONSISTENCIES, Response
 from loggos.client.replies import Images, Outcome, Reply, Rows, RowsPart
 from loggos.client.status import Status
@@ -167,7 +167,13 @@ class Client:
     def lock(self, key: Data, value: Data, ttl: float) -> int:
         """Takes a lock for `ttl` seconds and returns its token; `Refused` if somebody holds it,
         with the holder's value as `present`. `value` says to others who holds it."""
-        return self._expect(replies.Token, commands.Lock(key, value, ttl)).token
+        try:
+            return self._expect(replies.Token, commands.Lock(key, value, ttl)).token
+        except Refused as refused:
+            if refused.present is None:
+                raise
+            why = f"the lock is held by {refused.present!r}"
+            raise Refused(why, refused.reason, refused.present) from None
 
     def renew(self, key: Data, token: int, ttl: float) -> None:
         """Holds the lock for `ttl` seconds from now; `Refused` if it is held no more."""

@@ -25,10 +25,11 @@ class Kind(IntEnum):
     DISK_FULL = 6
     NOT_LEADING = 7
     REFUSED = 8
+    TOO_OLD = 9
 
 
 # Sent again, or elsewhere, the request would fare no better.
-HOPELESS = (Kind.BAD_REQUEST, Kind.DISK_FULL, Kind.REFUSED)
+HOPELESS = (Kind.BAD_REQUEST, Kind.DISK_FULL, Kind.REFUSED, Kind.TOO_OLD)
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ class ReadOn:
 
     def head(self) -> bytes:
         """Its bytes."""
-        return Writer().variant(8).u64(self.id).u64(self.of).u64(self.skip).done()
+        return Writer().variant(9).u64(self.id).u64(self.of).u64(self.skip).done()
 
 
 Request = Register | Command | Read | AskStatus | ReadOn
@@ -184,7 +185,7 @@ def response(head: bytes) -> Response:
 
 def _key(reader: Reader) -> bytes:
     variant = reader.variant()
-    if variant > 5:
+    if variant > 6:
         raise Nonsense("the message does not decode")
     # Only the key of a command has two numbers: its session and its place there.
     out = Writer().variant(variant).u64(reader.u64())
