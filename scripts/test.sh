@@ -22,7 +22,10 @@ step() {
     echo "-- $name: $([ "$code" = 0 ] && echo passed || echo FAILED), $((SECONDS - begin)) s"
 }
 
-python_tests() { (cd python && as_builder ../.venv/bin/python -m pytest); }
+# The client is tested against nodes of the release binary.
+python_tests() {
+    as_builder cargo build --release --quiet && (cd python && as_builder ../.venv/bin/python -m pytest)
+}
 
 # Long enough for any machine, builds included: a test that hangs fails its step, and ends with its nodes.
 tests() { as_builder timeout 25m cargo test --quiet "$@"; }
