@@ -100,7 +100,13 @@ impl Op {
             }
             Command::Incr { key, by } => (key, Op::Incr(by)),
             // Nobody records any: they concern more than one key.
-            Command::Transaction(_) => unreachable!("a history is of single keys"),
+            Command::Transaction(_)
+            | Command::PutFor { .. }
+            | Command::Lock { .. }
+            | Command::Renew { .. }
+            | Command::Unlock { .. }
+            | Command::SetImage { .. }
+            | Command::DeleteImage { .. } => unreachable!("a history is of single keys"),
         }
     }
 }
@@ -120,6 +126,8 @@ impl Reply {
             store::Reply::Entries { .. }
             | store::Reply::Transaction { .. }
             | store::Reply::Rows(_)
+            | store::Reply::Token(_)
+            | store::Reply::Images { .. }
             | store::Reply::Failed(Failure::Invalid | Failure::Step { .. } | Failure::Sql { .. }) => {
                 None
             }

@@ -111,7 +111,16 @@ impl Oracle {
                 };
                 (Some(sum.to_string().into_bytes()), Reply::Integer(sum))
             }
-            (Command::Transaction(_), _) => unreachable!("see above"),
+            (
+                Command::Transaction(_)
+                | Command::PutFor { .. }
+                | Command::Lock { .. }
+                | Command::Renew { .. }
+                | Command::Unlock { .. }
+                | Command::SetImage { .. }
+                | Command::DeleteImage { .. },
+                _,
+            ) => unreachable!("see above"),
         };
         match written {
             Some(value) => self.entries.insert(key.to_vec(), value),

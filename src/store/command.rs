@@ -8,24 +8,71 @@ use crate::sql::Rows;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Command<'a> {
     /// Sets the key, whether it exists or not.
-    Put { key: &'a [u8], value: &'a [u8] },
+    Put {
+        key: &'a [u8],
+        value: &'a [u8],
+    },
     /// Sets a key that does not exist; fails with `Exists`.
-    Create { key: &'a [u8], value: &'a [u8] },
+    Create {
+        key: &'a [u8],
+        value: &'a [u8],
+    },
     /// Sets a key that exists; fails with `NotFound`.
-    Update { key: &'a [u8], value: &'a [u8] },
+    Update {
+        key: &'a [u8],
+        value: &'a [u8],
+    },
     /// Removes a key that exists; fails with `NotFound`.
-    Delete { key: &'a [u8] },
+    Delete {
+        key: &'a [u8],
+    },
     /// Sets the key if it holds `expect` (`None`: if it does not exist); fails with `Mismatch`.
-    Cas { key: &'a [u8], expect: Option<&'a [u8]>, value: &'a [u8] },
+    Cas {
+        key: &'a [u8],
+        expect: Option<&'a [u8]>,
+        value: &'a [u8],
+    },
     /// Adds to a decimal integer (a missing key counts as 0); fails with `NotAnInteger` or
     /// `Overflow` (outside of 64 bits, signed).
-    Incr { key: &'a [u8], by: i64 },
+    Incr {
+        key: &'a [u8],
+        by: i64,
+    },
     /// Several steps as a whole: the bytes of a [`Transaction`](super::Transaction).
     Transaction(&'a [u8]),
+    /// Sets the key for so many microseconds of the log's time.
+    PutFor {
+        key: &'a [u8],
+        value: &'a [u8],
+        ttl_us: u64,
+    },
+    Lock {
+        key: &'a [u8],
+        value: &'a [u8],
+        ttl_us: u64,
+    },
+    Renew {
+        key: &'a [u8],
+        token: u64,
+        ttl_us: u64,
+    },
+    Unlock {
+        key: &'a [u8],
+        token: u64,
+    },
+    /// Sets what is kept of the image with this perceptual hash, whether it is there or not.
+    SetImage {
+        hash: &'a [u8],
+        meta: &'a [u8],
+    },
+    /// Removes an image that is there; fails with `NotFound`.
+    DeleteImage {
+        hash: &'a [u8],
+    },
 }
 
 impl<'a> Command<'a> {
-    /// The key that it is about; a transaction may be about many.
+    /// The key that it is about; a transaction may be about many, and images have none.
     pub fn key(&self) -> Option<&'a [u8]> {
         match *self {
             Command::Put { key, .. }
@@ -33,8 +80,14 @@ impl<'a> Command<'a> {
             | Command::Update { key, .. }
             | Command::Delete { key }
             | Command::Cas { key, .. }
-            | Command::Incr { key, .. } => Some(key),
-            Command::Transaction(_) => None,
+            | Command::Incr { key, .. }
+            | Command::PutFor { key, .. }
+            | Command::Lock { key, .. }
+            | Command::Renew { key, .. }
+            | Command::Unlock { key, .. } => Some(key),
+            Command::Transaction(_) | Command::SetImage { .. } | Command::DeleteImage { .. } => {
+                None
+            }
         }
     }
 }
@@ -55,6 +108,13 @@ pub enum Query<'a> {
     },
     /// A statement of SQL that only reads: the bytes of a [`Statement`](crate::sql::Statement).
     Sql(&'a [u8]),
+    /// The images with a hash of this size of which at most `within` bits differ, the nearest first and those as near
+    /// by their hashes, at most `limit` of them (and never more than `limits::SCAN_ENTRIES_MAX`).
+    Nearest {
+        hash: &'a [u8],
+        within: u32,
+        limit: u32,
+    },
 }
 
 /// The answer to a command or a query.
@@ -75,6 +135,19 @@ pub enum Reply {
     Transaction { held: bool, steps: Vec<StepReply> },
     /// A query of SQL.
     Rows(Rows),
+    /// Lock: the fencing token.
+    Token(u64),
+    /// Nearest. `more`: there are others, but the limit or the size of a reply ended this one.
+    Images { images: Vec<Image>, more: bool },
+}
+
+/// An image that was found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Image {
+    pub hash: Vec<u8>,
+    pub meta: Vec<u8>,
+    /// Bits that differ from the hash that was asked for.
+    pub distance: u32,
 }
 
 /// What a step of a transaction gave.
@@ -84,6 +157,8 @@ pub enum StepReply {
     Integer(i64),
     Value(Option<Vec<u8>>),
     Rows(Rows),
+    Token(u64),
+    Images(Vec<Image>),
 }
 
 /// Why a command changed nothing. This is a reply, decided in the log like any other.
@@ -109,6 +184,8 @@ pub enum Failure {
     Sql {
         why: String,
     },
+    /// Renew, unlock: the lock is not held under this token.
+    NotHeld,
 }
 
 /// The end of the range of all keys that begin with `prefix`: `None` if there is no such key (the

@@ -11,7 +11,8 @@
 //! | session | 2, id u64, acknowledged u64, last used u64 | by id |
 //! | reply of the session before | 3, number u64, size u32, bytes | by number |
 //! | entry | 4, size of key u32, size of value u32, key, value | after all sessions, by key |
-//! | page of the database | 5, 4096 bytes | after all entries, from the first page on |
+//! | image | 8, size of hash u32, size of metadata u32, hash, metadata | after all entries, by hash |
+//! | page of the database | 5, 4096 bytes | after all images, from the first page on |
 //!
 //! A chunk is closed once it holds [`CHUNK_SIZE_SOFT_MAX`] bytes; one item may overshoot it. What lies
 //! around the chunks in a file, and their checksums, is the business of `crate::snapshot`.
@@ -21,8 +22,8 @@ use std::sync::Arc;
 use imbl::OrdMap;
 
 use crate::limits::{
-    BATCH_COMMANDS_MAX, KEY_SIZE_MAX, SESSION_WINDOW_MAX, SESSIONS_MAX, SQL_PAGES_MAX,
-    VALUE_SIZE_MAX,
+    BATCH_COMMANDS_MAX, IMAGE_HASH_SIZE_MAX, KEY_SIZE_MAX, SESSION_WINDOW_MAX, SESSIONS_MAX,
+    SQL_PAGES_MAX, VALUE_SIZE_MAX,
 };
 use crate::mutants::{self, Mutant};
 use crate::paxos::{SessionId, Slot};
@@ -30,6 +31,7 @@ use crate::sql::pages::{self, PAGE_SIZE, PageBytes};
 use crate::sql::{Database, Pages};
 
 use super::digest::{self, Digest};
+use super::images::Images;
 use super::kv::{Entries, Kv};
 use super::sessions::{SESSION_REPLIES_SIZE_SOFT_MAX, Session, Sessions};
 use super::{Store, digest_of};
@@ -51,6 +53,7 @@ const SESSION: u8 = 2;
 const REPLY: u8 = 3;
 const ENTRY: u8 = 4;
 const PAGE: u8 = 5;
+const IMAGE: u8 = 8;
 
 /// The state behind one slot, unchanged while the store goes on. It shares with the store all that has
 /// not changed since, so taking one costs nothing, and any thread may read it.
@@ -61,6 +64,7 @@ pub struct Frozen {
     time_us: u64,
     sessions: OrdMap<SessionId, Arc<Session>>,
     entries: Entries,
+    images: Entries,
     pages: Pages,
 }
 
@@ -73,6 +77,7 @@ impl Store {
             time_us: self.sessions.time_us(),
             sessions: self.sessions.all().clone(),
             entries: self.kv.entries().clone(),
+            images: self.images.entries().clone(),
             pages: self.database.pages(),
         }
     }
@@ -129,12 +134,13 @@ impl Frozen {
             }
         }
         for (key, value) in self.entries.iter() {
-            chunk.push(ENTRY);
-            put_size(&mut chunk, key);
-            put_size(&mut chunk, value);
-            chunk.extend_from_slice(key);
-            chunk.extend_from_slice(value);
+            put_entry(&mut chunk, ENTRY, key, value);
             digest.add(digest::entry(key, value));
+            close(&mut chunk, CHUNK_SIZE_SOFT_MAX)?;
+        }
+        for (hash, meta) in self.images.iter() {
+            put_entry(&mut chunk, IMAGE, hash, meta);
+            digest.add(digest::image(hash, meta));
             close(&mut chunk, CHUNK_SIZE_SOFT_MAX)?;
         }
         for (index, page) in self.pages.iter().enumerate() {
@@ -146,6 +152,14 @@ impl Frozen {
         close(&mut chunk, 1)?;
         Ok(digest.sum())
     }
+}
+
+fn put_entry(out: &mut Vec<u8>, kind: u8, key: &[u8], value: &[u8]) {
+    out.push(kind);
+    put_size(out, key);
+    put_size(out, value);
+    out.extend_from_slice(key);
+    out.extend_from_slice(value);
 }
 
 fn put_u64(out: &mut Vec<u8>, number: u64) {
@@ -164,6 +178,7 @@ pub enum Item<'a> {
     Session { id: SessionId, acknowledged: u64, last_used_us: u64 },
     Reply { session: SessionId, seq: u64, reply: &'a [u8] },
     Entry { key: &'a [u8], value: &'a [u8] },
+    Image { hash: &'a [u8], meta: &'a [u8] },
     Page { index: usize, bytes: &'a PageBytes },
 }
 
@@ -177,6 +192,8 @@ pub struct Decoder {
     sessions: usize,
     key: Option<Vec<u8>>,
     keys: u64,
+    /// The hash of the last one.
+    image: Option<Vec<u8>>,
     pages: usize,
     digest: Digest,
     /// The chunk before was shorter than any but the last.
@@ -203,6 +220,7 @@ impl Decoder {
             sessions: 0,
             key: None,
             keys: 0,
+            image: None,
             pages: 0,
             digest: Digest::default(),
             ended: false,
@@ -232,6 +250,7 @@ impl Decoder {
                 }
                 Item::Reply { session, seq, reply } => digest::reply(session, seq, reply),
                 Item::Entry { key, value } => digest::entry(key, value),
+                Item::Image { hash, meta } => digest::image(hash, meta),
                 Item::Page { index, bytes } => pages::hash(index, bytes),
             });
             visit(item);
@@ -252,10 +271,14 @@ impl Decoder {
         if 0 < self.pages && kind != PAGE {
             return Err("an item behind the first page of the database");
         }
+        if self.image.is_some() && !matches!(kind, IMAGE | PAGE) {
+            return Err("an item behind the first image that belongs before it");
+        }
         match kind {
             SESSION => self.session(rest, now_us),
             REPLY => self.reply(rest),
             ENTRY => self.entry(rest),
+            IMAGE => self.image(rest),
             PAGE => self.page(rest),
             _ => Err("an item of an unknown kind"),
         }
@@ -313,6 +336,19 @@ impl Decoder {
         Ok(Item::Entry { key, value })
     }
 
+    fn image<'a>(&mut self, rest: &mut Rest<'a>) -> Result<Item<'a>, &'static str> {
+        let (hash_size, meta_size) = (rest.size(IMAGE_HASH_SIZE_MAX)?, rest.size(VALUE_SIZE_MAX)?);
+        let (hash, meta) = (rest.take(hash_size)?, rest.take(meta_size)?);
+        // The empty hash, which no image has, is before all others.
+        let last = self.image.get_or_insert_default();
+        if hash <= &last[..] {
+            return Err("images are out of order, or one has no hash");
+        }
+        last.clear();
+        last.extend_from_slice(hash);
+        Ok(Item::Image { hash, meta })
+    }
+
     fn page<'a>(&mut self, rest: &mut Rest<'a>) -> Result<Item<'a>, &'static str> {
         let bytes = rest.take(PAGE_SIZE)?.try_into().expect("a page's bytes");
         let index = self.pages;
@@ -357,6 +393,7 @@ impl<'a> Rest<'a> {
 pub struct Loader {
     decoder: Decoder,
     kv: Kv,
+    images: Images,
     pages: Pages,
     sessions: Sessions,
 }
@@ -364,8 +401,9 @@ pub struct Loader {
 impl Loader {
     /// For the state behind slot `applied`, at most `SLOT_MAX`.
     pub fn new(applied: Slot) -> Loader {
-        let (kv, pages, sessions) = (Kv::default(), Pages::default(), Sessions::default());
-        Loader { decoder: Decoder::new(applied), kv, pages, sessions }
+        let (kv, images) = (Kv::default(), Images::default());
+        let (pages, sessions) = (Pages::default(), Sessions::default());
+        Loader { decoder: Decoder::new(applied), kv, images, pages, sessions }
     }
 
     /// Reads the next chunk; see `Decoder::push`.
@@ -379,6 +417,7 @@ impl Loader {
             }
             Item::Reply { session, seq, reply } => self.sessions.restore_reply(session, seq, reply),
             Item::Entry { key, value } => self.kv.restore(key, value),
+            Item::Image { hash, meta } => self.images.restore(hash, meta),
             Item::Page { index, bytes } => self.pages.write(index * PAGE_SIZE, bytes),
         })
     }
@@ -388,14 +427,14 @@ impl Loader {
         let applied = self.decoder.applied;
         let (key_count, session_count, digest) = self.decoder.finish()?;
         self.pages.settle();
-        let Loader { kv, pages, sessions, .. } = self;
+        let Loader { kv, images, pages, sessions, .. } = self;
         let database = Database::new(pages);
-        let stored = digest_of(&kv, &database, &sessions) == digest;
+        let stored = digest_of(&kv, &images, &database, &sessions) == digest;
         assert!(
             stored || mutants::is_on(Mutant::InstallForgetsSessions),
             "what was read was stored"
         );
-        let store = Store { applied, kv, database, sessions, ..Store::default() };
+        let store = Store { applied, kv, images, database, sessions, ..Store::default() };
         Ok((key_count, session_count, digest, store))
     }
 }
@@ -404,7 +443,7 @@ impl Loader {
 mod tests {
     use super::*;
     use crate::paxos::{Command as LogCommand, CommandId, batch};
-    use crate::store::Command;
+    use crate::store::{Command, Query};
     use crate::wire::kv::encode_command;
 
     fn put(session: u64, seq: u64, key: &[u8], value: &[u8]) -> LogCommand {
@@ -431,6 +470,10 @@ mod tests {
             let name = format!("key-{key:06}");
             let seq = 1 + key % 500;
             let mut command = put(4096 + key % 2, seq, name.as_bytes(), &[key as u8; 100]);
+            if key % 3 == 1 {
+                let set = Command::SetImage { hash: name.as_bytes(), meta: &[key as u8; 100] };
+                command.payload = encode_command(&set).into();
+            }
             command.acknowledged = 1 + key / 500 * 500;
             command.id.seq += key / 500 * 500;
             apply(&mut store, 8 + key, &[command]);
@@ -467,7 +510,14 @@ mod tests {
             let mut restored = load(frozen.applied(), &chunks).unwrap();
             assert_eq!(restored.digest_from_scratch(), original.digest());
             assert_eq!(restored.applied(), original.applied());
-            assert_eq!((restored.keys(), restored.sessions()), (keys as usize, 2));
+            assert_eq!(
+                (restored.keys() + restored.images(), restored.sessions()),
+                (keys as usize, 2)
+            );
+            let near = |store: &Store| {
+                store.query(&Query::Nearest { hash: b"key-000001", within: 9, limit: 1_000 })
+            };
+            assert_eq!(near(&restored), near(&original));
 
             let slot = original.applied().next();
             let again = put(4096, 1, b"again", b"x");
@@ -516,10 +566,15 @@ mod tests {
             let size = (key.len() as u32).to_le_bytes();
             [&[ENTRY][..], &size, &[0; 4], key].concat()
         };
+        let image = |hash: &[u8]| [&[IMAGE][..], &entry(hash)[1..]].concat();
         let check = |items: &[Vec<u8>]| load(Slot(3), &[items.concat()]).map(|_| ());
         let (sound, end) = (session(4096, 5, 9), 4 * BATCH_COMMANDS_MAX as u64);
         let whole = [time.clone(), sound.clone(), reply(5, 2), entry(b""), entry(b"a")];
         assert_eq!(check(&whole), Ok(()));
+        let page = [&[PAGE][..], &[0; PAGE_SIZE]].concat();
+        let images = [image(b"a"), image(b"aa"), image(b"b"), page.clone()];
+        assert_eq!(check(&[&whole[..], &images].concat()), Ok(()));
+        assert_eq!(check(&[&[time.clone()], &images[..]].concat()), Ok(()));
         let refused: &[&[Vec<u8>]] = &[
             &[],
             std::slice::from_ref(&sound),
@@ -538,6 +593,13 @@ mod tests {
             &[time.clone(), entry(b"a"), entry(b"a")],
             &[time.clone(), entry(b"b"), entry(b"a")],
             &[time.clone(), entry(&[0; KEY_SIZE_MAX + 1])],
+            &[time.clone(), image(b"")],
+            &[time.clone(), image(b"a"), image(b"a")],
+            &[time.clone(), image(b"b"), image(b"a")],
+            &[time.clone(), image(&[7; IMAGE_HASH_SIZE_MAX + 1])],
+            &[time.clone(), image(b"a"), entry(b"b")],
+            &[time.clone(), image(b"a"), sound.clone()],
+            &[time.clone(), page, image(b"a")],
             &[time.clone(), vec![9]],
             &[time, vec![ENTRY, 1]],
         ];
