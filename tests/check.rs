@@ -83,7 +83,7 @@ impl SequentialSpec for Key {
                 | Command::Cas { value, .. },
                 _,
             ) => self.0 = Some(text(value)),
-            (Command::Transaction(_), _) => unreachable!("none is drawn here"),
+            _ => unreachable!("none is drawn here"),
         }
         store::Reply::Done
     }

@@ -1,4 +1,4 @@
-//! The commands on keys: `get`, `put`, `create`, `update`, `delete`, `cas`, `incr`, `scan`.
+//! The commands on keys: `get`, `put`, `create`, `update`, `delete`, `cas`, `incr`, `scan`; and on images (`images`).
 //!
 //! What was asked for goes to standard output and nothing else does, so that scripts can use it.
 
@@ -9,8 +9,9 @@ use std::os::unix::ffi::OsStrExt;
 use serde_json::{Map, Value, json};
 
 use super::args::{CasArgs, DeleteArgs, FormatArgs, GetArgs, IncrArgs, PutArgs, ScanArgs};
-use super::output::{decided, field, json_answer, json_bytes, quote, text};
-use super::{Failure, code};
+use super::args::{ImageDeleteArgs, ImageGetArgs, ImageSetArgs};
+use super::output::{decided, field, hex, json_answer, json_bytes, quote, text};
+use super::{Failure, code, images};
 use crate::client::{Answer, Client};
 use crate::limits::{KEY_SIZE_MAX, SCAN_ENTRIES_MAX, VALUE_SIZE_MAX};
 use crate::store::{self, Command, Query, Reply, prefix_end};
@@ -26,6 +27,9 @@ pub enum Kv {
     Cas(CasArgs),
     Incr(IncrArgs),
     Scan(ScanArgs),
+    ImageSet(ImageSetArgs),
+    ImageGet(ImageGetArgs),
+    ImageDelete(ImageDeleteArgs),
 }
 
 /// Where a command runs.
@@ -40,6 +44,9 @@ pub fn run(kv: &Kv, session: &mut Session<'_>) -> Result<(), Failure> {
     match kv {
         Kv::Get(args) => get(args, session),
         Kv::Scan(args) => scan(args, session),
+        Kv::ImageSet(args) => images::set(args, session),
+        Kv::ImageGet(args) => images::get(args, session),
+        Kv::ImageDelete(args) => images::delete(args, session),
         Kv::Put(args) => {
             let value = session.value(&args.value)?;
             let command = Command::Put { key: key(&args.key)?, value: &value };
@@ -70,7 +77,7 @@ pub fn run(kv: &Kv, session: &mut Session<'_>) -> Result<(), Failure> {
 }
 
 impl Session<'_> {
-    fn execute(&mut self, command: &Command<'_>, format: FormatArgs) -> Result<(), Failure> {
+    pub fn execute(&mut self, command: &Command<'_>, format: FormatArgs) -> Result<(), Failure> {
         let answer = self.client.execute(command).map_err(Failure::from)?;
         let mut json = json_answer(&answer, !matches!(answer.reply, Reply::Failed(_)));
         let (plain, failure) = match &answer.reply {
@@ -86,7 +93,9 @@ impl Session<'_> {
             Reply::Value(_)
             | Reply::Entries { .. }
             | Reply::Transaction { .. }
-            | Reply::Rows(_) => return Err(nonsense()),
+            | Reply::Rows(_)
+            | Reply::Token(_)
+            | Reply::Images { .. } => return Err(nonsense()),
         };
         if format.json {
             self.print(Value::Object(json).to_string().as_bytes(), b"\n")?;
@@ -98,7 +107,7 @@ impl Session<'_> {
     }
 
     /// The bytes of a VALUE argument.
-    fn value<'v>(&mut self, value: &'v OsStr) -> Result<std::borrow::Cow<'v, [u8]>, Failure> {
+    pub fn value<'v>(&mut self, value: &'v OsStr) -> Result<std::borrow::Cow<'v, [u8]>, Failure> {
         match &mut self.input {
             Some(input) if value == "-" => {
                 let mut bytes = Vec::new();
@@ -114,7 +123,7 @@ impl Session<'_> {
         }
     }
 
-    fn print(&mut self, bytes: &[u8], end: &[u8]) -> Result<(), Failure> {
+    pub fn print(&mut self, bytes: &[u8], end: &[u8]) -> Result<(), Failure> {
         let written = self.out.write_all(bytes).and_then(|()| self.out.write_all(end));
         written.and_then(|()| self.out.flush()).map_err(|error| Failure::output(&error))
     }
@@ -209,7 +218,12 @@ fn refusal(command: &Command<'_>, why: &store::Failure, json: &mut Map<String, V
     let key = quote(command.key().unwrap_or_default());
     let (word, message) = match why {
         store::Failure::Exists => ("exists", format!("{key} exists already (try update or put)")),
-        store::Failure::NotFound => ("not_found", format!("there is no key {key}")),
+        store::Failure::NotFound => match command {
+            Command::DeleteImage { hash } => {
+                ("not_found", format!("there is no image {}", hex(hash)))
+            }
+            _ => ("not_found", format!("there is no key {key}")),
+        },
         store::Failure::Mismatch { present: None } => {
             ("mismatch", format!("there is no key {key}"))
         }
@@ -221,12 +235,13 @@ fn refusal(command: &Command<'_>, why: &store::Failure, json: &mut Map<String, V
         store::Failure::Overflow => ("overflow", format!("the sum in {key} leaves 64 bits")),
         store::Failure::Step { why, .. } | store::Failure::Sql { why } => ("refused", why.clone()),
         store::Failure::Invalid => ("invalid", "the store takes no such command".to_owned()),
+        store::Failure::NotHeld => ("not_held", format!("{key} is not held under this token")),
     };
     json.insert("failure".to_owned(), json!(word));
     Failure::refused(format!("{message}; nothing was changed"))
 }
 
-fn note(answer: &Answer, format: FormatArgs) {
+pub fn note(answer: &Answer, format: FormatArgs) {
     if format.verbose {
         eprintln!("{}", decided(answer));
     }
@@ -324,6 +339,36 @@ mod tests {
         assert_eq!(printed(&[r"put k a\x00b", "get k --raw"]), "a\0b");
         assert!(printed(&[r"put k \xff", "get k --json"]).contains(r#""value_hex":"ff""#));
         assert_eq!(play(&["put k -", "get k"], b"from\nstdin").unwrap(), "from\nstdin\n");
+    }
+
+    #[test]
+    fn images() {
+        let sets = ["iset ff00 near", "iset FF01 'a b'", "iset 00ff far", "iset ff one-byte"];
+        let get = |line: &str| printed(&[&sets[..], &[line]].concat());
+        assert_eq!(get("iget ff00"), "near\n");
+        assert_eq!(get("iget ff01 --raw"), "a b");
+        assert_eq!(get("iget ff01 --within 1"), "0\tff01\ta b\n1\tff00\tnear\n");
+        assert_eq!(get("iget ff01 --within 1024 --limit 1"), "0\tff01\ta b\n");
+        assert_eq!(get("iget 0f0f --within 0"), "");
+        assert!(get("iget ff00 --json").contains(r#""meta":"near""#));
+        let json = get("iget ff01 --within 1 --limit 1 --json");
+        let expected = r#""images":[{"distance":0,"hash":"ff01","meta":"a b"}],"more":true"#;
+        assert!(json.contains(expected), "{json}");
+        assert_eq!(printed(&["iset ff x", "iset ff y", "iget ff"]), "y\n");
+        assert_eq!(printed(&["iset ff x", "idelete ff"]), "ok\n");
+        assert_eq!(play(&["iset ff -", "iget ff"], b"from\nstdin").unwrap(), "from\nstdin\n");
+        for (line, code) in [
+            ("iget aa", 1),
+            ("iget aa --json", 1),
+            ("idelete aa", 1),
+            ("iget a", 2),
+            ("iget ''", 2),
+            ("iget 0x", 2),
+            ("iset zz v", 2),
+        ] {
+            assert_eq!(play(&[line], b""), Err(code), "{line}");
+        }
+        assert_eq!(play(&[&format!("iset {} v", "00".repeat(129))], b""), Err(2));
     }
 
     #[test]
