@@ -57,7 +57,7 @@ pub struct Work {
 pub enum What {
     /// The state, and the configurations that the log up to there has; and where the log must be durable
     /// up to before the snapshot may be.
-    Take(Frozen, Arc<[u8]>, LogPosition),
+    Take(Box<Frozen>, Arc<[u8]>, LogPosition),
     /// Checked, and on its way to the disk.
     Install(SnapshotId, Box<Loaded>),
 }

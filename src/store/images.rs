@@ -23,6 +23,9 @@ use super::kv::Entries;
 /// Bytes that an image of a reply takes beside its hash and what is kept of it: two lengths, and the distance.
 const IMAGE_FRAMING_SIZE: usize = 20;
 
+/// What is kept of an image, if there is one.
+type Meta = Option<Arc<[u8]>>;
+
 #[derive(Debug, Default)]
 pub struct Images {
     entries: Entries,
@@ -30,7 +33,7 @@ pub struct Images {
     /// By the size of the hashes, in bytes. None is empty.
     indexes: BTreeMap<usize, ImageIndex>,
     /// In a transaction: what held before what it changed, in that order.
-    before: Option<Vec<(Bytes<38>, Option<Arc<[u8]>>)>>,
+    before: Option<Vec<(Bytes<38>, Meta)>>,
 }
 
 impl Images {
@@ -111,14 +114,14 @@ impl Images {
         }
     }
 
-    fn remember(&mut self, hash: &[u8], meta: Option<Arc<[u8]>>) {
+    fn remember(&mut self, hash: &[u8], meta: Meta) {
         if let Some(before) = &mut self.before {
             before.push((hash.into(), meta));
         }
     }
 
     /// Sets or removes, and returns what was there.
-    fn replace(&mut self, hash: &[u8], meta: Option<Arc<[u8]>>) -> Option<Arc<[u8]>> {
+    fn replace(&mut self, hash: &[u8], meta: Meta) -> Meta {
         let is_there = meta.is_some();
         let before = match meta {
             Some(meta) => {

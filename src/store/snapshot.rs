@@ -574,7 +574,7 @@ mod tests {
         let page = [&[PAGE][..], &[0; PAGE_SIZE]].concat();
         let images = [image(b"a"), image(b"aa"), image(b"b"), page.clone()];
         assert_eq!(check(&[&whole[..], &images].concat()), Ok(()));
-        assert_eq!(check(&[&[time.clone()], &images[..]].concat()), Ok(()));
+        assert_eq!(check(&[std::slice::from_ref(&time), &images].concat()), Ok(()));
         let refused: &[&[Vec<u8>]] = &[
             &[],
             std::slice::from_ref(&sound),

@@ -40,7 +40,8 @@ impl Cluster {
                 return self.on_disk_error(id, &error);
             }
         }
-        let what = What::Take(host.store.freeze(), configurations, host.log.wal().end());
+        let frozen = Box::new(host.store.freeze());
+        let what = What::Take(frozen, configurations, host.log.wal().end());
         let number = host.snapshots.begin(what);
         self.start_sync(id);
         self.work_on_snapshot(id, number);
