@@ -8,6 +8,7 @@
 use std::process::Command as Process;
 
 use loggos::paxos::{Command as LogCommand, CommandId, SessionId, batch};
+use loggos::store::snapshot::Loader;
 use loggos::store::{Command, Outcome, Query, Reply, Store};
 use loggos::trace::monotonic_ns;
 use loggos::wire::kv;
@@ -71,9 +72,32 @@ fn measure(count: usize, size: usize) {
         ns as f64 / count as f64 / 1e3,
         longest_ns as f64 / 1e6
     );
+    load(&store);
     for within in WITHIN {
         search(&store, &hashes, within, &mut dice);
     }
+}
+
+/// The state as a snapshot has it, read back.
+fn load(store: &Store) {
+    let frozen = store.freeze();
+    let mut chunks = Vec::new();
+    let begun_ns = monotonic_ns();
+    let digest = frozen.encode(|chunk| {
+        chunks.push(chunk.to_vec());
+        Ok::<_, ()>(())
+    });
+    let encoded_ns = monotonic_ns();
+    let mut loader = Loader::new(store.applied());
+    chunks.iter().for_each(|chunk| loader.push(chunk).expect("it was just written"));
+    let (.., read, loaded) = loader.finish().expect("all of it is there");
+    let loaded_ns = monotonic_ns();
+    assert_eq!((digest, loaded.images()), (Ok(read), store.images()));
+    println!(
+        "  as a snapshot: written in {:.1} s, read in {:.1} s",
+        (encoded_ns - begun_ns) as f64 / 1e9,
+        (loaded_ns - encoded_ns) as f64 / 1e9
+    );
 }
 
 fn search(store: &Store, hashes: &[Vec<u8>], within: u32, dice: &mut StdRng) {

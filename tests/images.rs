@@ -124,20 +124,22 @@ fn a_transaction_is_over_images_keys_and_rows() {
     cluster.assert_agreement();
 }
 
-/// As typed.
+/// What README shows, typed as it stands there, gives what stands there.
 #[test]
-fn the_command_line() {
+fn the_tour_in_the_readme() {
     let cluster = Cluster::start(3);
-    let run = |line: &str| cluster.loggos(line);
-    assert_eq!(run("iset ffd8a0c0e0f0f8fc cat.jpg").unwrap(), "ok\n");
-    assert_eq!(run("iset ffd8a0c0e0f0f8fd cat-small.jpg").unwrap(), "ok\n");
-    assert_eq!(run("iget ffd8a0c0e0f0f8fc").unwrap(), "cat.jpg\n");
-    assert_eq!(
-        run("iget ffd8a0c0e0f0f8fc --within 4").unwrap(),
-        "0\tffd8a0c0e0f0f8fc\tcat.jpg\n1\tffd8a0c0e0f0f8fd\tcat-small.jpg\n"
-    );
-    assert_eq!(run("idelete ffd8a0c0e0f0f8fc").unwrap(), "ok\n");
-    let (code, message) = run("iget ffd8a0c0e0f0f8fc").unwrap_err();
+    let readme = include_str!("../README.md");
+    let section = readme.split("\n## Images\n").nth(1).expect("README has it");
+    let tour = section.split("```console\n").nth(1).and_then(|it| it.split("```").next());
+    let mut steps = 0;
+    for step in tour.expect("a tour").split("$ loggos ").skip(1) {
+        let (line, expected) = step.split_once('\n').expect("a line");
+        assert_eq!(cluster.loggos(line).as_deref(), Ok(expected), "{line}");
+        steps += 1;
+    }
+    assert_eq!(steps, 5);
+    let (code, message) = cluster.loggos("iget ffd8a0c0e0f0f8fc").unwrap_err();
     assert_eq!((code, &message[..]), (1, "loggos: there is no image ffd8a0c0e0f0f8fc\n"));
-    assert_eq!(run("idelete ffd8a0c0e0f0f8fc").unwrap_err().0, 1);
+    assert_eq!(cluster.loggos("idelete ffd8a0c0e0f0f8fc").unwrap_err().0, 1);
+    assert_eq!(cluster.loggos("iget ffd8a0c0e0f0f8fc --within 1").unwrap().lines().count(), 1);
 }

@@ -75,11 +75,23 @@ impl ImageIndex {
 
     /// A hash that is not there.
     pub fn insert(&mut self, hash: &[u8]) {
-        let (row, words) = (self.len(), words_of(hash));
+        let (row, words) = (row_number(self.len()), words_of(hash));
         self.words.extend(&words[..self.width]);
-        if !self.tables.is_empty() {
-            self.tables.iter_mut().for_each(|table| table.insert(&words, row_number(row)));
-        } else if TABLED_MIN <= row {
+        self.tables.iter_mut().for_each(|table| table.insert(&words, row));
+        if self.tables.is_empty() {
+            self.settle();
+        }
+    }
+
+    /// The same, before many others: `settle` follows.
+    pub fn append(&mut self, hash: &[u8]) {
+        assert!(self.tables.is_empty(), "tables are made of all hashes");
+        self.words.extend(&words_of(hash)[..self.width]);
+    }
+
+    /// Makes the tables, if there are enough hashes. All at once that takes a fraction of the time, and of the memory.
+    pub fn settle(&mut self) {
+        if TABLED_MIN < self.len() {
             self.tables = (0..tables_of(self.size)).map(|it| self.table(it)).collect();
         }
     }
@@ -188,9 +200,12 @@ impl ImageIndex {
     fn table(&self, number: usize) -> Table {
         // Spread over the hash: neighbouring bits are often alike.
         let at = number * (self.size / 2) / tables_of(self.size) * 2;
-        let mut table = Table { at, rows: vec![Vec::new(); TABLE_LEN] };
-        for (row, words) in self.words.chunks_exact(self.width).enumerate() {
-            table.insert(words, row_number(row));
+        let mut counts = vec![0; TABLE_LEN];
+        let rows = || self.words.chunks_exact(self.width);
+        rows().for_each(|words| counts[usize::from(key_at(words, at))] += 1);
+        let mut table = Table { at, rows: counts.into_iter().map(Vec::with_capacity).collect() };
+        for (row, words) in (0..).zip(rows()) {
+            table.rows[usize::from(key_at(words, at))].push(row);
         }
         table
     }

@@ -1,7 +1,7 @@
 //! Images: what is kept of each, by its perceptual hash; and which are near, as their hashes differ in few bits.
 //!
 //! Invariant: `digest` is the sum over exactly the images of the map, and the indexes hold exactly their hashes. Every
-//! change goes through `replace`, and nothing else touches any of them.
+//! change goes through `replace` or, while a state is read, `restore`, and nothing else touches any of them.
 //!
 //! The map is the state, and persistent like that of the keys (`kv`). The indexes are made from it and belong to no
 //! snapshot. They have one order of rows that is the history's, so a transaction is not undone by forgetting here: what
@@ -49,9 +49,15 @@ impl Images {
         &self.entries
     }
 
-    /// An image of a snapshot, which is not in the map.
+    /// An image of a snapshot, which is not in the map; `settle` follows the last one.
     pub fn restore(&mut self, hash: &[u8], meta: &[u8]) {
-        self.set(hash, meta);
+        self.digest.add(digest::image(hash, meta));
+        self.entries.insert(hash.into(), meta.into());
+        self.index(hash.len()).append(hash);
+    }
+
+    pub fn settle(&mut self) {
+        self.indexes.values_mut().for_each(ImageIndex::settle);
     }
 
     pub fn set(&mut self, hash: &[u8], meta: &[u8]) -> Reply {
@@ -134,10 +140,7 @@ impl Images {
             self.digest.remove(digest::image(hash, before));
         }
         match (before.is_some(), is_there) {
-            (false, true) => {
-                let size = hash.len();
-                self.indexes.entry(size).or_insert_with(|| ImageIndex::new(size)).insert(hash);
-            }
+            (false, true) => self.index(hash.len()).insert(hash),
             (true, false) => {
                 let index = self.indexes.get_mut(&hash.len()).expect("it has the hash");
                 index.remove(hash);
@@ -148,6 +151,10 @@ impl Images {
             (true, true) | (false, false) => {}
         }
         before
+    }
+
+    fn index(&mut self, size: usize) -> &mut ImageIndex {
+        self.indexes.entry(size).or_insert_with(|| ImageIndex::new(size))
     }
 
     /// What `digest` must be.

@@ -427,6 +427,7 @@ impl Loader {
         let applied = self.decoder.applied;
         let (key_count, session_count, digest) = self.decoder.finish()?;
         self.pages.settle();
+        self.images.settle();
         let Loader { kv, images, pages, sessions, .. } = self;
         let database = Database::new(pages);
         let stored = digest_of(&kv, &images, &database, &sessions) == digest;
