@@ -330,9 +330,7 @@ fn row_number(row: usize) -> u32 {
 mod tests {
     use std::collections::BTreeSet;
 
-    use rand::rngs::StdRng;
-    use rand::{RngExt, SeedableRng};
-
+    use super::super::tests::Random;
     use super::*;
 
     fn brute(hashes: &BTreeSet<Vec<u8>>, query: &[u8], within: u32, limit: usize) -> Near {
@@ -348,15 +346,15 @@ mod tests {
     }
 
     /// Some hashes are near others, some bytes are always the same, so that some rows of a table are long.
-    fn draw(dice: &mut StdRng, size: usize, known: &BTreeSet<Vec<u8>>) -> Vec<u8> {
-        let mut hash: Vec<u8> = (0..size).map(|_| dice.random()).collect();
-        if dice.random_range(0..3) == 0 {
+    fn draw(dice: &mut Random, size: usize, known: &BTreeSet<Vec<u8>>) -> Vec<u8> {
+        let mut hash: Vec<u8> = (0..size).map(|_| dice.below(256) as u8).collect();
+        if dice.below(3) == 0 {
             let from = known.range(hash.clone()..).next().or(known.first());
             hash = from.cloned().unwrap_or(hash);
-            for _ in 0..dice.random_range(0..12) {
-                hash[dice.random_range(0..size)] ^= 1 << dice.random_range(0..8);
+            for _ in 0..dice.below(12) {
+                hash[dice.below(size as u64) as usize] ^= 1 << dice.below(8);
             }
-        } else if dice.random_range(0..4) == 0 {
+        } else if dice.below(4) == 0 {
             hash[..size / 2].fill(0);
         }
         hash
@@ -369,14 +367,14 @@ mod tests {
         let sizes =
             [(1, 300), (2, 4_000), (3, 4_000), (8, 4_000), (9, 2_000), (32, 4_000), (128, 2_000)];
         for (size, count) in sizes {
-            let mut dice = StdRng::seed_from_u64(size as u64);
+            let mut dice = Random(size as u64);
             let (mut index, mut hashes) = (ImageIndex::new(size), BTreeSet::new());
             let mut was_tabled = false;
             for step in 0..count * 3 / 2 {
                 let hash = draw(&mut dice, size, &hashes);
                 if hashes.insert(hash.clone()) {
                     index.insert(&hash);
-                } else if dice.random_range(0..2) == 0 {
+                } else if dice.below(2) == 0 {
                     hashes.remove(&hash);
                     index.remove(&hash);
                 }
@@ -395,8 +393,8 @@ mod tests {
                 if step % 20 == 0 {
                     let query = draw(&mut dice, size, &hashes);
                     let within = [0, 1, 2, 3, 5, 8, 10, 20, 40, 8 * size as u32];
-                    let within = within[dice.random_range(0..within.len())];
-                    let limit = [0, 1, 7, usize::MAX][dice.random_range(0..4)];
+                    let within = within[dice.below(within.len() as u64) as usize];
+                    let limit = [0, 1, 7, usize::MAX][dice.below(4) as usize];
                     let expected = brute(&hashes, &query, within, limit);
                     let told = index.nearest(&query, within, limit);
                     assert_eq!(told, expected, "{size} {step} {within} {limit}");
@@ -416,7 +414,7 @@ mod tests {
     #[test]
     fn tables_lose_nothing_and_find_nothing_twice() {
         for size in [2, 4, 8, 32, 40] {
-            let mut dice = StdRng::seed_from_u64(size as u64);
+            let mut dice = Random(size as u64);
             let mut index = ImageIndex::new(size);
             let mut hashes = BTreeSet::new();
             while hashes.len() < 5_000 {

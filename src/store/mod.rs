@@ -510,10 +510,10 @@ mod tests {
     }
 
     /// SplitMix64: enough for tests, and the same histories for ever.
-    struct Random(u64);
+    pub(super) struct Random(pub u64);
 
     impl Random {
-        fn below(&mut self, end: u64) -> u64 {
+        pub fn below(&mut self, end: u64) -> u64 {
             self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
             let mut z = self.0;
             z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
