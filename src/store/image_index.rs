@@ -28,8 +28,8 @@ const NEAR_KEYS: [usize; 17] = [
 ];
 /// What it costs to look a key up, and to look at what is there beside comparing it, in words that a comparison of all
 /// gets done in the same time. Measured by `benches/images.rs`.
-const KEY_COST: usize = 12;
-const CANDIDATE_COST: usize = 8;
+const KEY_COST: usize = 16;
+const CANDIDATE_COST: usize = 16;
 /// Hashes that are compared at once, so that the compiler makes vectors of them.
 const BLOCK: usize = 64;
 
