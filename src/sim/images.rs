@@ -7,7 +7,7 @@ use crate::wire::kv;
 
 /// All these keys are hashes near each other.
 fn is_image(key: &[u8]) -> bool {
-    key.last().is_some_and(|last| last % 5 == 4)
+    key.starts_with(b"k") && key.last().is_some_and(|last| last % 5 == 4)
 }
 
 /// A command that there is for its key: images have no conditions and no sums, and are set instead.
