@@ -7,6 +7,10 @@
 pub const KEY_SIZE_MAX: usize = 4 * 1024;
 /// Largest value of one key, in bytes.
 pub const VALUE_SIZE_MAX: usize = 1024 * 1024;
+/// Largest hash of an image, in bytes.
+pub const IMAGE_HASH_SIZE_MAX: usize = 128;
+/// Most bits that images may differ by and be asked for as near.
+pub const IMAGE_WITHIN_MAX: u32 = 8 * IMAGE_HASH_SIZE_MAX as u32;
 /// Largest encoded command (key, value, expected value and framing), in bytes.
 pub const COMMAND_SIZE_MAX: usize = 2 * VALUE_SIZE_MAX + KEY_SIZE_MAX + 1024;
 /// A batch is closed once it holds this many bytes; one command more may overshoot it.
@@ -161,6 +165,7 @@ const _: () = assert!(
     SLOT_VALUE_SIZE_MAX + MESSAGE_VALUES_SIZE_SOFT_MAX <= FRAME_BULK_SIZE_MAX,
     "a message that overshoots by one value must still fit a frame"
 );
+const _: () = assert!(IMAGE_HASH_SIZE_MAX <= KEY_SIZE_MAX, "an image takes no more than an entry");
 const _: () = assert!(SNAPSHOT_CHUNK_SIZE <= SNAPSHOT_CHUNK_SIZE_MAX);
 const _: () = assert!(SNAPSHOT_CHUNK_SIZE_MAX <= FRAME_BULK_SIZE_MAX);
 const _: () = assert!(

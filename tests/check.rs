@@ -83,14 +83,7 @@ impl SequentialSpec for Key {
                 | Command::Cas { value, .. },
                 _,
             ) => self.0 = Some(text(value)),
-            (
-                Command::Transaction(_)
-                | Command::PutFor { .. }
-                | Command::Lock { .. }
-                | Command::Renew { .. }
-                | Command::Unlock { .. },
-                _,
-            ) => unreachable!("none is drawn here"),
+            _ => unreachable!("none is drawn here"),
         }
         store::Reply::Done
     }

@@ -104,7 +104,9 @@ impl Op {
             | Command::PutFor { .. }
             | Command::Lock { .. }
             | Command::Renew { .. }
-            | Command::Unlock { .. } => unreachable!("a history is of single keys that stay"),
+            | Command::Unlock { .. }
+            | Command::SetImage { .. }
+            | Command::DeleteImage { .. } => unreachable!("a history is of single keys"),
         }
     }
 }
@@ -125,6 +127,7 @@ impl Reply {
             | store::Reply::Transaction { .. }
             | store::Reply::Rows(_)
             | store::Reply::Token(_)
+            | store::Reply::Images { .. }
             | store::Reply::Failed(Failure::Invalid | Failure::Step { .. } | Failure::Sql { .. }) => {
                 None
             }

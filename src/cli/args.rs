@@ -112,6 +112,12 @@ impl Kv {
             "cas" => Kv::Cas(CasArgs::read(line)),
             "incr" => Kv::Incr(IncrArgs::read(line)?),
             "scan" => Kv::Scan(ScanArgs::read(line)?),
+            "iset" => Kv::ImageSet(ImageSetArgs::read(line)),
+            "iget" => Kv::ImageGet(ImageGetArgs::read(line)?),
+            "idelete" => {
+                let hash = needed_bytes(line, "<HASH>");
+                Kv::ImageDelete(ImageDeleteArgs { hash, format: FormatArgs::read(line) })
+            }
             other => unreachable!("the manual has a command {other:?} that nobody reads"),
         })
     }
@@ -562,6 +568,60 @@ impl ScanArgs {
             format: FormatArgs::read(line),
         })
     }
+}
+
+/// Hashes of images are as they were typed, in hex.
+#[derive(Debug)]
+pub struct ImageSetArgs {
+    pub hash: OsString,
+    /// `-`: what standard input holds.
+    pub meta: OsString,
+    pub format: FormatArgs,
+}
+
+impl ImageSetArgs {
+    fn read(line: &Line) -> ImageSetArgs {
+        ImageSetArgs {
+            hash: needed_bytes(line, "<HASH>"),
+            meta: needed_bytes(line, "<META>"),
+            format: FormatArgs::read(line),
+        }
+    }
+}
+
+#[derive(Debug)]
+pub struct ImageGetArgs {
+    pub hash: OsString,
+    /// None: this image alone.
+    pub within: Option<u32>,
+    pub limit: Option<u32>,
+    pub consistency: Consistency,
+    pub raw: bool,
+    pub format: FormatArgs,
+}
+
+impl ImageGetArgs {
+    fn read(line: &Line) -> Read<ImageGetArgs> {
+        line.exclude("--raw", "--json")?;
+        line.exclude("--raw", "--within")?;
+        if line.is_given("--limit") && !line.is_given("--within") {
+            return Err("--limit is for --within".to_owned());
+        }
+        Ok(ImageGetArgs {
+            hash: needed_bytes(line, "<HASH>"),
+            within: line.value("--within", u32::from_str)?,
+            limit: line.value("--limit", u32::from_str)?,
+            consistency: load::consistency(line)?,
+            raw: line.is_given("--raw"),
+            format: FormatArgs::read(line),
+        })
+    }
+}
+
+#[derive(Debug)]
+pub struct ImageDeleteArgs {
+    pub hash: OsString,
+    pub format: FormatArgs,
 }
 
 #[derive(Clone, Copy, Debug)]

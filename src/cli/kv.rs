@@ -12,8 +12,9 @@ use serde_json::{Map, Value, json};
 use super::args::{
     CasArgs, DeleteArgs, FormatArgs, GetArgs, IncrArgs, PutArgs, RenewArgs, ScanArgs, UnlockArgs,
 };
-use super::output::{decided, field, json_answer, json_bytes, quote, text};
-use super::{Failure, code};
+use super::args::{ImageDeleteArgs, ImageGetArgs, ImageSetArgs};
+use super::output::{decided, field, hex, json_answer, json_bytes, quote, text};
+use super::{Failure, code, images};
 use crate::client::{Answer, Client};
 use crate::limits::{KEY_SIZE_MAX, SCAN_ENTRIES_MAX, VALUE_SIZE_MAX};
 use crate::store::{self, Command, Query, Reply, prefix_end};
@@ -31,6 +32,9 @@ pub enum Kv {
     Scan(ScanArgs),
     Renew(RenewArgs),
     Unlock(UnlockArgs),
+    ImageSet(ImageSetArgs),
+    ImageGet(ImageGetArgs),
+    ImageDelete(ImageDeleteArgs),
 }
 
 /// Where a command runs.
@@ -47,6 +51,9 @@ pub fn run(kv: &Kv, session: &mut Session<'_>) -> Result<(), Failure> {
         Kv::Scan(args) => scan(args, session),
         Kv::Renew(args) => session.execute(&command(kv)?, args.format),
         Kv::Unlock(args) => session.execute(&command(kv)?, args.format),
+        Kv::ImageSet(args) => images::set(args, session),
+        Kv::ImageGet(args) => images::get(args, session),
+        Kv::ImageDelete(args) => images::delete(args, session),
         Kv::Put(args) => {
             let value = session.value(&args.value)?;
             session.execute(&put(key(&args.key)?, &value, args.ttl), args.format)
@@ -75,7 +82,7 @@ pub fn run(kv: &Kv, session: &mut Session<'_>) -> Result<(), Failure> {
     }
 }
 
-/// A write as it stands, where a value `-` means nothing but itself.
+/// The write of a key as it stands, where a value `-` means nothing but itself.
 pub fn command(kv: &Kv) -> Result<Command<'_>, Failure> {
     let value = |value: &'_ OsStr| checked_value(value.as_bytes()).map(|_| ());
     Ok(match kv {
@@ -104,7 +111,9 @@ pub fn command(kv: &Kv) -> Result<Command<'_>, Failure> {
             Command::Renew { key: key(&args.key)?, token: args.token, ttl_us }
         }
         Kv::Unlock(args) => Command::Unlock { key: key(&args.key)?, token: args.token },
-        Kv::Get(_) | Kv::Scan(_) => unreachable!("these write nothing"),
+        Kv::Get(_) | Kv::Scan(_) | Kv::ImageSet(_) | Kv::ImageGet(_) | Kv::ImageDelete(_) => {
+            unreachable!("these write no key")
+        }
     })
 }
 
@@ -116,7 +125,7 @@ fn put<'a>(key: &'a [u8], value: &'a [u8], ttl: Option<Duration>) -> Command<'a>
 }
 
 impl Session<'_> {
-    fn execute(&mut self, command: &Command<'_>, format: FormatArgs) -> Result<(), Failure> {
+    pub fn execute(&mut self, command: &Command<'_>, format: FormatArgs) -> Result<(), Failure> {
         let answer = self.client.execute(command).map_err(Failure::from)?;
         let mut json = json_answer(&answer, !matches!(answer.reply, Reply::Failed(_)));
         let (plain, failure) = match &answer.reply {
@@ -136,7 +145,8 @@ impl Session<'_> {
             Reply::Value(_)
             | Reply::Entries { .. }
             | Reply::Transaction { .. }
-            | Reply::Rows(_) => return Err(nonsense()),
+            | Reply::Rows(_)
+            | Reply::Images { .. } => return Err(nonsense()),
         };
         if format.json {
             self.print(Value::Object(json).to_string().as_bytes(), b"\n")?;
@@ -148,7 +158,7 @@ impl Session<'_> {
     }
 
     /// The bytes of a VALUE argument.
-    fn value<'v>(&mut self, value: &'v OsStr) -> Result<std::borrow::Cow<'v, [u8]>, Failure> {
+    pub fn value<'v>(&mut self, value: &'v OsStr) -> Result<std::borrow::Cow<'v, [u8]>, Failure> {
         match &mut self.input {
             Some(input) if value == "-" => {
                 let mut bytes = Vec::new();
@@ -164,7 +174,7 @@ impl Session<'_> {
         }
     }
 
-    fn print(&mut self, bytes: &[u8], end: &[u8]) -> Result<(), Failure> {
+    pub fn print(&mut self, bytes: &[u8], end: &[u8]) -> Result<(), Failure> {
         let written = self.out.write_all(bytes).and_then(|()| self.out.write_all(end));
         written.and_then(|()| self.out.flush()).map_err(|error| Failure::output(&error))
     }
@@ -259,7 +269,12 @@ fn refusal(command: &Command<'_>, why: &store::Failure, json: &mut Map<String, V
     let key = quote(command.key().unwrap_or_default());
     let (word, message) = match why {
         store::Failure::Exists => ("exists", format!("{key} exists already (try update or put)")),
-        store::Failure::NotFound => ("not_found", format!("there is no key {key}")),
+        store::Failure::NotFound => match command {
+            Command::DeleteImage { hash } => {
+                ("not_found", format!("there is no image {}", hex(hash)))
+            }
+            _ => ("not_found", format!("there is no key {key}")),
+        },
         store::Failure::Mismatch { present: None } => {
             ("mismatch", format!("there is no key {key}"))
         }
@@ -279,7 +294,7 @@ fn refusal(command: &Command<'_>, why: &store::Failure, json: &mut Map<String, V
     Failure::refused(format!("{message}; nothing was changed"))
 }
 
-fn note(answer: &Answer, format: FormatArgs) {
+pub fn note(answer: &Answer, format: FormatArgs) {
     if format.verbose {
         eprintln!("{}", decided(answer));
     }
@@ -396,6 +411,36 @@ mod tests {
         assert_eq!(printed(&[r"put k a\x00b", "get k --raw"]), "a\0b");
         assert!(printed(&[r"put k \xff", "get k --json"]).contains(r#""value_hex":"ff""#));
         assert_eq!(play(&["put k -", "get k"], b"from\nstdin").unwrap(), "from\nstdin\n");
+    }
+
+    #[test]
+    fn images() {
+        let sets = ["iset ff00 near", "iset FF01 'a b'", "iset 00ff far", "iset ff one-byte"];
+        let get = |line: &str| printed(&[&sets[..], &[line]].concat());
+        assert_eq!(get("iget ff00"), "near\n");
+        assert_eq!(get("iget ff01 --raw"), "a b");
+        assert_eq!(get("iget ff01 --within 1"), "0\tff01\ta b\n1\tff00\tnear\n");
+        assert_eq!(get("iget ff01 --within 1024 --limit 1"), "0\tff01\ta b\n");
+        assert_eq!(get("iget 0f0f --within 0"), "");
+        assert!(get("iget ff00 --json").contains(r#""meta":"near""#));
+        let json = get("iget ff01 --within 1 --limit 1 --json");
+        let expected = r#""images":[{"distance":0,"hash":"ff01","meta":"a b"}],"more":true"#;
+        assert!(json.contains(expected), "{json}");
+        assert_eq!(printed(&["iset ff x", "iset ff y", "iget ff"]), "y\n");
+        assert_eq!(printed(&["iset ff x", "idelete ff"]), "ok\n");
+        assert_eq!(play(&["iset ff -", "iget ff"], b"from\nstdin").unwrap(), "from\nstdin\n");
+        for (line, code) in [
+            ("iget aa", 1),
+            ("iget aa --json", 1),
+            ("idelete aa", 1),
+            ("iget a", 2),
+            ("iget ''", 2),
+            ("iget 0x", 2),
+            ("iset zz v", 2),
+        ] {
+            assert_eq!(play(&[line], b""), Err(code), "{line}");
+        }
+        assert_eq!(play(&[&format!("iset {} v", "00".repeat(129))], b""), Err(2));
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod check;
 mod demo;
 mod doctor;
 pub mod duration;
+mod images;
 mod kv;
 mod load;
 mod lock;

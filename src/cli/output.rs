@@ -79,11 +79,12 @@ fn escape_bytes(bytes: &[u8], out: &mut String) {
 pub fn json_bytes(object: &mut Map<String, Value>, name: &str, bytes: &[u8]) {
     match std::str::from_utf8(bytes) {
         Ok(text) => object.insert(name.to_owned(), json!(text)),
-        Err(_) => {
-            let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-            object.insert(format!("{name}_hex"), json!(hex))
-        }
+        Err(_) => object.insert(format!("{name}_hex"), json!(hex(bytes))),
     };
+}
+
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// What is common to all replies.

@@ -2,14 +2,14 @@
 
 use std::ffi::OsStr;
 use std::io::{Read, Write};
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use serde_json::{Map, Value, json};
 
 use super::args::{ShellCommand, TxnArgs};
 use super::kv::{self, Kv};
 use super::output::{self, decided, json_answer, json_bytes, text};
-use super::{Failure, shell, words};
+use super::{Failure, images, shell, words};
 use crate::client::Client;
 use crate::limits::COMMAND_SIZE_MAX;
 use crate::sql::{Rows, SqlValue, Statement};
@@ -39,6 +39,9 @@ enum Test {
 enum Line {
     Kv(Kv),
     Sql(String),
+    SetImage { hash: Vec<u8>, meta: Vec<u8> },
+    DeleteImage { hash: Vec<u8> },
+    Nearest { hash: Vec<u8>, within: u32, limit: u32 },
 }
 
 pub fn run(args: &TxnArgs, client: &mut Client, out: &mut dyn Write) -> Result<(), Failure> {
@@ -120,7 +123,7 @@ fn parse(lines: &[Vec<u8>]) -> Result<Script, Failure> {
             b"else" if words.len() == 1 && !is_else => is_else = true,
             _ => {
                 has_steps = true;
-                script.steps(is_else).push(Line::Kv(step(words).map_err(at)?));
+                script.steps(is_else).push(step(words).map_err(at)?);
             }
         }
     }
@@ -150,13 +153,22 @@ fn condition(words: &[Vec<u8>]) -> Result<(Vec<u8>, Test), String> {
 const CONDITIONS: &str = "a condition is `if KEY missing`, `if KEY exists`, `if KEY = VALUE` (or !=, <, >), \
                           or `if KEY token N`";
 
-fn step(words: Vec<Vec<u8>>) -> Result<Kv, String> {
-    let refused = || "a step is a command on one key (but not scan), or sql STATEMENT".to_owned();
-    match ShellCommand::parse(words.into_iter().map(shell::os_string).collect())? {
-        ShellCommand::Kv(Kv::Scan(_)) => Err(refused()),
-        ShellCommand::Kv(kv) => Ok(kv),
-        _ => Err(refused()),
-    }
+fn step(words: Vec<Vec<u8>>) -> Result<Line, String> {
+    let refused = || "a step is a command on one key or image, or sql STATEMENT".to_owned();
+    let hash = |typed: &OsStr| images::hash(typed).map_err(|failure| failure.message);
+    Ok(match ShellCommand::parse(words.into_iter().map(shell::os_string).collect())? {
+        ShellCommand::Kv(Kv::Scan(_)) => return Err(refused()),
+        ShellCommand::Kv(Kv::ImageSet(args)) => {
+            Line::SetImage { hash: hash(&args.hash)?, meta: args.meta.into_vec() }
+        }
+        ShellCommand::Kv(Kv::ImageDelete(args)) => Line::DeleteImage { hash: hash(&args.hash)? },
+        ShellCommand::Kv(Kv::ImageGet(args)) => {
+            let (within, limit) = images::bounds(&args);
+            Line::Nearest { hash: hash(&args.hash)?, within, limit }
+        }
+        ShellCommand::Kv(kv) => Line::Kv(kv),
+        _ => return Err(refused()),
+    })
 }
 
 impl Script {
@@ -198,6 +210,11 @@ impl Line {
             Line::Sql(text) => Ok(Step::Sql(Statement { text, parameters: Vec::new() })),
             Line::Kv(Kv::Get(args)) => Ok(Step::Get { key: kv::key(&args.key)? }),
             Line::Kv(kv) => Ok(Step::Key(kv::command(kv)?)),
+            Line::SetImage { hash, meta } => Ok(Step::Key(Command::SetImage { hash, meta })),
+            Line::DeleteImage { hash } => Ok(Step::Key(Command::DeleteImage { hash })),
+            Line::Nearest { hash, within, limit } => {
+                Ok(Step::Nearest { hash, within: *within, limit: *limit })
+            }
         }
     }
 }
@@ -209,6 +226,8 @@ fn show(step: &StepReply, out: &mut String) {
         StepReply::Token(token) => out.push_str(&format!("{token}\n")),
         StepReply::Value(Some(value)) => out.push_str(&format!("{}\n", text(value))),
         StepReply::Value(None) => out.push_str("(none)\n"),
+        StepReply::Images(found) if found.is_empty() => out.push_str("(none)\n"),
+        StepReply::Images(found) => found.iter().for_each(|it| out.push_str(&images::line(it))),
         StepReply::Rows(Rows { columns, changes, .. }) if columns.is_empty() => {
             out.push_str(&format!("{changes} rows changed\n"));
         }
@@ -229,6 +248,10 @@ fn as_json(step: &StepReply) -> Value {
         StepReply::Token(token) => _ = object.insert("token".to_owned(), json!(token)),
         StepReply::Value(Some(value)) => json_bytes(&mut object, "value", value),
         StepReply::Value(None) => _ = object.insert("value".to_owned(), Value::Null),
+        StepReply::Images(found) => {
+            let found = found.iter().map(images::json_image).collect();
+            object.insert("images".to_owned(), Value::Array(found));
+        }
         StepReply::Rows(rows) => {
             let of = |value: &SqlValue| match value {
                 SqlValue::Null => Value::Null,
@@ -258,7 +281,7 @@ mod tests {
     fn lines_become_a_transaction() {
         let script = parsed(
             "# a comment\nif a missing\nif b = 'x y'\nif l token 7\nthen\nput a 1\nincr n -2\nget b\n\
-             sql INSERT INTO t VALUES ('it''s')\nelse\ndelete b\n",
+             sql INSERT INTO t VALUES ('it''s')\nelse\ndelete b\niset 0aff cat\niget 0aff --within 3\n",
         );
         let script = script.unwrap();
         let transaction = script.transaction().unwrap();
@@ -281,7 +304,15 @@ mod tests {
                 Step::Sql(Statement { text, parameters: vec![] }),
             ]
         );
-        assert_eq!(transaction.otherwise, [Step::Key(Command::Delete { key: b"b" })]);
+        let hash: &[u8] = &[10, 255];
+        assert_eq!(
+            transaction.otherwise,
+            [
+                Step::Key(Command::Delete { key: b"b" }),
+                Step::Key(Command::SetImage { hash, meta: b"cat" }),
+                Step::Nearest { hash, within: 3, limit: u32::MAX },
+            ]
+        );
     }
 
     #[test]

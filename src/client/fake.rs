@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 use crate::limits::SNAPSHOT_CHUNK_SIZE;
 use crate::paxos::{Ballot, CommandId, NodeId, SessionId, Slot};
 use crate::snapshot::{Summary, made_up};
-use crate::store::{Command, Failure, Query, Reply};
+use crate::store::{Command, Failure, Image, Query, Reply};
 use crate::wire::client::{ErrorReply, Request, Response};
 use crate::wire::status::NodeStatus;
 use crate::wire::{ClusterId, Hello, PROTOCOL_VERSION, codec, frame, kv};
@@ -43,6 +43,7 @@ type Plan = Box<dyn FnMut(NodeId, &Request) -> Fault + Send>;
 /// What the nodes share.
 pub struct Store {
     pub keys: BTreeMap<Vec<u8>, Vec<u8>>,
+    pub images: BTreeMap<Vec<u8>, Vec<u8>>,
     replies: BTreeMap<CommandId, (Reply, Slot)>,
     pub sessions: u64,
     pub slot: u64,
@@ -62,6 +63,7 @@ impl Fake {
     pub fn start(count: u16, plan: impl FnMut(NodeId, &Request) -> Fault + Send + 'static) -> Fake {
         let store = Arc::new(Mutex::new(Store {
             keys: BTreeMap::new(),
+            images: BTreeMap::new(),
             replies: BTreeMap::new(),
             sessions: 0,
             slot: 0,
@@ -152,7 +154,17 @@ fn handle(
             let (reply, slot) = known.unwrap_or_else(|| {
                 store.slot += 1;
                 let before = matches!(fault, Fault::Pretend).then(|| store.keys.clone());
-                let reply = apply(&mut store.keys, &kv::decode_command(bulk).unwrap());
+                let reply = match kv::decode_command(bulk).unwrap() {
+                    Command::SetImage { hash, meta } => {
+                        store.images.insert(hash.to_vec(), meta.to_vec());
+                        Reply::Done
+                    }
+                    Command::DeleteImage { hash } => match store.images.remove(hash) {
+                        Some(_) => Reply::Done,
+                        None => Reply::Failed(Failure::NotFound),
+                    },
+                    command => apply(&mut store.keys, &command),
+                };
                 if let Some(before) = before {
                     store.keys = before;
                 }
@@ -164,7 +176,12 @@ fn handle(
             (Response::Reply { id, slot, ballot }, kv::encode_reply(&reply))
         }
         Request::Read { id, .. } => {
-            let reply = answer(&store.keys, &kv::decode_query(bulk).unwrap());
+            let reply = match kv::decode_query(bulk).unwrap() {
+                Query::Nearest { hash, within, limit } => {
+                    nearest(&store.images, hash, within, limit)
+                }
+                query => answer(&store.keys, &query),
+            };
             (Response::Read { id, slot: Slot(store.slot), ballot }, kv::encode_reply(&reply))
         }
         Request::Status { id } => {
@@ -233,7 +250,9 @@ fn apply(keys: &mut BTreeMap<Vec<u8>, Vec<u8>>, command: &Command<'_>) -> Reply 
             keys.insert(key.to_vec(), after.to_string().into_bytes());
             Reply::Integer(after)
         }
-        Command::Transaction(_) => Reply::Failed(Failure::Invalid),
+        Command::Transaction(_) | Command::SetImage { .. } | Command::DeleteImage { .. } => {
+            Reply::Failed(Failure::Invalid)
+        }
     }
 }
 
@@ -248,8 +267,23 @@ fn answer(keys: &BTreeMap<Vec<u8>, Vec<u8>>, query: &Query<'_>) -> Reply {
                 range.by_ref().take(limit as usize).map(|(k, v)| (k.clone(), v.clone())).collect();
             Reply::Entries { entries, next: range.next().map(|(key, _)| key.clone()) }
         }
-        Query::Sql(_) => Reply::Failed(Failure::Invalid),
+        Query::Sql(_) | Query::Nearest { .. } => Reply::Failed(Failure::Invalid),
     }
+}
+
+fn nearest(images: &BTreeMap<Vec<u8>, Vec<u8>>, query: &[u8], within: u32, limit: u32) -> Reply {
+    let alike = images.iter().filter(|(hash, _)| hash.len() == query.len());
+    let mut near: Vec<Image> = alike
+        .map(|(hash, meta)| {
+            let distance = hash.iter().zip(query).map(|(a, b)| (a ^ b).count_ones()).sum();
+            Image { hash: hash.clone(), meta: meta.clone(), distance }
+        })
+        .filter(|image| image.distance <= within)
+        .collect();
+    near.sort_by_key(|image| image.distance);
+    let more = (limit as usize) < near.len();
+    near.truncate(limit as usize);
+    Reply::Images { images: near, more }
 }
 
 fn status(node: NodeId, store: &Store) -> NodeStatus {

@@ -12,6 +12,7 @@ use crate::store;
 use crate::wire::kv;
 
 use super::cluster::{Cluster, Reply};
+use super::images;
 use super::plan::Load;
 use super::sql;
 
@@ -213,17 +214,19 @@ impl Clients {
         }
         let before = format!("v{}", self.values.saturating_sub(dice.random_range(0..4)));
         let (key, value) = (&key[..], &value[..]);
-        kv::encode_command(&match dice.random_range(0..if is_counter { 14 } else { 7 }) {
-            0 | 1 => store::Command::Put { key, value },
-            2 => store::Command::Create { key, value },
-            3 => store::Command::Update { key, value },
-            4 | 5 => store::Command::Delete { key },
-            6 => {
-                let expect = dice.random_bool(0.5).then_some(before.as_bytes());
-                store::Command::Cas { key, expect, value }
-            }
-            _ => store::Command::Incr { key, by: dice.random_range(1..4) },
-        })
+        kv::encode_command(&images::drawn(
+            match dice.random_range(0..if is_counter { 14 } else { 7 }) {
+                0 | 1 => store::Command::Put { key, value },
+                2 => store::Command::Create { key, value },
+                3 => store::Command::Update { key, value },
+                4 | 5 => store::Command::Delete { key },
+                6 => {
+                    let expect = dice.random_bool(0.5).then_some(before.as_bytes());
+                    store::Command::Cas { key, expect, value }
+                }
+                _ => store::Command::Incr { key, by: dice.random_range(1..4) },
+            },
+        ))
     }
 
     /// A command on one of two keys that are locks, or go at a time. When they go is the log's business, so these are

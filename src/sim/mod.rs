@@ -34,6 +34,7 @@ pub mod coverage;
 mod disk;
 mod faults;
 mod host;
+mod images;
 mod link;
 mod log;
 mod members;

@@ -182,7 +182,10 @@ impl Oracle {
                 return Reply::Done;
             }
             (Command::Unlock { .. }, _) => (None, Reply::Done),
-            (Command::Transaction(_), _) => unreachable!("see above"),
+            (
+                Command::Transaction(_) | Command::SetImage { .. } | Command::DeleteImage { .. },
+                _,
+            ) => unreachable!("see above"),
         };
         if let Command::Put { .. } = command {
             self.terms.remove(key);

@@ -7,6 +7,7 @@ use crate::sql::{Rows, SqlValue, Statement};
 use crate::store::{Command, Failure, Query, Reply, Step, StepReply, Store, Transaction};
 use crate::wire::kv;
 
+use super::images;
 use super::plan::Load;
 
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS kv (k PRIMARY KEY, v, r DEFAULT (random()), \
@@ -30,7 +31,7 @@ pub fn of_command(encoded: Vec<u8>, load: &Load) -> Vec<u8> {
     let command = kv::decode_command(&encoded).expect("just encoded");
     let key = command.key().expect("clients draw commands on one key");
     if !is_sql(key, load) {
-        return encoded;
+        return images::of_command(encoded);
     }
     let (text, parameters) = match command {
         Command::Put { key, value } => (
@@ -63,13 +64,7 @@ pub fn of_command(encoded: Vec<u8>, load: &Load) -> Vec<u8> {
             ),
             vec![blob(key), SqlValue::Integer(by)],
         ),
-        Command::Transaction(_)
-        | Command::PutFor { .. }
-        | Command::Lock { .. }
-        | Command::Renew { .. }
-        | Command::Unlock { .. } => {
-            unreachable!("clients draw these on no key that is in the table")
-        }
+        _ => unreachable!("clients draw commands on one key"),
     };
     let step = |text, parameters| Step::Sql(Statement { text, parameters });
     let then = vec![
@@ -84,8 +79,9 @@ pub fn of_command(encoded: Vec<u8>, load: &Load) -> Vec<u8> {
 
 /// The command on a key that was sent, itself or as a transaction.
 pub fn command_of(payload: &[u8]) -> Vec<u8> {
-    let Command::Transaction(bytes) = kv::decode_command(payload).expect("we sent it") else {
-        return payload.to_vec();
+    let bytes = match kv::decode_command(payload).expect("we sent it") {
+        Command::Transaction(bytes) => bytes,
+        command => return images::command_of(&command),
     };
     let transaction = kv::decode_transaction(bytes).expect("we sent it");
     match &transaction.then[0] {
@@ -93,6 +89,7 @@ pub fn command_of(payload: &[u8]) -> Vec<u8> {
             [SqlValue::Blob(encoded)] => encoded.clone(),
             other => unreachable!("{other:?}"),
         },
+        Step::Key(command) => images::command_of(command),
         other => unreachable!("{other:?}"),
     }
 }
@@ -100,6 +97,9 @@ pub fn command_of(payload: &[u8]) -> Vec<u8> {
 /// What the reply means for the command on a key.
 pub fn of_reply(command: &Command<'_>, reply: Reply) -> Reply {
     let Reply::Transaction { steps, .. } = reply else { return reply };
+    if let Some(reply) = images::of_steps(&steps) {
+        return reply;
+    }
     let [_, _, StepReply::Rows(before), StepReply::Rows(done)] = &steps[..] else {
         panic!("{command:?}: {steps:?}")
     };
@@ -119,7 +119,7 @@ pub fn of_reply(command: &Command<'_>, reply: Reply) -> Reply {
 /// What a replica says that a key holds.
 pub fn get(store: &Store, key: &[u8], load: &Load) -> Reply {
     if !is_sql(key, load) {
-        return store.query(&Query::Get { key });
+        return images::get(store, key);
     }
     let select = Statement { text: "SELECT v FROM kv WHERE k = ?", parameters: vec![blob(key)] };
     match store.query(&Query::Sql(&kv::encode_statement(&select))) {

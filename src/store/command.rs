@@ -31,10 +31,14 @@ pub enum Command<'a> {
     Renew { key: &'a [u8], token: u64, ttl_us: u64 },
     /// Deletes a lock; fails with `NotHeld` if it is not the one with this token.
     Unlock { key: &'a [u8], token: u64 },
+    /// Sets what is kept of the image with this perceptual hash, whether it is there or not.
+    SetImage { hash: &'a [u8], meta: &'a [u8] },
+    /// Removes an image that is there; fails with `NotFound`.
+    DeleteImage { hash: &'a [u8] },
 }
 
 impl<'a> Command<'a> {
-    /// The key that it is about; a transaction may be about many.
+    /// The key that it is about; a transaction may be about many, and images have none.
     pub fn key(&self) -> Option<&'a [u8]> {
         match *self {
             Command::Put { key, .. }
@@ -47,7 +51,9 @@ impl<'a> Command<'a> {
             | Command::Lock { key, .. }
             | Command::Renew { key, .. }
             | Command::Unlock { key, .. } => Some(key),
-            Command::Transaction(_) => None,
+            Command::Transaction(_) | Command::SetImage { .. } | Command::DeleteImage { .. } => {
+                None
+            }
         }
     }
 }
@@ -68,6 +74,13 @@ pub enum Query<'a> {
     },
     /// A statement of SQL that only reads: the bytes of a [`Statement`](crate::sql::Statement).
     Sql(&'a [u8]),
+    /// The images with a hash of this size of which at most `within` bits differ, the nearest first and those as near
+    /// by their hashes, at most `limit` of them (and never more than `limits::SCAN_ENTRIES_MAX`).
+    Nearest {
+        hash: &'a [u8],
+        within: u32,
+        limit: u32,
+    },
 }
 
 /// The answer to a command or a query.
@@ -90,6 +103,17 @@ pub enum Reply {
     Rows(Rows),
     /// Lock: what proves that it is held.
     Token(u64),
+    /// Nearest. `more`: there are others, but the limit or the size of a reply ended this one.
+    Images { images: Vec<Image>, more: bool },
+}
+
+/// An image that was found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Image {
+    pub hash: Vec<u8>,
+    pub meta: Vec<u8>,
+    /// Bits that differ from the hash that was asked for.
+    pub distance: u32,
 }
 
 /// What a step of a transaction gave.
@@ -100,6 +124,7 @@ pub enum StepReply {
     Value(Option<Vec<u8>>),
     Rows(Rows),
     Token(u64),
+    Images(Vec<Image>),
 }
 
 /// Why a command changed nothing. This is a reply, decided in the log like any other.

@@ -22,6 +22,7 @@ const KIND_SESSION: u64 = 2;
 const KIND_REPLY: u64 = 3;
 const KIND_TIME: u64 = 4;
 const KIND_PAGE: u64 = 5;
+const KIND_IMAGE: u64 = 6;
 const KIND_TERM: u64 = 7;
 const KIND_LAST_TOKEN: u64 = 8;
 
@@ -69,6 +70,11 @@ pub fn time(time_us: u64) -> u128 {
     item(KIND_TIME, u128::from(time_us), 0)
 }
 
+/// An image, by its hash, and what is kept of it.
+pub fn image(hash: &[u8], meta: &[u8]) -> u128 {
+    item(KIND_IMAGE, xxh3_128(hash), xxh3_128(meta))
+}
+
 /// A page of the database, by the hash of its bytes.
 pub fn page(index: u64, hash: u128) -> u128 {
     item(KIND_PAGE, u128::from(index), hash)
@@ -107,12 +113,14 @@ mod tests {
             session(SessionId(4097), 3, 1_000_000),
             reply(SessionId(4097), 3, b"reply"),
             time(1_000_000),
+            image(b"hash", b"meta"),
         ];
         let expected = [
             0xdc702d2e8af77c729fbf544738e69c68,
             0xf0ce281bc9595236dd89752c2b2f595a,
             0x279531a970346a6b75c8aa5530c568ec,
             0x52b77305f59b58156d47c3ed94294172,
+            0x0ff3ce0c01b187a6c09f0989a2232a13,
         ];
         assert_eq!(values, expected);
     }
@@ -124,6 +132,7 @@ mod tests {
         assert_ne!(entry(b"", b"a"), entry(b"a", b""));
         assert_ne!(session(SessionId(1), 2, 3), session(SessionId(2), 1, 3));
         assert_ne!(session(SessionId(0), 5, 0), time(5));
+        assert_ne!(entry(b"a", b"b"), image(b"a", b"b"));
         assert_ne!(reply(SessionId(1), 2, b""), reply(SessionId(2), 1, b""));
     }
 

@@ -141,7 +141,9 @@ impl Kv {
             Command::Delete { key } => self.delete(key),
             Command::Cas { key, expect, value } => self.cas(key, expect, value),
             Command::Incr { key, by } => self.incr(key, by),
-            Command::Transaction(_) => Reply::Failed(Failure::Invalid),
+            Command::Transaction(_) | Command::SetImage { .. } | Command::DeleteImage { .. } => {
+                Reply::Failed(Failure::Invalid)
+            }
         }
     }
 
@@ -149,7 +151,7 @@ impl Kv {
         match *query {
             Query::Get { key } => Reply::Value(self.entries.get(key).map(|value| value.to_vec())),
             Query::Scan { from, to, limit } => self.scan(from, to, limit),
-            Query::Sql(_) => Reply::Failed(Failure::Invalid),
+            Query::Sql(_) | Query::Nearest { .. } => Reply::Failed(Failure::Invalid),
         }
     }
 

@@ -6,12 +6,14 @@
 //! `limits`.
 //!
 //! `command` says what clients can ask, `kv` carries it out, `sessions` sees to it that it is carried
-//! out at most once, `digest` lets replicas compare, `snapshot` makes bytes of the state. Ballots, peers and connections are not known
+//! out at most once, `images` are keys that are found by nearness, `digest` lets replicas compare, `snapshot` makes bytes of the state. Ballots, peers and connections are not known
 //! here; bytes are given to and taken from `wire::kv`.
 
 pub mod changes;
 pub mod command;
 pub(crate) mod digest;
+mod image_index;
+mod images;
 mod kv;
 mod sessions;
 pub mod snapshot;
@@ -29,7 +31,8 @@ use crate::wire::codec;
 use crate::wire::kv::{decode_command, decode_statement, decode_transaction};
 
 use changes::History;
-pub use command::{Command, Failure, Query, Reply, StepReply, prefix_end};
+pub use command::{Command, Failure, Image, Query, Reply, StepReply, prefix_end};
+use images::Images;
 use kv::Kv;
 use sessions::Sessions;
 pub use snapshot::Frozen;
@@ -42,6 +45,7 @@ pub struct Store {
     /// The last slot applied, 0 before the first.
     applied: Slot,
     kv: Kv,
+    images: Images,
     database: Database,
     sessions: Sessions,
     /// No part of the state.
@@ -133,10 +137,12 @@ impl Store {
                 Ok(Command::Transaction(bytes)) => match decode_transaction(bytes) {
                     Ok(it) => {
                         let moment = moment(slot, index, time_us);
-                        transact(&mut self.kv, &mut self.database, moment, &it)
+                        transact(&mut self.kv, &mut self.images, &mut self.database, moment, &it)
                     }
                     Err(_) => Reply::Failed(Failure::Invalid),
                 },
+                Ok(Command::SetImage { hash, meta }) => self.images.set(hash, meta),
+                Ok(Command::DeleteImage { hash }) => self.images.delete(hash),
                 Ok(command) => self.kv.apply(&command, time_us),
                 Err(_) => Reply::Failed(Failure::Invalid),
             };
@@ -175,7 +181,13 @@ impl Store {
     /// Answers a query from the applied state. One of SQL may take as long as a command: whoever must not wait
     /// for that has it answered elsewhere, by `sql_query`.
     pub fn query(&self, query: &Query<'_>) -> Reply {
-        let Query::Sql(bytes) = query else { return self.kv.query(query) };
+        let bytes = match *query {
+            Query::Sql(bytes) => bytes,
+            Query::Nearest { hash, within, limit } => {
+                return self.images.nearest(hash, within, limit);
+            }
+            Query::Get { .. } | Query::Scan { .. } => return self.kv.query(query),
+        };
         let budget =
             Budget { steps: SQL_STEPS_MAX, until_ns: None, rows_size: SQL_QUERY_ROWS_SIZE_MAX };
         self.sql_query(bytes).answer(&mut self.reader.borrow_mut(), budget)
@@ -212,16 +224,21 @@ impl Store {
         self.applied
     }
 
-    /// A fingerprint of the entries, the sessions with their kept replies, and the time of the state
+    /// A fingerprint of the entries, the images, the database, the sessions with their kept replies, and the time of the state
     /// machine; not of `applied`, which a no-op moves too. Equal states have equal digests, and
     /// unequal ones unequal digests except by a chance of one in 2^128.
     pub fn digest(&self) -> u128 {
-        digest_of(&self.kv, &self.database, &self.sessions)
+        digest_of(&self.kv, &self.images, &self.database, &self.sessions)
     }
 
     /// Number of keys.
     pub fn keys(&self) -> usize {
         self.kv.len()
+    }
+
+    /// Number of images.
+    pub fn images(&self) -> usize {
+        self.images.len()
     }
 
     /// Number of sessions.
@@ -237,6 +254,7 @@ impl Store {
         }
         pages.settle();
         let rest = self.kv.digest_from_scratch().wrapping_add(self.sessions.digest_from_scratch());
+        let rest = rest.wrapping_add(self.images.digest_from_scratch());
         rest.wrapping_add(pages.digest().sum())
     }
 }
@@ -269,8 +287,9 @@ impl SqlQuery {
     }
 }
 
-fn digest_of(kv: &Kv, database: &Database, sessions: &Sessions) -> u128 {
-    kv.digest().wrapping_add(database.digest().sum()).wrapping_add(sessions.digest())
+fn digest_of(kv: &Kv, images: &Images, database: &Database, sessions: &Sessions) -> u128 {
+    let keys = kv.digest().wrapping_add(images.digest());
+    keys.wrapping_add(database.digest().sum()).wrapping_add(sessions.digest())
 }
 
 #[cfg(test)]
@@ -278,7 +297,7 @@ mod tests {
 
     use super::*;
     use crate::paxos::batch;
-    use crate::wire::kv::{decode_reply, encode_command};
+    use crate::wire::kv::{decode_reply, encode_command, encode_transaction};
 
     fn raw(session: SessionId, seq: u64, acknowledged: u64, payload: &[u8]) -> batch::Command {
         let id = CommandId { session, seq };
@@ -473,7 +492,8 @@ mod tests {
                 assert_eq!(one.digest(), one.digest_from_scratch());
                 assert_eq!(one.digest(), two.digest());
             }
-            assert!(one.keys() > 0 && one.sessions() > 0 && one.sessions() < ids.len() - 1);
+            assert!(one.keys() > 0 && one.images() > 0);
+            assert!(one.sessions() > 0 && one.sessions() < ids.len() - 1);
         }
     }
 
@@ -491,23 +511,32 @@ mod tests {
         let value = &b"12345678901234567890123"[..random.below(24) as usize];
         let expect = (random.below(2) == 0).then_some(&b"1"[..]);
         let by = random.below(100) as i64 - 50;
-        let kv = match random.below(7) {
+        let hash = &[b'a' + by.unsigned_abs() as u8 % 3, b'a' + value.len() as u8 % 6][..];
+        let (set, delete) =
+            (Command::SetImage { hash, meta: value }, Command::DeleteImage { hash: &hash[1..] });
+        // Mostly undone: there is seldom an image with so short a hash.
+        let then = [set, Command::SetImage { hash: key, meta: b"" }, delete].map(Step::Key).into();
+        let together = encode_transaction(&Transaction { then, ..Transaction::default() });
+        let kv = match random.below(10) {
             0 => Command::Put { key, value },
             1 => Command::Create { key, value },
             2 => Command::Update { key, value },
             3 => Command::Delete { key },
             4 => Command::Cas { key, expect, value },
             5 => Command::Incr { key, by },
+            6 => set,
+            7 => Command::DeleteImage { hash },
+            8 => Command::Transaction(&together),
             _ => return raw(id, seq, ack, value),
         };
         command(id, seq, ack, kv)
     }
 
     /// SplitMix64: enough for tests, and the same histories for ever.
-    struct Random(u64);
+    pub(super) struct Random(pub u64);
 
     impl Random {
-        fn below(&mut self, end: u64) -> u64 {
+        pub fn below(&mut self, end: u64) -> u64 {
             self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
             let mut z = self.0;
             z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -13,7 +13,8 @@
 //! | last token given to a lock | 7, u64 | after all sessions, if one was given |
 //! | entry | 4, size of key u32, size of value u32, key, value | after that, by key |
 //! | entry with a term | 6, end u64, token u64 (0: no lock), then as an entry | among the entries |
-//! | page of the database | 5, 4096 bytes | after all entries, from the first page on |
+//! | image | 8, size of hash u32, size of metadata u32, hash, metadata | after all entries, by hash |
+//! | page of the database | 5, 4096 bytes | after all images, from the first page on |
 //!
 //! A chunk is closed once it holds [`CHUNK_SIZE_SOFT_MAX`] bytes; one item may overshoot it. What lies
 //! around the chunks in a file, and their checksums, is the business of `crate::snapshot`.
@@ -23,8 +24,8 @@ use std::sync::Arc;
 use imbl::OrdMap;
 
 use crate::limits::{
-    BATCH_COMMANDS_MAX, KEY_SIZE_MAX, SESSION_WINDOW_MAX, SESSIONS_MAX, SQL_PAGES_MAX,
-    VALUE_SIZE_MAX,
+    BATCH_COMMANDS_MAX, IMAGE_HASH_SIZE_MAX, KEY_SIZE_MAX, SESSION_WINDOW_MAX, SESSIONS_MAX,
+    SQL_PAGES_MAX, VALUE_SIZE_MAX,
 };
 use crate::mutants::{self, Mutant};
 use crate::paxos::{SessionId, Slot};
@@ -33,6 +34,7 @@ use crate::sql::{Database, Pages};
 
 use super::changes::History;
 use super::digest::{self, Digest};
+use super::images::Images;
 use super::kv::{Entries, Kv};
 use super::sessions::{SESSION_REPLIES_SIZE_SOFT_MAX, Session, Sessions};
 use super::terms::{Term, Terms};
@@ -57,6 +59,7 @@ const ENTRY: u8 = 4;
 const PAGE: u8 = 5;
 const ENTRY_WITH_TERM: u8 = 6;
 const LAST_TOKEN: u8 = 7;
+const IMAGE: u8 = 8;
 
 /// The state behind one slot, unchanged while the store goes on. It shares with the store all that has
 /// not changed since, so taking one costs nothing, and any thread may read it.
@@ -68,6 +71,7 @@ pub struct Frozen {
     sessions: OrdMap<SessionId, Arc<Session>>,
     entries: Entries,
     terms: Terms,
+    images: Entries,
     pages: Pages,
 }
 
@@ -81,6 +85,7 @@ impl Store {
             sessions: self.sessions.all().clone(),
             entries: self.kv.entries().clone(),
             terms: self.kv.terms().clone(),
+            images: self.images.entries().clone(),
             pages: self.database.pages(),
         }
     }
@@ -159,6 +164,11 @@ impl Frozen {
             digest.add(digest::entry(key, value));
             close(&mut chunk, CHUNK_SIZE_SOFT_MAX)?;
         }
+        for (hash, meta) in self.images.iter() {
+            put_entry(&mut chunk, IMAGE, hash, meta);
+            digest.add(digest::image(hash, meta));
+            close(&mut chunk, CHUNK_SIZE_SOFT_MAX)?;
+        }
         for (index, page) in self.pages.iter().enumerate() {
             chunk.push(PAGE);
             chunk.extend_from_slice(page);
@@ -168,6 +178,14 @@ impl Frozen {
         close(&mut chunk, 1)?;
         Ok(digest.sum())
     }
+}
+
+fn put_entry(out: &mut Vec<u8>, kind: u8, key: &[u8], value: &[u8]) {
+    out.push(kind);
+    put_size(out, key);
+    put_size(out, value);
+    out.extend_from_slice(key);
+    out.extend_from_slice(value);
 }
 
 fn put_u64(out: &mut Vec<u8>, number: u64) {
@@ -187,6 +205,7 @@ pub enum Item<'a> {
     Reply { session: SessionId, seq: u64, reply: &'a [u8] },
     LastToken(u64),
     Entry { key: &'a [u8], value: &'a [u8], term: Option<Term> },
+    Image { hash: &'a [u8], meta: &'a [u8] },
     Page { index: usize, bytes: &'a PageBytes },
 }
 
@@ -201,6 +220,8 @@ pub struct Decoder {
     last_token: u64,
     key: Option<Vec<u8>>,
     keys: u64,
+    /// The hash of the last one.
+    image: Option<Vec<u8>>,
     pages: usize,
     digest: Digest,
     /// The chunk before was shorter than any but the last.
@@ -228,6 +249,7 @@ impl Decoder {
             last_token: 0,
             key: None,
             keys: 0,
+            image: None,
             pages: 0,
             digest: Digest::default(),
             ended: false,
@@ -269,12 +291,16 @@ impl Decoder {
         if 0 < self.pages && kind != PAGE {
             return Err("an item behind the first page of the database");
         }
+        if self.image.is_some() && !matches!(kind, IMAGE | PAGE) {
+            return Err("an item behind the first image that belongs before it");
+        }
         match kind {
             SESSION => self.session(rest, now_us),
             REPLY => self.reply(rest),
             LAST_TOKEN => self.last_token(rest),
             ENTRY => self.entry(rest, None),
             ENTRY_WITH_TERM => self.entry_with_term(rest),
+            IMAGE => self.image(rest),
             PAGE => self.page(rest),
             _ => Err("an item of an unknown kind"),
         }
@@ -355,6 +381,19 @@ impl Decoder {
         Ok(Item::Entry { key, value, term })
     }
 
+    fn image<'a>(&mut self, rest: &mut Rest<'a>) -> Result<Item<'a>, &'static str> {
+        let (hash_size, meta_size) = (rest.size(IMAGE_HASH_SIZE_MAX)?, rest.size(VALUE_SIZE_MAX)?);
+        let (hash, meta) = (rest.take(hash_size)?, rest.take(meta_size)?);
+        // The empty hash, which no image has, is before all others.
+        let last = self.image.get_or_insert_default();
+        if hash <= &last[..] {
+            return Err("images are out of order, or one has no hash");
+        }
+        last.clear();
+        last.extend_from_slice(hash);
+        Ok(Item::Image { hash, meta })
+    }
+
     fn page<'a>(&mut self, rest: &mut Rest<'a>) -> Result<Item<'a>, &'static str> {
         let bytes = rest.take(PAGE_SIZE)?.try_into().expect("a page's bytes");
         let index = self.pages;
@@ -383,6 +422,7 @@ fn digest_of_item(item: &Item<'_>) -> u128 {
         }
         Item::Reply { session, seq, reply } => digest::reply(session, seq, reply),
         Item::LastToken(token) => digest::last_token(token),
+        Item::Image { hash, meta } => digest::image(hash, meta),
         Item::Entry { key, value, term: None } => digest::entry(key, value),
         Item::Entry { key, value, term: Some(Term { end_us, token }) } => {
             digest::entry(key, value).wrapping_add(digest::term(key, end_us, token))
@@ -416,6 +456,7 @@ impl<'a> Rest<'a> {
 pub struct Loader {
     decoder: Decoder,
     kv: Kv,
+    images: Images,
     pages: Pages,
     sessions: Sessions,
 }
@@ -423,8 +464,9 @@ pub struct Loader {
 impl Loader {
     /// For the state behind slot `applied`, at most `SLOT_MAX`.
     pub fn new(applied: Slot) -> Loader {
-        let (kv, pages, sessions) = (Kv::default(), Pages::default(), Sessions::default());
-        Loader { decoder: Decoder::new(applied), kv, pages, sessions }
+        let (kv, images) = (Kv::default(), Images::default());
+        let (pages, sessions) = (Pages::default(), Sessions::default());
+        Loader { decoder: Decoder::new(applied), kv, images, pages, sessions }
     }
 
     /// Reads the next chunk; see `Decoder::push`.
@@ -439,6 +481,7 @@ impl Loader {
             Item::Reply { session, seq, reply } => self.sessions.restore_reply(session, seq, reply),
             Item::LastToken(token) => self.kv.terms_mut().restore_last_token(token),
             Item::Entry { key, value, term } => self.kv.restore(key, value, term),
+            Item::Image { hash, meta } => self.images.restore(hash, meta),
             Item::Page { index, bytes } => self.pages.write(index * PAGE_SIZE, bytes),
         })
     }
@@ -448,15 +491,16 @@ impl Loader {
         let applied = self.decoder.applied;
         let (key_count, session_count, digest) = self.decoder.finish()?;
         self.pages.settle();
-        let Loader { kv, pages, sessions, .. } = self;
+        self.images.settle();
+        let Loader { kv, images, pages, sessions, .. } = self;
         let database = Database::new(pages);
-        let stored = digest_of(&kv, &database, &sessions) == digest;
+        let stored = digest_of(&kv, &images, &database, &sessions) == digest;
         assert!(
             stored || mutants::is_on(Mutant::InstallForgetsSessions),
             "what was read was stored"
         );
         let history = History::from_slot(applied.next());
-        let store = Store { applied, kv, database, sessions, history, ..Store::default() };
+        let store = Store { applied, kv, images, database, sessions, history, ..Store::default() };
         Ok((key_count, session_count, digest, store))
     }
 }
@@ -465,7 +509,7 @@ impl Loader {
 mod tests {
     use super::*;
     use crate::paxos::{Command as LogCommand, CommandId, batch};
-    use crate::store::Command;
+    use crate::store::{Command, Query};
     use crate::wire::kv::encode_command;
 
     fn put(session: u64, seq: u64, key: &[u8], value: &[u8]) -> LogCommand {
@@ -492,6 +536,10 @@ mod tests {
             let name = format!("key-{key:06}");
             let seq = 1 + key % 500;
             let mut command = put(4096 + key % 2, seq, name.as_bytes(), &[key as u8; 100]);
+            if key % 3 == 1 {
+                let set = Command::SetImage { hash: name.as_bytes(), meta: &[key as u8; 100] };
+                command.payload = encode_command(&set).into();
+            }
             command.acknowledged = 1 + key / 500 * 500;
             command.id.seq += key / 500 * 500;
             apply(&mut store, 8 + key, &[command]);
@@ -528,7 +576,14 @@ mod tests {
             let mut restored = load(frozen.applied(), &chunks).unwrap();
             assert_eq!(restored.digest_from_scratch(), original.digest());
             assert_eq!(restored.applied(), original.applied());
-            assert_eq!((restored.keys(), restored.sessions()), (keys as usize, 2));
+            assert_eq!(
+                (restored.keys() + restored.images(), restored.sessions()),
+                (keys as usize, 2)
+            );
+            let near = |store: &Store| {
+                store.query(&Query::Nearest { hash: b"key-000001", within: 9, limit: 1_000 })
+            };
+            assert_eq!(near(&restored), near(&original));
 
             let slot = original.applied().next();
             let again = put(4096, 1, b"again", b"x");
@@ -577,6 +632,7 @@ mod tests {
             let size = (key.len() as u32).to_le_bytes();
             [&[ENTRY][..], &size, &[0; 4], key].concat()
         };
+        let image = |hash: &[u8]| [&[IMAGE][..], &entry(hash)[1..]].concat();
         let check = |items: &[Vec<u8>]| load(Slot(3), &[items.concat()]).map(|_| ());
         let (sound, end) = (session(4096, 5, 9), 4 * BATCH_COMMANDS_MAX as u64);
         let last = |token: u64| [&[LAST_TOKEN][..], &token.to_le_bytes()].concat();
@@ -595,6 +651,10 @@ mod tests {
             entry(b"c"),
         ];
         assert_eq!(check(&whole), Ok(()));
+        let page = [&[PAGE][..], &[0; PAGE_SIZE]].concat();
+        let images = [image(b"a"), image(b"aa"), image(b"b"), page.clone()];
+        assert_eq!(check(&[&whole[..], &images].concat()), Ok(()));
+        assert_eq!(check(&[std::slice::from_ref(&time), &images].concat()), Ok(()));
         let refused: &[&[Vec<u8>]] = &[
             &[],
             std::slice::from_ref(&sound),
@@ -621,6 +681,13 @@ mod tests {
             &[time.clone(), sound.clone(), last(2), reply(5, 2)],
             &[time.clone(), entry(b"a"), last(2)],
             &[time.clone(), lock(b"a", 0), entry(b"a")],
+            &[time.clone(), image(b"")],
+            &[time.clone(), image(b"a"), image(b"a")],
+            &[time.clone(), image(b"b"), image(b"a")],
+            &[time.clone(), image(&[7; IMAGE_HASH_SIZE_MAX + 1])],
+            &[time.clone(), image(b"a"), entry(b"b")],
+            &[time.clone(), image(b"a"), sound.clone()],
+            &[time.clone(), page, image(b"a")],
             &[time.clone(), vec![9]],
             &[time, vec![ENTRY, 1]],
         ];

@@ -6,6 +6,7 @@ use crate::limits::TRANSACTION_REPLY_SIZE_MAX;
 use crate::sql::{Database, Moment, SqlValue, Statement};
 
 use super::command::{Command, Failure, Query, Reply, StepReply};
+use super::images::Images;
 use super::kv::{Kv, Mark};
 
 /// If all conditions hold, the steps `then` are done, else the steps `otherwise`: all of them, or none.
@@ -42,7 +43,7 @@ pub enum Holds<'a> {
 /// A step sees what those before it did. One that fails undoes them all.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Step<'a> {
-    /// A command on one key.
+    /// A command on one key or image.
     #[serde(borrow)]
     Key(Command<'a>),
     Get {
@@ -50,11 +51,18 @@ pub enum Step<'a> {
     },
     #[serde(borrow)]
     Sql(Statement<'a>),
+    /// As the query of this name.
+    Nearest {
+        hash: &'a [u8],
+        within: u32,
+        limit: u32,
+    },
 }
 
 /// Carries it out. `moment`: when, for SQL.
 pub fn transact(
     kv: &mut Kv,
+    images: &mut Images,
     database: &mut Database,
     moment: Moment,
     transaction: &Transaction<'_>,
@@ -65,14 +73,16 @@ pub fn transact(
     if has_sql {
         database.begin(moment);
     }
+    images.begin();
     let before = kv.mark();
-    let failed = |kv: &mut Kv, before: Mark, step: usize, why: String| {
+    let failed = |kv: &mut Kv, images: &mut Images, before: Mark, step: usize, why: String| {
         kv.go_back(before);
+        images.roll_back();
         Reply::Failed(Failure::Step { step: step as u32, why })
     };
     let (mut replies, mut size) = (Vec::with_capacity(steps.len()), 0);
     for (number, step) in steps.iter().enumerate() {
-        let done = do_step(kv, database, moment.time_us, step).and_then(|reply| {
+        let done = do_step(kv, images, database, moment.time_us, step).and_then(|reply| {
             size += reply_size(&reply);
             match size <= TRANSACTION_REPLY_SIZE_MAX {
                 true => Ok(reply),
@@ -85,13 +95,14 @@ pub fn transact(
                 if has_sql {
                     database.roll_back();
                 }
-                return failed(kv, before, number, why);
+                return failed(kv, images, before, number, why);
             }
         }
     }
     if has_sql && let Err(why) = database.commit() {
-        return failed(kv, before, steps.len(), why);
+        return failed(kv, images, before, steps.len(), why);
     }
+    images.commit();
     Reply::Transaction { held, steps: replies }
 }
 
@@ -111,26 +122,35 @@ fn holds(kv: &Kv, condition: &Condition<'_>) -> bool {
 
 fn do_step(
     kv: &mut Kv,
+    images: &mut Images,
     database: &mut Database,
     now_us: u64,
     step: &Step<'_>,
 ) -> Result<StepReply, String> {
-    let reply = match step {
-        Step::Key(command) => kv.apply(command, now_us),
+    let reply = match *step {
+        Step::Key(Command::SetImage { hash, meta }) => images.set(hash, meta),
+        Step::Key(Command::DeleteImage { hash }) => match images.delete(hash) {
+            Reply::Failed(_) => return Err("there is no such image".to_owned()),
+            done => done,
+        },
+        Step::Key(ref command) => kv.apply(command, now_us),
         Step::Get { key } => kv.query(&Query::Get { key }),
-        Step::Sql(statement) => return database.run(statement).map(StepReply::Rows),
+        Step::Nearest { hash, within, limit } => images.nearest(hash, within, limit),
+        Step::Sql(ref statement) => return database.run(statement).map(StepReply::Rows),
     };
     match reply {
         Reply::Done => Ok(StepReply::Done),
         Reply::Integer(integer) => Ok(StepReply::Integer(integer)),
         Reply::Token(token) => Ok(StepReply::Token(token)),
         Reply::Value(value) => Ok(StepReply::Value(value)),
+        Reply::Images { images, .. } => Ok(StepReply::Images(images)),
         Reply::Failed(Failure::Exists) => Err("the key exists".to_owned()),
         Reply::Failed(Failure::NotFound) => Err("the key does not exist".to_owned()),
         Reply::Failed(Failure::Mismatch { .. }) => Err("the key holds another value".to_owned()),
         Reply::Failed(Failure::NotAnInteger) => Err("the value is no integer".to_owned()),
         Reply::Failed(Failure::NotHeld) => Err("the lock is not held".to_owned()),
         Reply::Failed(Failure::Overflow) => Err("the sum is out of range".to_owned()),
+        Reply::Failed(Failure::Invalid) => Err("there is no such step".to_owned()),
         other => unreachable!("no step gives {other:?}"),
     }
 }
@@ -139,6 +159,9 @@ fn do_step(
 fn reply_size(reply: &StepReply) -> usize {
     16 + match reply {
         StepReply::Done | StepReply::Integer(_) | StepReply::Token(_) | StepReply::Value(None) => 0,
+        StepReply::Images(images) => {
+            images.iter().map(|image| 24 + image.hash.len() + image.meta.len()).sum()
+        }
         StepReply::Value(Some(value)) => value.len(),
         StepReply::Rows(rows) => {
             let names: usize = rows.columns.iter().map(|name| 8 + name.len()).sum();

@@ -1,6 +1,8 @@
 //! Bytes of the store's commands, queries and replies: the payload of client frames and batches.
 
-use crate::limits::{KEY_SIZE_MAX, TTL_US_MAX, VALUE_SIZE_MAX};
+use crate::limits::{
+    IMAGE_HASH_SIZE_MAX, IMAGE_WITHIN_MAX, KEY_SIZE_MAX, TTL_US_MAX, VALUE_SIZE_MAX,
+};
 use crate::paxos::Slot;
 use crate::sql::{self, Statement};
 use crate::store::changes::{self, Change};
@@ -20,9 +22,12 @@ pub fn decode_command(bytes: &[u8]) -> Result<Command<'_>, WireError> {
 }
 
 fn check_command(command: &Command<'_>) -> Result<(), WireError> {
-    // What is in a transaction is checked where that is decoded.
-    let Some(key) = command.key() else { return Ok(()) };
-    check_key(key)?;
+    match *command {
+        // What is in a transaction is checked where that is decoded.
+        Command::Transaction(_) => {}
+        Command::SetImage { hash, .. } | Command::DeleteImage { hash } => check_hash(hash)?,
+        _ => check_key(command.key().expect("all others are about a key"))?,
+    }
     let values = match *command {
         Command::Put { value, .. }
         | Command::Create { value, .. }
@@ -36,10 +41,12 @@ fn check_command(command: &Command<'_>) -> Result<(), WireError> {
             check_ttl(ttl_us)?;
             [None, None]
         }
+        Command::SetImage { meta, .. } => [Some(meta), None],
         Command::Delete { .. }
         | Command::Incr { .. }
         | Command::Unlock { .. }
-        | Command::Transaction(_) => [None, None],
+        | Command::Transaction(_)
+        | Command::DeleteImage { .. } => [None, None],
     };
     if values.into_iter().flatten().any(|value| value.len() > VALUE_SIZE_MAX) {
         return Err(WireError::Malformed("a value is longer than 1 MiB"));
@@ -76,6 +83,7 @@ pub fn decode_transaction(bytes: &[u8]) -> Result<Transaction<'_>, WireError> {
             Step::Key(command) => check_command(command)?,
             Step::Get { key } => check_key(key)?,
             Step::Sql(_) => {}
+            Step::Nearest { hash, within, .. } => check_nearest(hash, *within)?,
         }
     }
     Ok(transaction)
@@ -106,6 +114,7 @@ pub fn decode_query(bytes: &[u8]) -> Result<Query<'_>, WireError> {
         Query::Sql(bytes) => {
             decode_statement(bytes)?;
         }
+        Query::Nearest { hash, within, .. } => check_nearest(hash, within)?,
     }
     Ok(query)
 }
@@ -174,9 +183,25 @@ fn check_key(key: &[u8]) -> Result<(), WireError> {
     Ok(())
 }
 
+fn check_hash(hash: &[u8]) -> Result<(), WireError> {
+    match hash.len() {
+        1..=IMAGE_HASH_SIZE_MAX => Ok(()),
+        _ => Err(WireError::Malformed("an image's hash has 1 to 128 bytes")),
+    }
+}
+
+fn check_nearest(hash: &[u8], within: u32) -> Result<(), WireError> {
+    check_hash(hash)?;
+    if IMAGE_WITHIN_MAX < within {
+        return Err(WireError::Malformed("no two images differ by more than 1024 bits"));
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::{Failure, Image, StepReply};
 
     /// These bytes are in logs and between versions.
     #[test]
@@ -188,6 +213,22 @@ mod tests {
         assert_eq!(bytes[0], 5);
         assert_eq!(&bytes[13..], &[0xff; 8]);
         assert_eq!(encode_reply(&Reply::Integer(3)), [1, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0]);
+        let (one, two) = (&[1, 0, 0, 0, 0, 0, 0, 0][..], &[2, 0, 0, 0, 0, 0, 0, 0][..]);
+        let set = encode_command(&Command::SetImage { hash: b"h", meta: b"mn" });
+        assert_eq!(set, [&[11, 0, 0, 0], one, b"h", two, b"mn"].concat());
+        let delete = encode_command(&Command::DeleteImage { hash: b"h" });
+        assert_eq!(delete, [&[12, 0, 0, 0], one, b"h"].concat());
+        let nearest = encode_query(&Query::Nearest { hash: b"h", within: 5, limit: 9 });
+        assert_eq!(nearest, [&[3, 0, 0, 0], one, b"h", &[5, 0, 0, 0, 9, 0, 0, 0]].concat());
+        let image = Image { hash: b"h".to_vec(), meta: b"mn".to_vec(), distance: 3 };
+        let found = encode_reply(&Reply::Images { images: vec![image.clone()], more: true });
+        let bytes = [one, one, b"h", two, b"mn", &[3, 0, 0, 0]].concat();
+        assert_eq!(found, [&[8, 0, 0, 0], &bytes[..], &[1]].concat());
+        let bytes = codec::encode(&StepReply::Images(vec![image]));
+        assert_eq!(bytes[..4], [5, 0, 0, 0]);
+        let bytes = codec::encode(&Step::Nearest { hash: b"h", within: 5, limit: 9 });
+        assert_eq!(bytes[..4], [3, 0, 0, 0]);
+        assert_eq!(encode_reply(&Reply::Failed(Failure::NotHeld)), [4, 0, 0, 0, 8, 0, 0, 0]);
     }
 
     /// What is in a transaction is checked like what comes alone, and none is in another.
@@ -203,6 +244,8 @@ mod tests {
         let long = vec![1; KEY_SIZE_MAX + 1];
         assert!(check(vec![Step::Key(Command::Delete { key: &long })]).is_err());
         assert!(check(vec![Step::Key(Command::Transaction(b""))]).is_err());
+        assert!(check(vec![Step::Key(Command::DeleteImage { hash: b"" })]).is_err());
+        assert!(check(vec![Step::Nearest { hash: b"h", within: 1025, limit: 1 }]).is_err());
         assert!(check_from_client(&encode_command(&Command::Transaction(b"x"))).is_err());
         let select = Statement { text: "SELECT 1", parameters: vec![] };
         assert_eq!(check(vec![Step::Sql(select)]).is_ok(), sql::IS_BUILT_IN);
@@ -237,5 +280,19 @@ mod tests {
         let long = vec![1; KEY_SIZE_MAX + 1];
         assert!(decode_command(&encode_command(&Command::Delete { key: &long })).is_err());
         assert!(decode_command(&encode_command(&Command::Delete { key: b"" })).is_err());
+    }
+
+    #[test]
+    fn images_are_bounded() {
+        let set = |hash: usize, meta: usize| {
+            let (hash, meta) = (&vec![1; hash][..], &vec![1; meta][..]);
+            decode_command(&encode_command(&Command::SetImage { hash, meta })).is_ok()
+        };
+        let sizes = [(1, 0), (128, VALUE_SIZE_MAX), (0, 0), (129, 0), (1, VALUE_SIZE_MAX + 1)];
+        assert_eq!(sizes.map(|(hash, meta)| set(hash, meta)), [true, true, false, false, false]);
+        let nearest = |hash: &[u8], within| {
+            decode_query(&encode_query(&Query::Nearest { hash, within, limit: 1 })).is_ok()
+        };
+        assert!(nearest(&[0; 128], 1024) && !nearest(&[0; 129], 0) && !nearest(&[0; 1], 1025));
     }
 }

@@ -12,7 +12,7 @@ use loggos::paxos::{
 };
 use loggos::sql::{Rows, SqlValue, Statement};
 use loggos::store::{
-    Command, Condition, Failure, Holds, Query, Reply, Step, StepReply, Transaction,
+    Command, Condition, Failure, Holds, Image, Query, Reply, Step, StepReply, Transaction,
 };
 use loggos::trace::{self, Event, Kind, Source};
 use loggos::wal::Wal;
@@ -275,6 +275,8 @@ fn commands() -> Vec<Vec<u8>> {
         Command::Cas { key: b"key", expect: Some(b"value"), value: b"other" },
         Command::Incr { key: b"n", by: -5 },
         Command::Transaction(&transaction),
+        Command::SetImage { hash: &[0xff, 0x0f], meta: b"meta" },
+        Command::DeleteImage { hash: &[0xff, 0x0f] },
     ];
     commands.iter().map(kv::encode_command).collect()
 }
@@ -290,6 +292,8 @@ fn transaction() -> Transaction<'static> {
             Step::Get { key: b"key" },
             Step::Sql(Statement { text: "CREATE TABLE t (a, b, c)", parameters: vec![] }),
             Step::Sql(Statement { text: insert, parameters: sql_values() }),
+            Step::Key(Command::SetImage { hash: &[0xff], meta: b"" }),
+            Step::Nearest { hash: &[0xff], within: 1, limit: 1 },
         ],
         otherwise: vec![Step::Key(Command::Incr { key: b"n", by: 1 })],
     }
@@ -306,6 +310,7 @@ fn queries() -> Vec<Vec<u8>> {
         Query::Get { key: b"key" },
         Query::Scan { from: b"a", to: Some(b"z"), limit: 10 },
         Query::Sql(&select),
+        Query::Nearest { hash: &[0xff, 0x0f], within: 3, limit: 10 },
     ];
     queries.iter().map(kv::encode_query).collect()
 }
@@ -318,11 +323,13 @@ fn replies() -> Vec<Vec<u8>> {
         changes: 2,
         last_row_id: Some(7),
     };
+    let image = Image { hash: vec![0xff, 0x0f], meta: b"meta".to_vec(), distance: 2 };
     let steps = vec![
         StepReply::Done,
         StepReply::Integer(-1),
         StepReply::Value(None),
         StepReply::Rows(rows.clone()),
+        StepReply::Images(vec![image.clone()]),
     ];
     let replies = [
         Reply::Done,
@@ -333,6 +340,7 @@ fn replies() -> Vec<Vec<u8>> {
         Reply::Failed(Failure::Step { step: 1, why: "because".to_owned() }),
         Reply::Rows(rows),
         Reply::Transaction { held: true, steps },
+        Reply::Images { images: vec![image], more: true },
     ];
     replies.iter().map(kv::encode_reply).collect()
 }

@@ -62,7 +62,8 @@ impl Worker {
             | Reply::Entries { .. }
             | Reply::Transaction { .. }
             | Reply::Rows(_)
-            | Reply::Token(_) => (OperationOutcome::Ok, Observed::Nothing),
+            | Reply::Token(_)
+            | Reply::Images { .. } => (OperationOutcome::Ok, Observed::Nothing),
             Reply::Integer(count) => (OperationOutcome::Ok, Observed::Integer(count)),
             Reply::Value(value) => (OperationOutcome::Ok, Observed::Value(value)),
             Reply::Failed(_) => (OperationOutcome::Refused, Observed::Nothing),
