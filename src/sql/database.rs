@@ -204,7 +204,6 @@ fn open(medium: &Medium, read_only: bool) -> Connection {
              PRAGMA max_page_count = {SQL_PAGES_MAX};"
         ))?;
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
-        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
         for (limit, most) in [
             (Limit::SQLITE_LIMIT_ATTACHED, 0),
             (Limit::SQLITE_LIMIT_LENGTH, SQL_VALUE_SIZE_MAX as i32),

@@ -87,7 +87,12 @@ fn a_commit_can_fail() {
 #[test]
 fn what_would_make_replicas_differ_is_refused_with_a_reason() {
     let mut database = Database::new(Pages::default());
-    command(&mut database, 1, &["CREATE TABLE t (a)"]).unwrap();
+    let hidden = [
+        "CREATE TABLE t (a)",
+        "CREATE VIEW through_a_view AS SELECT total_changes()",
+        "CREATE TRIGGER g AFTER DELETE ON t BEGIN INSERT INTO t SELECT * FROM through_a_view; END",
+    ];
+    command(&mut database, 1, &hidden).unwrap();
     for (text, why) in [
         ("ATTACH 'x' AS y", "other database files"),
         ("VACUUM", "VACUUM"),
@@ -105,6 +110,9 @@ fn what_would_make_replicas_differ_is_refused_with_a_reason() {
         ("SELECT sqlite_source_id()", "sqlite_source_id"),
         ("INSERT INTO t VALUES (total_changes())", "total_changes"),
         ("INSERT INTO t VALUES (sqlite_version())", "sqlite_version"),
+        ("CREATE TABLE u (a DEFAULT (total_changes()))", "total_changes"),
+        ("SELECT * FROM through_a_view", "total_changes"),
+        ("DELETE FROM t", "total_changes"),
         ("CREATE VIRTUAL TABLE v USING fts4(a)", "fts4"),
         ("CREATE VIRTUAL TABLE v USING dbstat", "dbstat"),
         ("SELECT 1; SELECT 2", "more than one statement"),
