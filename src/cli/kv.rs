@@ -86,7 +86,10 @@ impl Session<'_> {
             Reply::Value(_)
             | Reply::Entries { .. }
             | Reply::Transaction { .. }
-            | Reply::Rows(_) => return Err(nonsense()),
+            | Reply::Rows(_)
+            | Reply::RowsPart { .. }
+            | Reply::Token(_)
+            | Reply::Images { .. } => return Err(nonsense()),
         };
         if format.json {
             self.print(Value::Object(json).to_string().as_bytes(), b"\n")?;

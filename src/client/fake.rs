@@ -181,7 +181,9 @@ fn handle(
             let chunk = &rest[..rest.len().min(SNAPSHOT_CHUNK_SIZE)];
             (Response::SnapshotChunk { id }, chunk.to_vec())
         }
-        Request::Reconfigure { .. } | Request::TransferLead { .. } => return Err(()),
+        Request::Reconfigure { .. } | Request::TransferLead { .. } | Request::ReadOn { .. } => {
+            return Err(());
+        }
     };
     if matches!(fault, Fault::LoseReply | Fault::ForgetAndLoseReply) {
         return Err(());

@@ -11,6 +11,7 @@ use crate::wire::frame::{self, Frame};
 use crate::wire::status::{ConfigurationStatus, NodeStatus, PeerStatus};
 use crate::wire::{codec, kv};
 
+use super::connection::Readable;
 use super::replay::corrupt_on_purpose;
 use super::server::{Server, clock};
 use super::table::ConnectionId;
@@ -49,6 +50,11 @@ pub enum ClientInput {
         id: u64,
         consistency: Consistency,
         query: Vec<u8>,
+    },
+    ReadOn {
+        id: u64,
+        of: u64,
+        skip: u64,
     },
     Status {
         id: u64,
@@ -120,6 +126,7 @@ pub fn decode(frame: Frame<'_>) -> Result<ClientInput, String> {
             ClientInput::Reconfigure { id, epoch, change }
         }
         Request::TransferLead { id, to } => ClientInput::TransferLead { id, to },
+        Request::ReadOn { id, of, skip } => ClientInput::ReadOn { id, of, skip },
     })
 }
 
@@ -163,7 +170,7 @@ impl Server {
                 }
                 let way = match consistency {
                     Consistency::Stale => {
-                        self.answer_read(client, id, query);
+                        self.answer_read(client, id, Readable::Query(query));
                         return Ok(());
                     }
                     Consistency::Linearizable => self.config.reads_way,
@@ -172,6 +179,11 @@ impl Server {
                     Consistency::Quorum => ReadWay::Quorum,
                 };
                 self.read(now, client, id, What::Query(query), way);
+            }
+            ClientInput::ReadOn { id, of, skip } => {
+                if self.may_serve(client, RequestKey::Read { id }) {
+                    self.answer_read(client, id, Readable::On { of, skip });
+                }
             }
             ClientInput::Snapshot { id } => {
                 if self.may_serve(client, RequestKey::Snapshot { id }) {
@@ -306,7 +318,7 @@ impl Server {
                 self.respond_error(client, what.key(id), ErrorKind::Busy, true, message);
             }
             Some(PendingRead { client, id, what: What::Query(query) }) => {
-                self.answer_read(client, id, query);
+                self.answer_read(client, id, Readable::Query(query));
             }
             Some(PendingRead { client, id, what: What::Snapshot }) => {
                 self.want_snapshot(client, id);
@@ -334,10 +346,10 @@ impl Server {
     /// Answers a read that may be served, from now on at any time: later is as good, if the client does
     /// not take what it has been sent. Requests are small and replies are not, so a limit on what is
     /// read of its requests would come too late.
-    fn answer_read(&mut self, client: ConnectionId, id: u64, query: Vec<u8>) {
+    fn answer_read(&mut self, client: ConnectionId, id: u64, what: Readable) {
         let Some(connection) = self.table.get_mut(client) else { return };
         if limits::CLIENT_OUT_SIZE_MAX <= connection.unsent() {
-            connection.answerable.push_back((id, query));
+            connection.answerable.push_back((id, what));
             return;
         }
         if self.quarantine.is_on() {
@@ -345,7 +357,13 @@ impl Server {
             self.respond_error(client, key, ErrorKind::Busy, true, message);
             return;
         }
-        let query = kv::decode_query(&query).expect("checked when it came");
+        let query = match &what {
+            Readable::Query(query) => kv::decode_query(query).expect("checked when it came"),
+            Readable::On { of, skip } => {
+                self.go_on_sql_query(client, id, *of, *skip);
+                return;
+            }
+        };
         if let Query::Sql(statement) = query {
             self.begin_sql_query(client, id, statement);
             return;
@@ -361,8 +379,8 @@ impl Server {
             if limits::CLIENT_OUT_SIZE_MAX <= connection.unsent() {
                 return;
             }
-            let Some((id, query)) = connection.answerable.pop_front() else { return };
-            self.answer_read(client, id, query);
+            let Some((id, what)) = connection.answerable.pop_front() else { return };
+            self.answer_read(client, id, what);
         }
     }
 

@@ -75,6 +75,20 @@ pub enum Reply {
     Transaction { held: bool, steps: Vec<StepReply> },
     /// A query of SQL.
     Rows(Rows),
+    /// A number that grows with each command that gives one.
+    Token(u64),
+    /// Images, the nearest first, and whether there are more.
+    Images { images: Vec<Image>, more: bool },
+    /// The first rows of what a query of SQL gives, or some from further on; rows so far are `next`.
+    RowsPart { rows: Rows, next: u64 },
+}
+
+/// An image that is near to what was asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Image {
+    pub hash: Vec<u8>,
+    pub meta: Vec<u8>,
+    pub distance: u32,
 }
 
 /// What a step of a transaction gave.

@@ -33,6 +33,9 @@ pub enum Request {
     Reconfigure { id: u64, epoch: u64, change: Change },
     /// Asks the leader to hand the lead to this node, or to whom it suits best.
     TransferLead { id: u64, to: Option<NodeId> },
+    /// Goes on with read `of` of this connection, whose rows did not fit one reply: those from `skip` on, of the same
+    /// state.
+    ReadOn { id: u64, of: u64, skip: u64 },
 }
 
 /// What a read may return.

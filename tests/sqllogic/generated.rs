@@ -146,8 +146,8 @@ fn replicas_agree_wherever_one_starts_from_a_snapshot() {
         let budget = Budget { steps: u64::MAX, until_ns: None, rows_size: 1 << 20 };
         let check = Statement { text: "PRAGMA integrity_check", parameters: vec![] };
         let moment = Moment { time_us: 0, seed };
-        let whole = Reader::default().query(&one.pages(), moment, budget, &check);
-        assert_eq!(whole.unwrap().rows, [[SqlValue::Text("ok".to_owned())]], "seed {seed}");
+        let whole = Reader::default().query(&one.pages(), moment, budget, &check, 0);
+        assert_eq!(whole.unwrap().rows.rows, [[SqlValue::Text("ok".to_owned())]], "seed {seed}");
     }
     commands.assert_mixed("commands");
 }

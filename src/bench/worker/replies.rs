@@ -57,9 +57,13 @@ impl Worker {
         let Some(at) = self.position(key) else { return Ok(()) };
         self.failures = 0;
         let (outcome, observed) = match kv::decode_reply(bulk)? {
-            Reply::Done | Reply::Entries { .. } | Reply::Transaction { .. } | Reply::Rows(_) => {
-                (OperationOutcome::Ok, Observed::Nothing)
-            }
+            Reply::Done
+            | Reply::Entries { .. }
+            | Reply::Transaction { .. }
+            | Reply::Rows(_)
+            | Reply::RowsPart { .. }
+            | Reply::Token(_)
+            | Reply::Images { .. } => (OperationOutcome::Ok, Observed::Nothing),
             Reply::Integer(count) => (OperationOutcome::Ok, Observed::Integer(count)),
             Reply::Value(value) => (OperationOutcome::Ok, Observed::Value(value)),
             Reply::Failed(_) => (OperationOutcome::Refused, Observed::Nothing),
