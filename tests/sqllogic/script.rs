@@ -16,7 +16,7 @@
 //! query IT rowsort              A letter for each column: I, R and T hold integers, reals and texts, or NULL; B blobs,
 //! SELECT a, b FROM t            and X anything. `rowsort`: the lines are sorted, `nosort`: not.
 //! ----
-//! 1	NULL
+//! 1<tab>NULL
 //! ```
 //!
 //! An empty text is `(empty)`, a blob `x'00ff'`; reals are exact, which they are not in other dialects of the format.
