@@ -25,6 +25,9 @@ pub struct PendingRead {
     pub(super) client: ConnectionId,
     pub(super) id: u64,
     pub(super) what: What,
+    arrived_us: u64,
+    /// It would do with a state that old.
+    within_us: Option<u64>,
 }
 
 pub enum What {
@@ -168,17 +171,25 @@ impl Server {
                 if !self.may_serve(client, RequestKey::Read { id }) {
                     return Ok(());
                 }
-                let way = match consistency {
+                let (way, within_us) = match consistency {
                     Consistency::Stale => {
                         self.answer_read(client, id, Readable::Query(query));
                         return Ok(());
                     }
-                    Consistency::Linearizable => self.config.reads_way,
-                    Consistency::Leader => ReadWay::Leader,
-                    Consistency::Lease => ReadWay::Lease,
-                    Consistency::Quorum => ReadWay::Quorum,
+                    // By the clock as it is now: the turn may have begun before the client asked.
+                    Consistency::StaleWithin { age_us }
+                        if self.freshness.is_within(age_us, clock().mono_us) =>
+                    {
+                        self.answer_read(client, id, Readable::Query(query));
+                        return Ok(());
+                    }
+                    Consistency::StaleWithin { age_us } => (self.config.reads_way, Some(age_us)),
+                    Consistency::Linearizable => (self.config.reads_way, None),
+                    Consistency::Leader => (ReadWay::Leader, None),
+                    Consistency::Lease => (ReadWay::Lease, None),
+                    Consistency::Quorum => (ReadWay::Quorum, None),
                 };
-                self.read(now, client, id, What::Query(query), way);
+                self.read(now, client, id, What::Query(query), way, within_us);
             }
             ClientInput::ReadOn { id, of, skip } => {
                 if self.may_serve(client, RequestKey::Read { id }) {
@@ -187,7 +198,7 @@ impl Server {
             }
             ClientInput::Snapshot { id } => {
                 if self.may_serve(client, RequestKey::Snapshot { id }) {
-                    self.read(now, client, id, What::Snapshot, self.config.reads_way);
+                    self.read(now, client, id, What::Snapshot, self.config.reads_way, None);
                 }
             }
             ClientInput::SnapshotChunk { id, snapshot, offset } => {
@@ -198,12 +209,22 @@ impl Server {
     }
 
     /// Has a read confirmed: `serve_read` comes when it may be answered.
-    fn read(&mut self, now: Now, client: ConnectionId, id: u64, what: What, way: ReadWay) {
+    fn read(
+        &mut self,
+        now: Now,
+        client: ConnectionId,
+        id: u64,
+        what: What,
+        way: ReadWay,
+        within_us: Option<u64>,
+    ) {
         if let Some(connection) = self.table.get_mut(client) {
             connection.reads += 1;
         }
         self.next_read += 1;
-        self.reads.insert(self.next_read, PendingRead { client, id, what });
+        let arrived_us = now.mono_us;
+        let pending = PendingRead { client, id, what, arrived_us, within_us };
+        self.reads.insert(self.next_read, pending);
         self.node.on_read(now, self.next_read, way);
     }
 
@@ -313,14 +334,16 @@ impl Server {
 
     pub(super) fn serve_read(&mut self, read: u64) {
         match self.take_read(read) {
-            Some(PendingRead { client, id, what }) if self.quarantine.is_on() => {
+            Some(PendingRead { client, id, what, .. }) if self.quarantine.is_on() => {
                 let message = WRONG_STATE.to_string();
                 self.respond_error(client, what.key(id), ErrorKind::Busy, true, message);
             }
-            Some(PendingRead { client, id, what: What::Query(query) }) => {
+            Some(PendingRead { client, id, what: What::Query(query), arrived_us, .. }) => {
+                self.freshness.note(arrived_us);
                 self.answer_read(client, id, Readable::Query(query));
             }
-            Some(PendingRead { client, id, what: What::Snapshot }) => {
+            Some(PendingRead { client, id, what: What::Snapshot, arrived_us, .. }) => {
+                self.freshness.note(arrived_us);
                 self.want_snapshot(client, id);
             }
             None => {}
@@ -330,7 +353,10 @@ impl Server {
     pub(super) fn read_expired(&mut self, read: u64) {
         if let Some(pending) = self.take_read(read) {
             let key = pending.what.key(pending.id);
-            let message = "no leader and no quorum confirmed the read in time".to_string();
+            let message = match pending.within_us {
+                Some(age_us) => self.freshness.complaint(age_us, clock().mono_us),
+                None => "no leader and no quorum confirmed the read in time".to_string(),
+            };
             self.respond_error(pending.client, key, ErrorKind::Timeout, true, message);
         }
     }

@@ -53,6 +53,9 @@ pub enum Consistency {
     Quorum,
     /// What this replica has applied, at once; may be out of date, says its slot.
     Stale,
+    /// The same, but all that was acknowledged anywhere so many microseconds ago is in it: at once if the replica
+    /// knows that, else as a linearizable read.
+    StaleWithin { age_us: u64 },
 }
 
 /// Which request a response answers.

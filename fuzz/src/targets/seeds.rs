@@ -196,6 +196,7 @@ fn clients() -> Vec<Vec<u8>> {
         Request::Reconfigure { id: 6, epoch: 2, change: Change::Promote { node: NodeId(3) } },
         Request::TransferLead { id: 7, to: Some(NodeId(3)) },
         Request::ReadOn { id: 8, of: 4, skip: 1000 },
+        Request::Read { id: 9, consistency: Consistency::StaleWithin { age_us: 5_000_000 } },
     ];
     let (slot, ballot) = (Slot(9), BALLOT);
     let error = ErrorReply {
