@@ -35,17 +35,22 @@ pub struct Generator {
     pub random: Random,
     /// Chance and time, too: the same at all replicas, and not what plain SQLite gives.
     is_of_the_log: bool,
+    /// With virtual tables a database is opened anew for each command, and all that could be remembered is not.
+    has_virtual: bool,
 }
 
 impl Generator {
     pub fn new(seed: u64, is_of_the_log: bool) -> Generator {
-        Generator { random: Random(seed), is_of_the_log }
+        Generator { random: Random(seed), is_of_the_log, has_virtual: seed % 2 == 1 }
     }
 
     /// What there is at first.
     pub fn first(&mut self) -> Vec<String> {
         let mut all: Vec<String> = TABLES.iter().map(|table| self.create(table)).collect();
-        all.push("CREATE VIRTUAL TABLE f0 USING fts5(a, b)".to_owned());
+        if self.has_virtual {
+            all.push("CREATE VIRTUAL TABLE f0 USING fts5(a, b)".to_owned());
+            all.push("CREATE VIRTUAL TABLE r0 USING rtree(id, x0, x1)".to_owned());
+        }
         all
     }
 
@@ -74,6 +79,9 @@ impl Generator {
     }
 
     pub fn statement(&mut self) -> String {
+        if self.is_of_the_log && self.random.one_in(5) {
+            return self.by_chance();
+        }
         let (table, other) = (self.random.pick(&TABLES), self.random.pick(&TABLES));
         let column = self.random.pick(&COLUMNS);
         let number = self.random.below(4);
@@ -100,10 +108,14 @@ impl Generator {
                 let what = self.random.pick(&["INSERT", "UPDATE", "DELETE"]);
                 let row = if what == "DELETE" { "old" } else { "new" };
                 let value = self.literal();
+                let index = match self.has_virtual {
+                    true => format!("INSERT INTO f0 VALUES ({row}.b, '{table}');"),
+                    false => String::new(),
+                };
                 format!(
                     "CREATE TRIGGER g{number} {when} {what} ON {table} WHEN {row}.a IS NOT {value} BEGIN \
                      UPDATE {other} SET c = coalesce(c, 0) + 1 WHERE a = {row}.a; \
-                     INSERT INTO f0 VALUES ({row}.b, '{table}'); END"
+                     {index} END"
                 )
             }
             10 => format!("DROP TRIGGER g{number}"),
@@ -119,7 +131,10 @@ impl Generator {
                 let change = self.random.pick(&["DROP COLUMN e", "RENAME COLUMN e TO ee"]);
                 format!("ALTER TABLE {table} {change}")
             }
-            14 => "CREATE VIRTUAL TABLE IF NOT EXISTS f0 USING fts5(a, b)".to_owned(),
+            14 if self.has_virtual => {
+                "CREATE VIRTUAL TABLE IF NOT EXISTS f0 USING fts5(a, b)".to_owned()
+            }
+            14..18 if !self.has_virtual => format!("SELECT changes(), max(a) FROM {table}"),
             15 => format!("INSERT INTO f0 SELECT b, a FROM {table} LIMIT 9"),
             16 => format!("DELETE FROM f0 WHERE f0 MATCH '{}'", self.random.pick(&WORDS)),
             17 => {
@@ -157,6 +172,34 @@ impl Generator {
                 let returning = self.random.pick(&["", "", " RETURNING *"]);
                 format!("{or} INTO {table} (a, b, c) VALUES {values}{returning}")
             }
+        }
+    }
+
+    /// What frees pages and takes them again with other content, and asks for what a connection remembers.
+    fn by_chance(&mut self) -> String {
+        let table = self.random.pick(&TABLES);
+        let size = self.random.pick(&[300, 2000, 9000]);
+        let count = 5 + self.random.below(30);
+        let rows = format!(
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {count})"
+        );
+        match self.random.below(if self.has_virtual { 8 } else { 5 }) {
+            0 | 1 => format!(
+                "{rows} INSERT OR REPLACE INTO {table} (a, b) \
+                 SELECT i, randomblob(1 + abs(random() % {size})) FROM n"
+            ),
+            2 => format!("DELETE FROM {table} WHERE random() % 3"),
+            3 => format!(
+                "UPDATE OR IGNORE {table} SET b = randomblob(length(b) / 2 + 1) WHERE a % 2"
+            ),
+            4 => format!("UPDATE OR IGNORE {table} SET c = changes() WHERE a % 3 = 0"),
+            5 => format!(
+                "{rows} INSERT INTO f0 SELECT hex(randomblob(9)) || ' log', random() FROM n"
+            ),
+            6 => "DELETE FROM f0 WHERE rowid % 3 = 0".to_owned(),
+            _ => format!(
+                "{rows} INSERT OR REPLACE INTO r0 SELECT i, x, x + 1 FROM (SELECT i, random() % 99 AS x FROM n)"
+            ),
         }
     }
 
