@@ -38,6 +38,8 @@ pub struct Database {
     connection: Option<Connection>,
     /// Virtual tables remember more than is in the pages.
     has_virtual_tables: bool,
+    /// Something in the schema asks how many rows were changed.
+    asks_for_changes: bool,
 }
 
 impl std::fmt::Debug for Database {
@@ -57,7 +59,8 @@ impl Database {
     pub fn new(pages: Pages) -> Database {
         let digest = pages.digest();
         let medium = Medium::new(pages);
-        Database { medium, digest, connection: None, has_virtual_tables: false }
+        let (has_virtual_tables, asks_for_changes) = (false, false);
+        Database { medium, digest, connection: None, has_virtual_tables, asks_for_changes }
     }
 
     /// Its pages as they were last settled; nothing is copied.
@@ -93,6 +96,9 @@ impl Database {
 
     /// Runs a statement. An error says why it failed; then the command must be rolled back.
     pub fn run(&mut self, statement: &Statement<'_>) -> Result<Rows, String> {
+        if self.asks_for_changes || mentions_changes(statement.text) {
+            self.forget_changes();
+        }
         let (mut size, mut rows) = (0, Vec::new());
         let head = run(self.connection(), statement, 0, &mut |row| {
             size += size_of(&row);
@@ -103,6 +109,26 @@ impl Database {
             Ok(ControlFlow::Continue(()))
         })?;
         Ok(Rows { rows, ..head })
+    }
+
+    /// Before its first change, a command has changed nothing. SQLite would go on with the rows that another one changed,
+    /// which it also comes back to behind each trigger; it forgets them when a statement changes none.
+    fn forget_changes(&self) {
+        let connection = self.connection();
+        if connection.changes() == 0 || connection.total_changes() != context::changed_before() {
+            return;
+        }
+        // The one table that is always there, and on which nothing hangs that may be broken. None of its rows goes.
+        let protect = |on: bool| {
+            let set = |config, value| connection.set_db_config(config, value).map(|_| ());
+            set(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, on)
+                .and_then(|()| set(DbConfig::SQLITE_DBCONFIG_WRITABLE_SCHEMA, !on))
+                .expect("SQLite takes its settings");
+        };
+        protect(false);
+        self.own("DELETE FROM sqlite_schema WHERE 0");
+        protect(true);
+        assert_eq!(connection.changes(), 0);
     }
 
     /// Ends the command, unless what it leaves is not allowed (foreign keys); then it is rolled back.
@@ -137,6 +163,7 @@ impl Database {
         self.connection = None;
         let connection = open(&self.medium, false);
         self.has_virtual_tables = has_virtual_tables(&connection);
+        self.asks_for_changes = is_in_schema(&connection, "%changes%");
         self.connection = Some(connection);
     }
 
@@ -267,9 +294,18 @@ fn too_large(budget: Budget) -> String {
 }
 
 fn has_virtual_tables(connection: &Connection) -> bool {
-    let sql = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE sql LIKE 'CREATE VIRTUAL%')";
-    let found = context::as_own(|| connection.query_row(sql, [], |row| row.get(0)));
+    is_in_schema(connection, "CREATE VIRTUAL%")
+}
+
+fn is_in_schema(connection: &Connection, pattern: &str) -> bool {
+    let sql = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE sql LIKE ?)";
+    let found = context::as_own(|| connection.query_row(sql, [pattern], |row| row.get(0)));
     found.expect("a database has a schema")
+}
+
+/// Whether a statement may ask how many rows were changed.
+fn mentions_changes(text: &str) -> bool {
+    text.as_bytes().windows(7).any(|word| word.eq_ignore_ascii_case(b"changes"))
 }
 
 /// Opens a database with everything set that a file does not keep.
