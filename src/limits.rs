@@ -204,9 +204,11 @@ pub const SQL_TEXT_SIZE_MAX: usize = VALUE_SIZE_MAX;
 pub const SQL_PAGES_MAX: u32 = 1 << 22;
 /// Bytes of the reply to a transaction: it is kept like any other.
 pub const TRANSACTION_REPLY_SIZE_MAX: usize = VALUE_SIZE_MAX / 2;
-/// Bytes of the rows that a query gives.
+/// Bytes of the rows of a query that go in one reply.
 pub const SQL_QUERY_ROWS_SIZE_MAX: usize = 4 * 1024 * 1024;
 /// Queries of SQL that one node has under way.
 pub const SQL_QUERIES_MAX: usize = 256;
-/// How long a query may take, in microseconds. It runs beside the loop.
+/// Results, too large for one reply, that one node holds for its clients. Each keeps the database as it was.
+pub const SQL_RESULTS_HELD_MAX: usize = 16;
+/// How long a query may take for the rows of one reply, in microseconds. It runs beside the loop.
 pub const SQL_QUERY_US_MAX: u64 = 2_000_000;

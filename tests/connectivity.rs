@@ -10,6 +10,10 @@
 //! Clients ask at the moment of the cut, and then four times an election timeout, at all nodes that reach a
 //! quorum. *Down* is the longest time from a question to its answer.
 
+#[cfg(feature = "sql")]
+#[path = "connectivity/sql.rs"]
+mod sql;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -103,6 +107,8 @@ fn settings(nodes: u16) -> Settings {
 /// A cluster and the clients that ask it.
 struct Watch {
     cluster: Cluster,
+    /// What clients ask, by the number of the question.
+    question: fn(u64) -> Vec<u8>,
     /// Where clients ask.
     at: Vec<NodeId>,
     asked: u64,
@@ -116,7 +122,7 @@ struct Watch {
 
 impl Watch {
     /// The cluster with `leader` in the lead, at some moment of the heartbeat rounds.
-    fn new(trial: &Trial) -> Watch {
+    fn new(trial: &Trial, question: fn(u64) -> Vec<u8>) -> Watch {
         let mut cluster = Cluster::new(settings(trial.nodes), trial.seed);
         for node in cluster.nodes() {
             cluster.start(node);
@@ -134,6 +140,7 @@ impl Watch {
         let (at, now_us) = (cluster.nodes(), cluster.now_us);
         Watch {
             cluster,
+            question,
             at,
             asked: 0,
             waiting: BTreeMap::new(),
@@ -144,8 +151,7 @@ impl Watch {
     }
 
     fn ask(&mut self, session: u64, at: NodeId) {
-        let put = store::Command::Put { key: b"k", value: b"v" };
-        let command = sim::command(session, 1, 1, &kv::encode_command(&put));
+        let command = sim::command(session, 1, 1, &(self.question)(session));
         self.cluster.command(at, command, session);
     }
 
@@ -202,8 +208,18 @@ impl Watch {
     }
 }
 
+/// A write of one and the same key.
+fn put(_: u64) -> Vec<u8> {
+    kv::encode_command(&store::Command::Put { key: b"k", value: b"v" })
+}
+
 fn measure(trial: &Trial) -> Measured {
-    let mut watch = Watch::new(trial);
+    measured(trial, put).0
+}
+
+/// The cluster, too, as it is then.
+fn measured(trial: &Trial, question: fn(u64) -> Vec<u8>) -> (Measured, Watch) {
+    let mut watch = Watch::new(trial, question);
     let timeout = |n: u64| n * TIMEOUT_US;
     if let Script::Outdated(node, _) = trial.script {
         let others: Vec<NodeId> = watch.cluster.nodes();
@@ -263,11 +279,12 @@ fn measure(trial: &Trial) -> Measured {
     let oldest_us = watch.waiting.values().min().map_or(0, |asked_us| end_us - asked_us);
     let late_us = start_us + (DOWN_MAX * TIMEOUT_US as f64) as u64;
     let changes = &watch.elections_us[elections..];
-    Measured {
+    let measured = Measured {
         down: watch.longest_us.max(oldest_us) as f64 / TIMEOUT_US as f64,
         changes: changes.len() as u64,
         late_changes: changes.iter().filter(|at_us| late_us < **at_us).count() as u64,
-    }
+    };
+    (measured, watch)
 }
 
 /// All links of a random node are left, and of the others each with the toss of a coin.
@@ -411,7 +428,7 @@ fn rows() -> Vec<Row> {
 }
 
 /// All trials of a row, on all cores.
-fn play(row: &Row) -> Vec<Measured> {
+fn play<T: Send>(row: &Row, measure: impl Fn(&Trial) -> T + Sync) -> Vec<T> {
     let next = AtomicUsize::new(0);
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
@@ -434,7 +451,7 @@ fn a_leader_serves_within_four_election_timeouts() {
     let mut wrong = Vec::new();
     let only = std::env::var("ONLY").unwrap_or_default();
     for row in rows().iter().filter(|row| row.name.contains(&only)) {
-        let mut measured = play(row);
+        let mut measured = play(row, measure);
         measured.sort_by(|a, b| a.down.total_cmp(&b.down));
         let len = measured.len();
         let (median, p99) = (measured[len / 2].down, measured[len * 99 / 100].down);
@@ -478,7 +495,7 @@ fn clients_at_every_node_are_served_or_told() {
         {
             let leader = 1 + (i as u16 % nodes);
             let script = Script::Cuts(cuts.clone());
-            let mut watch = Watch::new(&Trial { nodes, leader, seed: i as u64, script });
+            let mut watch = Watch::new(&Trial { nodes, leader, seed: i as u64, script }, put);
             watch.next_ask_us = u64::MAX;
             watch.cut(cuts);
             watch.run(8 * TIMEOUT_US);

@@ -7,12 +7,15 @@ mod support;
 use std::io::Write;
 use std::process::{Command as Process, Stdio};
 
+use loggos::client::connection::Connection;
 use loggos::client::{Answer, Client};
-use loggos::sql::{SqlValue, Statement};
+use loggos::limits::SQL_RESULTS_HELD_MAX;
+use loggos::sql::{Rows, SqlValue, Statement};
 use loggos::store::{Command, Failure, Query, Reply, Step, StepReply, Transaction};
-use loggos::wire::client::Consistency;
-use loggos::wire::kv::{encode_statement, encode_transaction};
-use support::Cluster;
+use loggos::trace::monotonic_ns;
+use loggos::wire::client::{Consistency, ErrorKind, ErrorReply, Request, Response};
+use loggos::wire::kv::{encode_query, encode_statement, encode_transaction};
+use support::{Cluster, PATIENCE};
 
 fn transaction(client: &mut Client, then: Vec<Step<'_>>) -> Answer {
     let bytes = encode_transaction(&Transaction { then, ..Transaction::default() });
@@ -250,4 +253,127 @@ fn the_shell_runs_scripts() {
 #[test]
 fn the_tour_in_the_readme() {
     support::tour::follow(&Cluster::start(3), "SQL");
+}
+
+/// A result of any size comes in parts that are all of one state, whatever is written meanwhile.
+#[test]
+fn a_large_result_is_of_one_state() {
+    const ROWS: i64 = 50_000;
+    const A_COMMAND: i64 = 2500;
+    let cluster = Cluster::start(3);
+    let mut writer = cluster.client();
+    run(&mut writer, "CREATE TABLE t (id INTEGER PRIMARY KEY, state INT, body TEXT)").unwrap();
+    for from in (0..ROWS).step_by(A_COMMAND as usize) {
+        let rows = format!(
+            "WITH RECURSIVE n(i) AS (SELECT {from} UNION ALL SELECT i + 1 FROM n \
+             WHERE i + 1 < {from} + {A_COMMAND}) \
+             INSERT INTO t SELECT i, 0, hex(randomblob(500)) FROM n"
+        );
+        run(&mut writer, &rows).unwrap();
+    }
+    let text = "SELECT state, id, body, random() FROM t WHERE id >= ? ORDER BY id DESC";
+    let statement = Statement { text, parameters: vec![SqlValue::Integer(0)] };
+    let (mut expected, mut parts, mut bytes) = (ROWS, 0, 0);
+    let mut chances = std::collections::BTreeSet::new();
+    let mut take = |rows: Rows| {
+        assert_eq!(rows.columns, ["state", "id", "body", "random()"]);
+        for row in rows.rows {
+            let [SqlValue::Integer(state), SqlValue::Integer(id), SqlValue::Text(body), chance] =
+                &row[..]
+            else {
+                panic!("{row:?}");
+            };
+            expected -= 1;
+            assert_eq!((*state, *id), (0, expected));
+            bytes += body.len();
+            chances.insert(chance.to_string());
+        }
+        parts += 1;
+        // Some rows of each part are of another state now, and some are gone.
+        run(&mut writer, &format!("UPDATE t SET state = 1 WHERE id % 97 = {parts}")).unwrap();
+        run(&mut writer, &format!("DELETE FROM t WHERE id % 89 = {parts}")).unwrap();
+        Ok::<_, loggos::client::Error>(())
+    };
+    let mut reader = cluster.client();
+    let done = reader.query_rows(&statement, Consistency::Linearizable, &mut take).unwrap();
+    assert_eq!((done, expected, bytes), (Ok(()), 0, 50_000_000));
+    assert!(10 < parts, "{parts}");
+    assert_eq!(chances.len() as i64, ROWS, "chance goes on from part to part");
+    assert!(5000 < integer(&mut reader, "SELECT sum(state) FROM t"));
+    let (out, err, code) =
+        loggos_sql(&cluster, &["--mode", "csv", "-c", "SELECT id, body FROM t ORDER BY id"], "");
+    assert_eq!((&err[..], code), ("", 0));
+    let mut lines = out.lines();
+    assert_eq!(lines.next(), Some("id,body"));
+    let ids: Vec<i64> =
+        lines.map(|line| line.split(',').next().unwrap().parse().unwrap()).collect();
+    assert!(ids.is_sorted(), "once each, in order");
+    assert_eq!(ids.len() as i64, integer(&mut reader, "SELECT count(*) FROM t"));
+    cluster.assert_agreement();
+}
+
+/// A node holds so many large results and no more; what is read to its end, broken off or given up makes room.
+#[test]
+fn large_results_are_held_for_a_few_clients() {
+    const LARGE: &str = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n \
+                         WHERE i < 12) SELECT i, printf('%.500000c', 'x') FROM n";
+    let mut cluster = Cluster::new(&["acceptor leader replica"], "");
+    cluster.start_all();
+    let bytes = encode_statement(&Statement { text: LARGE, parameters: Vec::new() });
+    let begin = |client: &mut Client| {
+        let answer = client.query(&Query::Sql(&bytes), Consistency::Linearizable);
+        answer.map(|answer| match answer.reply {
+            Reply::RowsPart { rows, next } => {
+                assert_eq!((rows.rows.len(), next), (8, 8));
+            }
+            other => panic!("{other:?}"),
+        })
+    };
+    let mut holding: Vec<Client> = (0..SQL_RESULTS_HELD_MAX).map(|_| cluster.client()).collect();
+    for client in &mut holding {
+        begin(client).unwrap();
+    }
+    // Another large one of the same client needs no more room.
+    begin(&mut holding[0]).unwrap();
+    // A client would go on asking.
+    let until_ns = monotonic_ns() + PATIENCE.as_nanos() as u64;
+    let mut bare = Connection::open(cluster.addresses()[0], None, until_ns).unwrap();
+    let read = Request::Read { id: 1, consistency: Consistency::Linearizable };
+    bare.send(&read, &encode_query(&Query::Sql(&bytes)), until_ns).unwrap();
+    match bare.receive(until_ns).unwrap() {
+        (Response::Error { error: ErrorReply { kind, message, .. }, .. }, _) => {
+            assert_eq!(kind, ErrorKind::Busy);
+            assert!(message.contains("large results"), "{message}");
+        }
+        other => panic!("{other:?}"),
+    }
+    // Nothing is held for it, then.
+    bare.send(&Request::ReadOn { id: 2, of: 1, skip: 8 }, &[], until_ns).unwrap();
+    match bare.receive(until_ns).unwrap() {
+        (Response::Error { error: ErrorReply { kind, message, .. }, .. }, _) => {
+            assert_eq!(kind, ErrorKind::BadRequest);
+            assert!(message.contains("not held"), "{message}");
+        }
+        other => panic!("{other:?}"),
+    }
+    let mut another = cluster.client();
+    let mut count = 0;
+    let statement = Statement { text: LARGE, parameters: Vec::new() };
+    let done = holding[1].query_rows(&statement, Consistency::Stale, &mut |rows| {
+        count += rows.rows.len();
+        Ok::<_, loggos::client::Error>(())
+    });
+    assert_eq!((done.unwrap(), count), (Ok(()), 12));
+    begin(&mut another).unwrap();
+    // A connection that ends makes room once the node has seen it: asking again is the event.
+    let mut third = cluster.client();
+    holding.clear();
+    begin(&mut third).unwrap();
+    let wide = "SELECT zeroblob(1000000), zeroblob(1000000), zeroblob(1000000), zeroblob(1000000), \
+                zeroblob(1000000)";
+    let statement = encode_statement(&Statement { text: wide, parameters: Vec::new() });
+    match third.query(&Query::Sql(&statement), Consistency::Linearizable).unwrap().reply {
+        Reply::Failed(Failure::Sql { why }) => assert!(why.contains("larger than"), "{why}"),
+        other => panic!("{other:?}"),
+    }
 }

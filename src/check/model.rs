@@ -126,6 +126,7 @@ impl Reply {
             store::Reply::Entries { .. }
             | store::Reply::Transaction { .. }
             | store::Reply::Rows(_)
+            | store::Reply::RowsPart { .. }
             | store::Reply::Token(_)
             | store::Reply::Images { .. }
             | store::Reply::Failed(Failure::Invalid | Failure::Step { .. } | Failure::Sql { .. }) => {

@@ -345,7 +345,7 @@ impl SqlArgs {
         Ok(SqlArgs {
             command: line.value("--command", String::from_str)?,
             mode: line.value("--mode", sql::Mode::from_str)?,
-            consistency: load::consistency(line)?,
+            consistency: load::consistency_within(line)?,
         })
     }
 }
@@ -363,7 +363,7 @@ impl GetArgs {
         line.exclude("--raw", "--json")?;
         Ok(GetArgs {
             key: needed_bytes(line, "<KEY>"),
-            consistency: load::consistency(line)?,
+            consistency: load::consistency_within(line)?,
             raw: line.is_given("--raw"),
             format: FormatArgs::read(line),
         })
@@ -564,7 +564,7 @@ impl ScanArgs {
             to: line.bytes("--to"),
             limit: line.value("--limit", u64::from_str)?,
             keys: line.is_given("--keys"),
-            consistency: load::consistency(line)?,
+            consistency: load::consistency_within(line)?,
             format: FormatArgs::read(line),
         })
     }

@@ -146,6 +146,7 @@ impl Session<'_> {
             | Reply::Entries { .. }
             | Reply::Transaction { .. }
             | Reply::Rows(_)
+            | Reply::RowsPart { .. }
             | Reply::Images { .. } => return Err(nonsense()),
         };
         if format.json {

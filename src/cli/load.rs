@@ -38,6 +38,17 @@ pub fn options(line: &Line) -> Result<Options, String> {
     })
 }
 
+/// Of a read that may be stale up to some age.
+pub fn consistency_within(line: &Line) -> Result<Consistency, String> {
+    match (consistency(line)?, line.value("--max-age", duration::parse)?) {
+        (Consistency::Stale, Some(age)) => {
+            Ok(Consistency::StaleWithin { age_us: age.as_micros() as u64 })
+        }
+        (_, Some(_)) => Err("--max-age goes with --consistency stale".to_owned()),
+        (consistency, None) => Ok(consistency),
+    }
+}
+
 pub fn consistency(line: &Line) -> Result<Consistency, String> {
     line.needed("--consistency", |text| one_of(&CONSISTENCIES, text))
 }

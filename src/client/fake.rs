@@ -198,7 +198,10 @@ fn handle(
             let chunk = &rest[..rest.len().min(SNAPSHOT_CHUNK_SIZE)];
             (Response::SnapshotChunk { id }, chunk.to_vec())
         }
-        Request::Reconfigure { .. } | Request::TransferLead { .. } | Request::Watch { .. } => {
+        Request::Reconfigure { .. }
+        | Request::TransferLead { .. }
+        | Request::Watch { .. }
+        | Request::ReadOn { .. } => {
             return Err(());
         }
     };

@@ -7,6 +7,7 @@
 
 pub mod connection;
 mod error;
+mod rows;
 mod session;
 mod snapshot;
 mod watch;
@@ -128,7 +129,8 @@ impl Client {
         }
     }
 
-    /// Answers `query`. A read changes nothing, so its errors are all definite.
+    /// Answers `query`. A read changes nothing, so its errors are all definite. One of SQL gives what fits one reply:
+    /// `query_rows` goes on.
     pub fn query(&mut self, query: &Query<'_>, consistency: Consistency) -> Result<Answer, Error> {
         let bulk = kv::encode_query(query);
         let deadline_ns = self.deadline_ns();
@@ -385,7 +387,7 @@ pub fn key_of(request: &Request) -> RequestKey {
     match *request {
         Request::Register { nonce } => RequestKey::Register { nonce },
         Request::Command { id, .. } => RequestKey::Command(id),
-        Request::Read { id, .. } => RequestKey::Read { id },
+        Request::Read { id, .. } | Request::ReadOn { id, .. } => RequestKey::Read { id },
         Request::Status { id } => RequestKey::Status { id },
         Request::Snapshot { id } | Request::SnapshotChunk { id, .. } => RequestKey::Snapshot { id },
         Request::Reconfigure { id, .. } | Request::TransferLead { id, .. } => {

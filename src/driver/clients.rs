@@ -11,6 +11,7 @@ use crate::wire::frame::{self, Frame};
 use crate::wire::status::{ConfigurationStatus, NodeStatus, PeerStatus};
 use crate::wire::{codec, kv};
 
+use super::connection::Readable;
 use super::replay::corrupt_on_purpose;
 use super::server::{Server, clock};
 use super::table::ConnectionId;
@@ -24,6 +25,9 @@ pub struct PendingRead {
     pub(super) client: ConnectionId,
     pub(super) id: u64,
     pub(super) what: What,
+    arrived_us: u64,
+    /// It would do with a state that old.
+    within_us: Option<u64>,
 }
 
 pub enum What {
@@ -49,6 +53,11 @@ pub enum ClientInput {
         id: u64,
         consistency: Consistency,
         query: Vec<u8>,
+    },
+    ReadOn {
+        id: u64,
+        of: u64,
+        skip: u64,
     },
     Status {
         id: u64,
@@ -134,6 +143,7 @@ pub fn decode(frame: Frame<'_>) -> Result<ClientInput, String> {
                 ClientInput::Bad { key: RequestKey::Watch { id }, message }
             }
         },
+        Request::ReadOn { id, of, skip } => ClientInput::ReadOn { id, of, skip },
     })
 }
 
@@ -176,21 +186,34 @@ impl Server {
                 if !self.may_serve(client, RequestKey::Read { id }) {
                     return Ok(());
                 }
-                let way = match consistency {
+                let (way, within_us) = match consistency {
                     Consistency::Stale => {
-                        self.answer_read(client, id, query);
+                        self.answer_read(client, id, Readable::Query(query));
                         return Ok(());
                     }
-                    Consistency::Linearizable => self.config.reads_way,
-                    Consistency::Leader => ReadWay::Leader,
-                    Consistency::Lease => ReadWay::Lease,
-                    Consistency::Quorum => ReadWay::Quorum,
+                    // By the clock as it is now: the turn may have begun before the client asked.
+                    Consistency::StaleWithin { age_us }
+                        if self.freshness.is_within(age_us, clock().mono_us) =>
+                    {
+                        self.answer_read(client, id, Readable::Query(query));
+                        return Ok(());
+                    }
+                    Consistency::StaleWithin { age_us } => (self.config.reads_way, Some(age_us)),
+                    Consistency::Linearizable => (self.config.reads_way, None),
+                    Consistency::Leader => (ReadWay::Leader, None),
+                    Consistency::Lease => (ReadWay::Lease, None),
+                    Consistency::Quorum => (ReadWay::Quorum, None),
                 };
-                self.read(now, client, id, What::Query(query), way);
+                self.read(now, client, id, What::Query(query), way, within_us);
+            }
+            ClientInput::ReadOn { id, of, skip } => {
+                if self.may_serve(client, RequestKey::Read { id }) {
+                    self.answer_read(client, id, Readable::On { of, skip });
+                }
             }
             ClientInput::Snapshot { id } => {
                 if self.may_serve(client, RequestKey::Snapshot { id }) {
-                    self.read(now, client, id, What::Snapshot, self.config.reads_way);
+                    self.read(now, client, id, What::Snapshot, self.config.reads_way, None);
                 }
             }
             ClientInput::SnapshotChunk { id, snapshot, offset } => {
@@ -201,12 +224,22 @@ impl Server {
     }
 
     /// Has a read confirmed: `serve_read` comes when it may be answered.
-    fn read(&mut self, now: Now, client: ConnectionId, id: u64, what: What, way: ReadWay) {
+    fn read(
+        &mut self,
+        now: Now,
+        client: ConnectionId,
+        id: u64,
+        what: What,
+        way: ReadWay,
+        within_us: Option<u64>,
+    ) {
         if let Some(connection) = self.table.get_mut(client) {
             connection.reads += 1;
         }
         self.next_read += 1;
-        self.reads.insert(self.next_read, PendingRead { client, id, what });
+        let arrived_us = now.mono_us;
+        let pending = PendingRead { client, id, what, arrived_us, within_us };
+        self.reads.insert(self.next_read, pending);
         self.node.on_read(now, self.next_read, way);
     }
 
@@ -316,14 +349,16 @@ impl Server {
 
     pub(super) fn serve_read(&mut self, read: u64) {
         match self.take_read(read) {
-            Some(PendingRead { client, id, what }) if self.quarantine.is_on() => {
+            Some(PendingRead { client, id, what, .. }) if self.quarantine.is_on() => {
                 let message = WRONG_STATE.to_string();
                 self.respond_error(client, what.key(id), ErrorKind::Busy, true, message);
             }
-            Some(PendingRead { client, id, what: What::Query(query) }) => {
-                self.answer_read(client, id, query);
+            Some(PendingRead { client, id, what: What::Query(query), arrived_us, .. }) => {
+                self.freshness.note(arrived_us);
+                self.answer_read(client, id, Readable::Query(query));
             }
-            Some(PendingRead { client, id, what: What::Snapshot }) => {
+            Some(PendingRead { client, id, what: What::Snapshot, arrived_us, .. }) => {
+                self.freshness.note(arrived_us);
                 self.want_snapshot(client, id);
             }
             None => {}
@@ -333,7 +368,10 @@ impl Server {
     pub(super) fn read_expired(&mut self, read: u64) {
         if let Some(pending) = self.take_read(read) {
             let key = pending.what.key(pending.id);
-            let message = "no leader and no quorum confirmed the read in time".to_string();
+            let message = match pending.within_us {
+                Some(age_us) => self.freshness.complaint(age_us, clock().mono_us),
+                None => "no leader and no quorum confirmed the read in time".to_string(),
+            };
             self.respond_error(pending.client, key, ErrorKind::Timeout, true, message);
         }
     }
@@ -349,10 +387,10 @@ impl Server {
     /// Answers a read that may be served, from now on at any time: later is as good, if the client does
     /// not take what it has been sent. Requests are small and replies are not, so a limit on what is
     /// read of its requests would come too late.
-    fn answer_read(&mut self, client: ConnectionId, id: u64, query: Vec<u8>) {
+    fn answer_read(&mut self, client: ConnectionId, id: u64, what: Readable) {
         let Some(connection) = self.table.get_mut(client) else { return };
         if limits::CLIENT_OUT_SIZE_MAX <= connection.unsent() {
-            connection.answerable.push_back((id, query));
+            connection.answerable.push_back((id, what));
             return;
         }
         if self.quarantine.is_on() {
@@ -360,7 +398,13 @@ impl Server {
             self.respond_error(client, key, ErrorKind::Busy, true, message);
             return;
         }
-        let query = kv::decode_query(&query).expect("checked when it came");
+        let query = match &what {
+            Readable::Query(query) => kv::decode_query(query).expect("checked when it came"),
+            Readable::On { of, skip } => {
+                self.go_on_sql_query(client, id, *of, *skip);
+                return;
+            }
+        };
         if let Query::Sql(statement) = query {
             self.begin_sql_query(client, id, statement);
             return;
@@ -376,8 +420,8 @@ impl Server {
             if limits::CLIENT_OUT_SIZE_MAX <= connection.unsent() {
                 return;
             }
-            let Some((id, query)) = connection.answerable.pop_front() else { return };
-            self.answer_read(client, id, query);
+            let Some((id, what)) = connection.answerable.pop_front() else { return };
+            self.answer_read(client, id, what);
         }
     }
 

@@ -32,8 +32,10 @@ pub struct Connection {
     pub heard_us: u64,
     /// Linearizable reads of this client that wait to be confirmed.
     pub reads: usize,
-    /// Its reads that may be answered once there is room for the answers: id and encoded query.
-    pub answerable: VecDeque<(u64, Vec<u8>)>,
+    /// Its reads that may be answered once there is room for the answers.
+    pub answerable: VecDeque<(u64, Readable)>,
+    /// A large result of SQL is, or was, held for it.
+    pub has_held: bool,
     /// The snapshot that the client has asked for or of which it has asked for bytes. The file stays
     /// readable after the node has removed it.
     pub snapshot: Option<(SnapshotId, Arc<File>)>,
@@ -45,6 +47,14 @@ pub struct Connection {
     output: Vec<u8>,
     /// Bytes at the front of `output` that were sent already.
     sent: usize,
+}
+
+/// What a read wants that may be answered.
+pub enum Readable {
+    /// An encoded query, checked.
+    Query(Vec<u8>),
+    /// More of the result of read `of`, from row `skip` on.
+    On { of: u64, skip: u64 },
 }
 
 /// How far a connection has come, and with whom.
@@ -98,6 +108,7 @@ impl Connection {
             heard_us: now_us,
             reads: 0,
             answerable: VecDeque::new(),
+            has_held: false,
             snapshot: None,
             chunks: 0,
             input: Vec::new(),

@@ -10,6 +10,7 @@ pub(crate) mod checkpoints;
 mod clients;
 mod connection;
 mod fetch;
+mod freshness;
 pub(crate) mod held;
 mod helper;
 mod logger;

@@ -373,7 +373,9 @@ impl Server {
 
     /// Dropping the stream closes it and takes it out of the poll.
     fn discard(&mut self, id: ConnectionId) {
-        self.table.remove(id);
+        if self.table.remove(id).is_some_and(|connection| connection.has_held) {
+            self.sql_queries.forget(id);
+        }
     }
 
     /// The link is down; the next attempt comes after a pause that grows while attempts fail.

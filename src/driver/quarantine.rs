@@ -199,6 +199,8 @@ impl Server {
         }
         log::error!("quarantined: the state of this replica is wrong ({why}); fetching another");
         self.snapshots.distrust();
+        self.sql_queries.forget_all();
+        self.freshness.forget();
         self.quarantine.begin(now);
         self.node.set_health(Health { quarantined: true, ..self.node.health() });
         self.node.hand_over(&mut self.fx);

@@ -30,6 +30,7 @@ use super::catch_up::CatchUp;
 use super::clients::PendingRead;
 use super::connection::{Ended, ReadOutcome, Stage};
 use super::fetch::Fetcher;
+use super::freshness::Freshness;
 use super::held::Held;
 use super::peers::Link;
 use super::quarantine::Quarantine;
@@ -93,6 +94,7 @@ pub struct Server {
     /// Linearizable reads, by the token that the node has for each.
     pub(super) reads: BTreeMap<u64, PendingRead>,
     pub(super) next_read: u64,
+    pub(super) freshness: Freshness,
     pub(super) tracer: Tracer,
     pub(super) started_us: u64,
     pub(super) next_upkeep_us: u64,

@@ -24,6 +24,7 @@ use super::catch_up::CatchUp;
 use super::checkpoints::Checkpoints;
 use super::connection::READ_CHUNK;
 use super::fetch::start_fetcher;
+use super::freshness::Freshness;
 use super::held::Held;
 use super::members;
 use super::quarantine::Quarantine;
@@ -184,6 +185,7 @@ impl Server {
             catch_up,
             reads: BTreeMap::new(),
             next_read: 0,
+            freshness: Freshness::default(),
             tracer,
             started_us: now.mono_us,
             next_upkeep_us: now.mono_us,

@@ -51,3 +51,4 @@ mod trace;
 pub use cluster::{Cluster, Reply, Settings};
 pub use host::{Host, command};
 pub use run::{Outcome, Run};
+pub use sql::statements as sql_command;

@@ -26,14 +26,18 @@ fn blob(bytes: &[u8]) -> SqlValue {
     SqlValue::Blob(bytes.to_vec())
 }
 
-/// The command as a transaction, if its key lives in the table. The first step says what it was.
+/// The command as a transaction, if its key lives in the table.
 pub fn of_command(encoded: Vec<u8>, load: &Load) -> Vec<u8> {
     let command = kv::decode_command(&encoded).expect("just encoded");
     let key = command.key().expect("clients draw commands on one key");
-    if !is_sql(key, load) {
-        return images::of_command(encoded);
-    }
-    let (text, parameters) = match command {
+    if is_sql(key, load) { statements(&command) } else { images::of_command(encoded) }
+}
+
+/// What a command on a key is on the table: the bytes of a transaction. Its first step says what it was.
+pub fn statements(command: &Command<'_>) -> Vec<u8> {
+    let encoded = kv::encode_command(command);
+    let key = command.key().expect("clients draw commands on one key");
+    let (text, parameters) = match *command {
         Command::Put { key, value } => (
             "INSERT INTO kv (k, v) VALUES (?, ?) ON CONFLICT (k) DO UPDATE SET v = excluded.v, \
              r = random() RETURNING 1"

@@ -1,10 +1,12 @@
 //! What stands for SQLite in a program without the feature `sql`. Such a node can be part of a cluster that keeps to
 //! keys and values; clients are refused SQL by it, and SQL in the log ends it.
 
+use std::ops::ControlFlow;
+
 use crate::store::digest::Digest;
 
 use super::pages::Pages;
-use super::value::{Budget, Moment, Rows, Statement};
+use super::value::{Budget, Moment, Page, Rows, SqlValue, Statement};
 
 const ABSENT: &str = "this program is built without SQL (the feature `sql`)";
 
@@ -53,6 +55,19 @@ impl Reader {
         _moment: Moment,
         _budget: Budget,
         _statement: &Statement<'_>,
+        _skip: u64,
+    ) -> Result<Page, String> {
+        Err(ABSENT.to_owned())
+    }
+
+    pub fn each(
+        &mut self,
+        _pages: &Pages,
+        _moment: Moment,
+        _budget: Budget,
+        _statement: &Statement<'_>,
+        _skip: u64,
+        _take: &mut dyn FnMut(Vec<SqlValue>) -> Result<ControlFlow<()>, String>,
     ) -> Result<Rows, String> {
         Err(ABSENT.to_owned())
     }

@@ -8,6 +8,8 @@
 //! - time and chance come with the command, and what else would differ is refused (`rules`);
 //! - limits count instructions and bytes, never time.
 
+use std::ops::ControlFlow;
+
 use rusqlite::functions::FunctionFlags;
 use rusqlite::limits::Limit;
 use rusqlite::types::{ToSqlOutput, Value, ValueRef};
@@ -21,7 +23,7 @@ use crate::store::digest::Digest;
 use super::context::{self, STEPS_A_LOOK};
 use super::pages::Pages;
 use super::rules;
-use super::value::{Budget, Moment, Rows, SqlValue, Statement, WOULD_CHANGE};
+use super::value::{Budget, Moment, Page, Rows, SqlValue, Statement, WOULD_CHANGE};
 use super::vfs::{self, Medium};
 
 /// What a command may take: the same at every replica for ever.
@@ -36,6 +38,8 @@ pub struct Database {
     connection: Option<Connection>,
     /// Virtual tables remember more than is in the pages.
     has_virtual_tables: bool,
+    /// Something in the schema asks how many rows were changed.
+    asks_for_changes: bool,
 }
 
 impl std::fmt::Debug for Database {
@@ -55,7 +59,8 @@ impl Database {
     pub fn new(pages: Pages) -> Database {
         let digest = pages.digest();
         let medium = Medium::new(pages);
-        Database { medium, digest, connection: None, has_virtual_tables: false }
+        let (has_virtual_tables, asks_for_changes) = (false, false);
+        Database { medium, digest, connection: None, has_virtual_tables, asks_for_changes }
     }
 
     /// Its pages as they were last settled; nothing is copied.
@@ -91,7 +96,39 @@ impl Database {
 
     /// Runs a statement. An error says why it failed; then the command must be rolled back.
     pub fn run(&mut self, statement: &Statement<'_>) -> Result<Rows, String> {
-        run(self.connection(), statement, COMMAND_BUDGET.rows_size)
+        if self.asks_for_changes || mentions_changes(statement.text) {
+            self.forget_changes();
+        }
+        let (mut size, mut rows) = (0, Vec::new());
+        let head = run(self.connection(), statement, 0, &mut |row| {
+            size += size_of(&row);
+            if COMMAND_BUDGET.rows_size < size {
+                return Err(too_large(COMMAND_BUDGET));
+            }
+            rows.push(row);
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(Rows { rows, ..head })
+    }
+
+    /// Before its first change, a command has changed nothing. SQLite would go on with the rows that another one changed,
+    /// which it also comes back to behind each trigger; it forgets them when a statement changes none.
+    fn forget_changes(&self) {
+        let connection = self.connection();
+        if connection.changes() == 0 || connection.total_changes() != context::changed_before() {
+            return;
+        }
+        // The one table that is always there, and on which nothing hangs that may be broken. None of its rows goes.
+        let protect = |on: bool| {
+            let set = |config, value| connection.set_db_config(config, value).map(|_| ());
+            set(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, on)
+                .and_then(|()| set(DbConfig::SQLITE_DBCONFIG_WRITABLE_SCHEMA, !on))
+                .expect("SQLite takes its settings");
+        };
+        protect(false);
+        self.own("DELETE FROM sqlite_schema WHERE 0");
+        protect(true);
+        assert_eq!(connection.changes(), 0);
     }
 
     /// Ends the command, unless what it leaves is not allowed (foreign keys); then it is rolled back.
@@ -126,6 +163,7 @@ impl Database {
         self.connection = None;
         let connection = open(&self.medium, false);
         self.has_virtual_tables = has_virtual_tables(&connection);
+        self.asks_for_changes = is_in_schema(&connection, "%changes%");
         self.connection = Some(connection);
     }
 
@@ -145,6 +183,8 @@ pub struct Reader {
     connection: Option<Connection>,
     /// Of the schema that the connection was opened for.
     schema: Option<u32>,
+    /// Of the pages that it was opened for.
+    digest: Option<Digest>,
     has_virtual_tables: bool,
 }
 
@@ -157,18 +197,69 @@ impl std::fmt::Debug for Reader {
 impl Default for Reader {
     fn default() -> Reader {
         let medium = Medium::new(Pages::default());
-        Reader { medium, connection: None, schema: None, has_virtual_tables: false }
+        Reader { medium, connection: None, schema: None, digest: None, has_virtual_tables: false }
     }
 }
 
 impl Reader {
-    /// What a statement gives on these pages. One that would change them is an error.
+    /// What a statement gives on these pages, from row `skip` on, as far as the budget goes. One that would change them
+    /// is an error.
+    ///
+    /// The pages of a result are those of one order of its rows, which depends on what SQLite remembers of the database
+    /// (statistics): so wherever there is more than one, it begins anew.
     pub fn query(
         &mut self,
         pages: &Pages,
         moment: Moment,
         budget: Budget,
         statement: &Statement<'_>,
+        skip: u64,
+    ) -> Result<Page, String> {
+        if 0 < skip && self.digest != Some(pages.digest()) {
+            self.connection = None;
+        }
+        let page = self.page(pages, moment, budget, statement, skip)?;
+        if page.next.is_none() || self.digest == Some(pages.digest()) {
+            return Ok(page);
+        }
+        self.connection = None;
+        self.page(pages, moment, budget, statement, skip)
+    }
+
+    fn page(
+        &mut self,
+        pages: &Pages,
+        moment: Moment,
+        budget: Budget,
+        statement: &Statement<'_>,
+        skip: u64,
+    ) -> Result<Page, String> {
+        let (mut size, mut rows, mut is_more) = (0, Vec::new(), false);
+        let head = self.each(pages, moment, budget, statement, skip, &mut |row| {
+            size += size_of(&row);
+            if budget.rows_size < size {
+                if rows.is_empty() {
+                    return Err(too_large(budget));
+                }
+                is_more = true;
+                return Ok(ControlFlow::Break(()));
+            }
+            rows.push(row);
+            Ok(ControlFlow::Continue(()))
+        })?;
+        let next = is_more.then_some(skip + rows.len() as u64);
+        Ok(Page { rows: Rows { rows, ..head }, next })
+    }
+
+    /// Hands each row that a statement gives to `take`, from row `skip` on, until that breaks off.
+    pub fn each(
+        &mut self,
+        pages: &Pages,
+        moment: Moment,
+        budget: Budget,
+        statement: &Statement<'_>,
+        skip: u64,
+        take: Take<'_>,
     ) -> Result<Rows, String> {
         *self.medium.pages() = pages.clone();
         let schema = Some(pages.schema());
@@ -178,21 +269,43 @@ impl Reader {
         let connection = self.connection.get_or_insert_with(|| {
             let connection = open(&self.medium, true);
             (self.schema, self.has_virtual_tables) = (schema, has_virtual_tables(&connection));
+            self.digest = Some(pages.digest());
             connection
         });
         vfs::forget_pages(connection);
         context::begin(moment, budget, false, 0);
-        let rows = run(connection, statement, budget.rows_size);
+        let head = run(connection, statement, skip, take);
         // They are not kept alive by who reads next.
         *self.medium.pages() = Pages::default();
-        rows
+        head
     }
 }
 
+/// What is done with a row; an error ends the statement.
+type Take<'a> = &'a mut dyn FnMut(Vec<SqlValue>) -> Result<ControlFlow<()>, String>;
+
+/// Bytes that a row takes in a reply, about.
+fn size_of(row: &[SqlValue]) -> usize {
+    row.iter().map(SqlValue::size).sum()
+}
+
+fn too_large(budget: Budget) -> String {
+    format!("the result is larger than {} bytes", budget.rows_size)
+}
+
 fn has_virtual_tables(connection: &Connection) -> bool {
-    let sql = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE sql LIKE 'CREATE VIRTUAL%')";
-    let found = context::as_own(|| connection.query_row(sql, [], |row| row.get(0)));
+    is_in_schema(connection, "CREATE VIRTUAL%")
+}
+
+fn is_in_schema(connection: &Connection, pattern: &str) -> bool {
+    let sql = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE sql LIKE ?)";
+    let found = context::as_own(|| connection.query_row(sql, [pattern], |row| row.get(0)));
     found.expect("a database has a schema")
+}
+
+/// Whether a statement may ask how many rows were changed.
+fn mentions_changes(text: &str) -> bool {
+    text.as_bytes().windows(7).any(|word| word.eq_ignore_ascii_case(b"changes"))
 }
 
 /// Opens a database with everything set that a file does not keep.
@@ -204,7 +317,6 @@ fn open(medium: &Medium, read_only: bool) -> Connection {
              PRAGMA max_page_count = {SQL_PAGES_MAX};"
         ))?;
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
-        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
         for (limit, most) in [
             (Limit::SQLITE_LIMIT_ATTACHED, 0),
             (Limit::SQLITE_LIMIT_LENGTH, SQL_VALUE_SIZE_MAX as i32),
@@ -241,10 +353,12 @@ fn add_functions(connection: &Connection) -> rusqlite::Result<()> {
     })
 }
 
+/// Runs a statement and hands out its rows, but the first `skip` of them. What comes back has none.
 fn run(
     connection: &Connection,
     statement: &Statement<'_>,
-    rows_size_max: usize,
+    skip: u64,
+    take: Take<'_>,
 ) -> Result<Rows, String> {
     let failed = |error: &Error| reason(error);
     let mut prepared = connection.prepare(statement.text).map_err(|error| failed(&error))?;
@@ -258,23 +372,26 @@ fn run(
     }
     let columns: Vec<String> = prepared.column_names().map(str::to_owned).collect();
     let before = connection.total_changes();
-    let (mut size, mut rows) = (0, Vec::new());
+    let mut left = skip;
     let mut found = prepared.raw_query();
     while let Some(row) = found.next().map_err(|error| failed(&error))? {
+        if 0 < left {
+            left -= 1;
+            continue;
+        }
         let values = (0..columns.len()).map(|index| row.get_ref(index).map(of_sqlite));
         let values: Vec<SqlValue> =
             values.collect::<Result<_, _>>().map_err(|error| failed(&error))?;
-        size += values.iter().map(SqlValue::size).sum::<usize>();
-        if rows_size_max < size {
-            return Err(format!("the result is larger than {rows_size_max} bytes"));
+        if take(values)?.is_break() {
+            break;
         }
-        rows.push(values);
     }
     drop(found);
     // What was changed last may have been changed by another command.
     let changes = if connection.total_changes() == before { 0 } else { connection.changes() };
     let last = connection.last_insert_rowid();
-    Ok(Rows { columns, rows, changes, last_row_id: (last != 0).then_some(last) })
+    let last_row_id = (last != 0).then_some(last);
+    Ok(Rows { columns, rows: Vec::new(), changes, last_row_id })
 }
 
 /// Why a statement failed, in words that are the same at every replica.

@@ -71,6 +71,14 @@ pub struct Statement<'a> {
     pub parameters: Vec<SqlValue>,
 }
 
+/// A part of what a query gives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page {
+    pub rows: Rows,
+    /// How many rows are behind it then, if there are more.
+    pub next: Option<u64>,
+}
+
 /// What a statement gave.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rows {

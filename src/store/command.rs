@@ -105,6 +105,8 @@ pub enum Reply {
     Token(u64),
     /// Nearest. `more`: there are others, but the limit or the size of a reply ended this one.
     Images { images: Vec<Image>, more: bool },
+    /// The first rows of what a query of SQL gives, or some from further on; rows so far are `next`.
+    RowsPart { rows: Rows, next: u64 },
 }
 
 /// An image that was found.

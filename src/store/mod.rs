@@ -26,7 +26,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::limits::{SQL_QUERY_ROWS_SIZE_MAX, SQL_STEPS_MAX};
 use crate::paxos::{Batch, Bytes, CommandId, CommandRef, SessionId, Slot, Value};
-use crate::sql::{Budget, Database, Moment, Pages, Reader};
+use crate::sql::{Budget, Database, Moment, Page, Pages, Reader};
 use crate::wire::codec;
 use crate::wire::kv::{decode_command, decode_statement, decode_transaction};
 
@@ -190,7 +190,7 @@ impl Store {
         };
         let budget =
             Budget { steps: SQL_STEPS_MAX, until_ns: None, rows_size: SQL_QUERY_ROWS_SIZE_MAX };
-        self.sql_query(bytes).answer(&mut self.reader.borrow_mut(), budget)
+        self.sql_query(bytes).answer(&mut self.reader.borrow_mut(), budget, 0)
     }
 
     /// The pages of the database, as SQLite has them in a file.
@@ -276,12 +276,14 @@ pub struct SqlQuery {
 }
 
 impl SqlQuery {
-    pub fn answer(&self, reader: &mut Reader, budget: Budget) -> Reply {
+    /// The rows from `skip` on, as far as the budget goes.
+    pub fn answer(&self, reader: &mut Reader, budget: Budget, skip: u64) -> Reply {
         let Ok(statement) = decode_statement(&self.statement) else {
             return Reply::Failed(Failure::Invalid);
         };
-        match reader.query(&self.pages, self.moment, budget, &statement) {
-            Ok(rows) => Reply::Rows(rows),
+        match reader.query(&self.pages, self.moment, budget, &statement, skip) {
+            Ok(Page { rows, next: None }) => Reply::Rows(rows),
+            Ok(Page { rows, next: Some(next) }) => Reply::RowsPart { rows, next },
             Err(why) => Reply::Failed(Failure::Sql { why }),
         }
     }

@@ -36,6 +36,9 @@ pub enum Request {
     /// Asks to be told what the slots from `from` on do to the keys that begin with the bulk; answered with
     /// `Changes` again and again until the connection ends.
     Watch { id: u64, from: Slot },
+    /// Goes on with read `of` of this connection, whose rows did not fit one reply: those from `skip` on, of the same
+    /// state.
+    ReadOn { id: u64, of: u64, skip: u64 },
 }
 
 /// What a read may return.
@@ -53,6 +56,9 @@ pub enum Consistency {
     Quorum,
     /// What this replica has applied, at once; may be out of date, says its slot.
     Stale,
+    /// The same, but all that was acknowledged anywhere so many microseconds ago is in it: at once if the replica
+    /// knows that, else as a linearizable read.
+    StaleWithin { age_us: u64 },
 }
 
 /// Which request a response answers.

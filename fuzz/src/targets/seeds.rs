@@ -195,6 +195,8 @@ fn clients() -> Vec<Vec<u8>> {
         Request::SnapshotChunk { id: 7, snapshot: SNAPSHOT, offset: 1 << 18 },
         Request::Reconfigure { id: 6, epoch: 2, change: Change::Promote { node: NodeId(3) } },
         Request::TransferLead { id: 7, to: Some(NodeId(3)) },
+        Request::ReadOn { id: 8, of: 4, skip: 1000 },
+        Request::Read { id: 9, consistency: Consistency::StaleWithin { age_us: 5_000_000 } },
     ];
     let (slot, ballot) = (Slot(9), BALLOT);
     let error = ErrorReply {
@@ -338,9 +340,10 @@ fn replies() -> Vec<Vec<u8>> {
         Reply::Entries { entries: vec![pair(), pair()], next: Some(b"next".to_vec()) },
         Reply::Failed(Failure::Mismatch { present: Some(b"value".to_vec()) }),
         Reply::Failed(Failure::Step { step: 1, why: "because".to_owned() }),
-        Reply::Rows(rows),
+        Reply::Rows(rows.clone()),
         Reply::Transaction { held: true, steps },
         Reply::Images { images: vec![image], more: true },
+        Reply::RowsPart { rows, next: 2 },
     ];
     replies.iter().map(kv::encode_reply).collect()
 }

@@ -62,6 +62,7 @@ impl Worker {
             | Reply::Entries { .. }
             | Reply::Transaction { .. }
             | Reply::Rows(_)
+            | Reply::RowsPart { .. }
             | Reply::Token(_)
             | Reply::Images { .. } => (OperationOutcome::Ok, Observed::Nothing),
             Reply::Integer(count) => (OperationOutcome::Ok, Observed::Integer(count)),

@@ -4,15 +4,17 @@
 
 use std::fs::File;
 use std::io::{BufReader, Write};
+use std::ops::ControlFlow;
 use std::path::Path;
 
-use super::super::Failure;
 use super::super::server::snapshot_failure;
+use super::super::{Failure, output};
 use super::{SqlShell, identifier, quoted};
 use crate::snapshot::{self, Loaded};
 use crate::sql::{Budget, Moment, Pages, Reader, SqlValue, Statement};
 
 /// Nobody waits for this but the person who asked.
+const MOMENT: Moment = Moment { time_us: 0, seed: 1 };
 const UNLIMITED: Budget = Budget { steps: u64::MAX, until_ns: None, rows_size: usize::MAX };
 
 impl SqlShell<'_> {
@@ -37,35 +39,51 @@ impl SqlShell<'_> {
     pub(super) fn dump(&mut self, table: Option<&str>) -> Result<(), Failure> {
         let (_, pages) = self.fetch()?;
         let mut reader = Reader::default();
-        let mut ask = |text: &str| ask(&mut reader, &pages, text);
         let only = table.map_or_else(String::new, |it| format!("AND s.tbl_name = {}", quoted(it)));
-        let tables = ask(&format!(
-            "SELECT s.name, s.sql FROM sqlite_schema s JOIN pragma_table_list l ON l.name = s.name \
+        let tables = ask(
+            &mut reader,
+            &pages,
+            &format!(
+                "SELECT s.name, s.sql FROM sqlite_schema s JOIN pragma_table_list l ON l.name = s.name \
              WHERE s.type = 'table' AND l.type <> 'shadow' \
              AND s.name NOT LIKE 'sqlite!_%' ESCAPE '!' {only} ORDER BY s.rowid"
-        ))?;
+            ),
+        )?;
         for row in &tables {
             let [name, sql] = &row[..] else { continue };
             let name = name.to_string();
             self.print(&format!("{sql};\n"))?;
-            let columns = ask(&format!(
-                "SELECT name FROM pragma_table_info({}) ORDER BY cid",
-                quoted(&name)
-            ))?;
+            let columns = ask(
+                &mut reader,
+                &pages,
+                &format!("SELECT name FROM pragma_table_info({}) ORDER BY cid", quoted(&name)),
+            )?;
             let columns: Vec<String> =
                 columns.iter().flatten().map(|it| identifier(&it.to_string())).collect();
             let values: Vec<String> = columns.iter().map(|it| format!("quote({it})")).collect();
-            let rows =
-                ask(&format!("SELECT {} FROM {}", values.join(" || ',' || "), identifier(&name)));
             let (table, columns) = (identifier(&name), columns.join(","));
-            for row in rows?.iter().flatten() {
-                self.print(&format!("INSERT INTO {table}({columns}) VALUES({row});\n"))?;
-            }
+            // As they come: a table may be larger than what a person has of memory twice.
+            let mut printed = Ok(());
+            let mut print = |row: Vec<SqlValue>| {
+                let row: String = row.iter().map(SqlValue::to_string).collect();
+                let line = format!("INSERT INTO {table}({columns}) VALUES({row});\n");
+                printed = output::print(self.out, &line);
+                Ok(if printed.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+            };
+            let text = format!("SELECT {} FROM {table}", values.join(" || ',' || "));
+            let statement = Statement { text: &text, parameters: Vec::new() };
+            let done = reader.each(&pages, MOMENT, UNLIMITED, &statement, 0, &mut print);
+            done.map_err(Failure::refused)?;
+            printed?;
         }
-        let rest = ask(&format!(
-            "SELECT s.sql || ';' FROM sqlite_schema s WHERE s.type <> 'table' AND s.sql NOT NULL \
+        let rest = ask(
+            &mut reader,
+            &pages,
+            &format!(
+                "SELECT s.sql || ';' FROM sqlite_schema s WHERE s.type <> 'table' AND s.sql NOT NULL \
              {only} ORDER BY s.type = 'trigger', s.rowid"
-        ))?;
+            ),
+        )?;
         let rest: String = rest.iter().flatten().map(|sql| format!("{sql}\n")).collect();
         self.print(&rest)
     }
@@ -84,6 +102,6 @@ impl SqlShell<'_> {
 
 fn ask(reader: &mut Reader, pages: &Pages, text: &str) -> Result<Vec<Vec<SqlValue>>, Failure> {
     let statement = Statement { text, parameters: Vec::new() };
-    let rows = reader.query(pages, Moment { time_us: 0, seed: 1 }, UNLIMITED, &statement);
-    rows.map(|rows| rows.rows).map_err(Failure::refused)
+    let page = reader.query(pages, MOMENT, UNLIMITED, &statement, 0);
+    page.map(|page| page.rows.rows).map_err(Failure::refused)
 }

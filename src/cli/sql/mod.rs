@@ -10,17 +10,18 @@ mod show;
 
 use std::io::{BufRead, IsTerminal, Write};
 
-use super::Failure;
 use super::args::SqlArgs;
 use super::terminal::{Outcome, Terminal, Typed};
+use super::{Failure, output};
 use crate::client::{Answer, Client};
 use crate::sql::text::{first_statement, first_words, is_blank};
 use crate::sql::{Rows, Statement};
-use crate::store::{self, Command, Query, Reply, Step, StepReply, Transaction};
+use crate::store::{self, Command, Reply, Step, StepReply, Transaction};
 use crate::trace::monotonic_ns;
 use crate::wire::client::Consistency;
-use crate::wire::kv::{encode_statement, encode_transaction};
+use crate::wire::kv::encode_transaction;
 pub use show::Mode;
+use show::Printer;
 
 /// With these a statement may be one that only reads.
 const READING: [&str; 5] = ["SELECT", "VALUES", "WITH", "EXPLAIN", "PRAGMA"];
@@ -178,8 +179,8 @@ impl SqlShell<'_> {
         }
         self.timed(|shell| {
             if READING.contains(&first) {
-                match shell.ask(text)? {
-                    Ok(rows) => return shell.show(&rows),
+                match shell.show_query(text)? {
+                    Ok(()) => return Ok(()),
                     // It was not as harmless as it looked (`WITH … INSERT`, `PRAGMA user_version = 1`).
                     Err(why) if why == crate::sql::WOULD_CHANGE => {}
                     Err(why) => return Err(Failure::refused(why)),
@@ -202,15 +203,37 @@ impl SqlShell<'_> {
         done.map(|()| Next::GoOn)
     }
 
-    /// What a query gives, or why it gives nothing.
+    /// All that a query gives, or why it gives nothing.
     fn ask(&mut self, text: &str) -> Result<Result<Rows, String>, Failure> {
-        let statement = encode_statement(&Statement { text, parameters: Vec::new() });
-        let answer = self.client.query(&Query::Sql(&statement), self.consistency)?;
-        match answer.reply {
-            Reply::Rows(rows) => Ok(Ok(rows)),
-            Reply::Failed(store::Failure::Sql { why }) => Ok(Err(why)),
-            _ => Err(super::kv::nonsense()),
+        let mut all = Rows::default();
+        let outcome = self.query(text, &mut |_, Rows { rows, columns, .. }| {
+            all.columns = columns;
+            all.rows.extend(rows);
+            Ok(())
+        })?;
+        Ok(outcome.map(|()| all))
+    }
+
+    /// Prints what a query gives as it comes, or tells why it gives nothing (more).
+    fn show_query(&mut self, text: &str) -> Result<Result<(), String>, Failure> {
+        let mut printer = Printer::new(self.mode);
+        let outcome =
+            self.query(text, &mut |out, rows| output::print(out, &printer.part(&rows)))?;
+        if outcome.is_ok() {
+            self.print(&printer.end())?;
         }
+        Ok(outcome)
+    }
+
+    /// Hands what a query gives to `take`, part by part, with where to print it.
+    fn query(
+        &mut self,
+        text: &str,
+        take: &mut dyn FnMut(&mut dyn Write, Rows) -> Result<(), Failure>,
+    ) -> Result<Result<(), String>, Failure> {
+        let statement = Statement { text, parameters: Vec::new() };
+        let out = &mut *self.out;
+        self.client.query_rows(&statement, self.consistency, &mut |rows| take(out, rows))
     }
 
     /// Has statements decided and carried out as one command, and shows what they give.
@@ -256,7 +279,7 @@ impl SqlShell<'_> {
     }
 
     fn print(&mut self, text: &str) -> Result<(), Failure> {
-        super::output::print(self.out, text)
+        output::print(self.out, text)
     }
 }
 

@@ -47,37 +47,81 @@ impl FromStr for Mode {
 
 /// The rows in lines; nothing if the statement gives none.
 pub fn text(rows: &Rows, mode: Mode) -> String {
-    if rows.columns.is_empty() {
-        return String::new();
-    }
-    match mode {
-        Mode::Table => table(rows),
-        Mode::List => list(rows),
-        Mode::Csv => csv(rows),
-        Mode::Json => json_rows(rows),
-        Mode::Line => line(rows),
-    }
+    let mut printer = Printer::new(mode);
+    printer.part(rows) + &printer.end()
 }
 
-fn table(rows: &Rows) -> String {
-    if rows.rows.is_empty() {
-        return String::new();
+/// Makes lines of rows that come part by part.
+pub struct Printer {
+    mode: Mode,
+    /// Rows so far; `None` before the first part, and if there are none to be shown.
+    count: Option<u64>,
+    /// Of the columns of a table, as the first part needs them.
+    widths: Vec<usize>,
+}
+
+impl Printer {
+    pub fn new(mode: Mode) -> Printer {
+        Printer { mode, count: None, widths: Vec::new() }
     }
-    let cell = |value: &SqlValue| value.to_string().replace(['\n', '\t'], " ");
-    let cells: Vec<Vec<String>> =
-        rows.rows.iter().map(|row| row.iter().map(cell).collect()).collect();
-    let width = |column: usize| {
-        let values = cells.iter().map(|row| row[column].chars().count());
-        values.max().unwrap_or(0).max(rows.columns[column].chars().count())
-    };
-    let widths: Vec<usize> = (0..rows.columns.len()).map(width).collect();
-    let rule: String = widths.iter().map(|width| format!("+{}", "-".repeat(width + 2))).collect();
-    let line = |cells: &[String]| {
-        let padded = cells.iter().zip(&widths).map(|(cell, width)| format!("| {cell:<width$} "));
-        padded.collect::<String>() + "|\n"
-    };
-    let body: String = cells.iter().map(|row| line(row)).collect();
-    format!("{rule}+\n{}{rule}+\n{body}{rule}+\n", line(&rows.columns))
+
+    /// The next rows.
+    pub fn part(&mut self, rows: &Rows) -> String {
+        if rows.columns.is_empty() {
+            return String::new();
+        }
+        let is_first = self.count.is_none();
+        let before = self.count.unwrap_or(0);
+        self.count = Some(before + rows.rows.len() as u64);
+        match self.mode {
+            Mode::Table => self.table(rows, before == 0),
+            Mode::List => list(rows),
+            Mode::Csv => csv(rows, is_first),
+            Mode::Json => json_rows(rows, before == 0, is_first),
+            Mode::Line => line(rows, before == 0),
+        }
+    }
+
+    /// What stands below the last row.
+    pub fn end(&self) -> String {
+        match (self.mode, self.count) {
+            (Mode::Json, Some(_)) => "]\n".to_owned(),
+            (Mode::Table, Some(1..)) => self.rule(),
+            _ => String::new(),
+        }
+    }
+
+    fn rule(&self) -> String {
+        let parts = self.widths.iter().map(|width| format!("+{}", "-".repeat(width + 2)));
+        parts.collect::<String>() + "+\n"
+    }
+
+    fn table(&mut self, rows: &Rows, is_first: bool) -> String {
+        if rows.rows.is_empty() {
+            return String::new();
+        }
+        let cell = |value: &SqlValue| value.to_string().replace(['\n', '\t'], " ");
+        let cells: Vec<Vec<String>> =
+            rows.rows.iter().map(|row| row.iter().map(cell).collect()).collect();
+        if is_first {
+            let width = |column: usize| {
+                let values = cells.iter().map(|row| row[column].chars().count());
+                values.max().unwrap_or(0).max(rows.columns[column].chars().count())
+            };
+            self.widths = (0..rows.columns.len()).map(width).collect();
+        }
+        let line = |cells: &[String]| {
+            let padded = cells.iter().zip(&self.widths);
+            let padded = padded.map(|(cell, width)| format!("| {cell:<width$} "));
+            padded.collect::<String>() + "|\n"
+        };
+        let body: String = cells.iter().map(|row| line(row)).collect();
+        if !is_first {
+            return body;
+        }
+        let rule = self.rule();
+        format!("{rule}{}{rule}{body}", line(&rows.columns))
+    }
 }
 
 fn list(rows: &Rows) -> String {
@@ -87,13 +131,16 @@ fn list(rows: &Rows) -> String {
     rows.rows.iter().map(line).collect()
 }
 
-fn csv(rows: &Rows) -> String {
+fn csv(rows: &Rows, is_first: bool) -> String {
     let field = |text: &str| match text.contains([',', '"', '\n', '\r']) {
         true => format!("\"{}\"", text.replace('"', "\"\"")),
         false => text.to_owned(),
     };
-    let names: Vec<String> = rows.columns.iter().map(|name| field(name)).collect();
-    let mut out = names.join(",") + "\r\n";
+    let mut out = String::new();
+    if is_first {
+        let names: Vec<String> = rows.columns.iter().map(|name| field(name)).collect();
+        out = names.join(",") + "\r\n";
+    }
     for row in &rows.rows {
         let fields: Vec<String> = row.iter().map(|value| field(&value.to_string())).collect();
         out.push_str(&fields.join(","));
@@ -102,13 +149,16 @@ fn csv(rows: &Rows) -> String {
     out
 }
 
-fn json_rows(rows: &Rows) -> String {
+/// Objects with commas between them, behind the bracket that opens.
+fn json_rows(rows: &Rows, is_first_row: bool, is_first: bool) -> String {
     let object = |row: &Vec<SqlValue>| {
         let fields = rows.columns.iter().cloned().zip(row.iter().map(json_value));
         Value::Object(fields.collect::<Map<_, _>>()).to_string()
     };
     let objects: Vec<String> = rows.rows.iter().map(object).collect();
-    format!("[{}]\n", objects.join(",\n"))
+    let open = if is_first { "[" } else { "" };
+    let comma = if is_first_row || objects.is_empty() { "" } else { ",\n" };
+    format!("{open}{comma}{}", objects.join(",\n"))
 }
 
 fn json_value(value: &SqlValue) -> Value {
@@ -125,11 +175,11 @@ fn json_value(value: &SqlValue) -> Value {
     }
 }
 
-fn line(rows: &Rows) -> String {
+fn line(rows: &Rows, is_first: bool) -> String {
     let width = rows.columns.iter().map(|name| name.chars().count()).max().unwrap_or(0);
     let mut out = String::new();
     for (number, row) in rows.rows.iter().enumerate() {
-        if 0 < number {
+        if 0 < number || !is_first {
             out.push('\n');
         }
         for (name, value) in rows.columns.iter().zip(row) {
@@ -179,6 +229,15 @@ mod tests {
         );
         assert!(show(Mode::Line).starts_with("   a = 1\nname = x, \"y\"\n\n   a = 2.0\n"));
         assert_eq!(text(&Rows::default(), Mode::Json), "");
+        // Part by part, it is the same: here each row is as wide.
+        let mut parts = [rows(), rows(), Rows { rows: Vec::new(), ..rows() }];
+        parts[1].rows.reverse();
+        let whole = Rows { rows: [&parts[0].rows[..], &parts[1].rows].concat(), ..rows() };
+        for (_, mode) in MODES {
+            let mut printer = Printer::new(mode);
+            let shown: String = parts.iter().map(|part| printer.part(part)).collect();
+            assert_eq!(shown + &printer.end(), text(&whole, mode));
+        }
         for (name, mode) in MODES {
             assert_eq!((Mode::from_str(name), mode.name()), (Ok(mode), name));
         }
