@@ -121,6 +121,10 @@ pub const SCAN_ENTRIES_MAX: usize = 10_000;
 /// Bytes of one `scan` reply; one entry may overshoot it.
 pub const SCAN_SIZE_SOFT_MAX: usize = 1024 * 1024;
 
+/// Scans of several replies that one node holds, and how long one is held that nobody asks for, in microseconds.
+pub const SCANS_HELD_MAX: usize = 64;
+pub const SCAN_HELD_US_MAX: u64 = 30_000_000;
+
 /// Keys whose time is over that one slot deletes: a thousand take a millisecond.
 pub const EXPIRIES_PER_SLOT_MAX: usize = 1000;
 /// Longest time that a key may be given, in microseconds (ten years).

@@ -160,6 +160,44 @@ fn watchers_miss_nothing() {
     assert_eq!(watcher.wait_within(Duration::from_millis(50)).unwrap(), None, "and no more");
 }
 
+/// However many replies it takes, and whatever is written meanwhile: a scan is of one moment.
+#[test]
+fn a_scan_is_of_one_moment() {
+    const COUNT: usize = 12_000;
+    let cluster = Cluster::start(3);
+    let mut client = cluster.client();
+    let keys: Vec<Vec<u8>> = (0..COUNT).map(|n| format!("k{n:05}").into_bytes()).collect();
+    for part in keys.chunks(2000) {
+        let then = part.iter().map(|key| Step::Key(Command::Put { key, value: b"before" }));
+        let bytes =
+            encode_transaction(&Transaction { then: then.collect(), ..Transaction::default() });
+        reply(&mut client, &Command::Transaction(&bytes));
+    }
+    let mut other = cluster.client();
+    let (mut found, mut pages) = (Vec::new(), 0);
+    let answer = client.scan(b"k", None, u64::MAX, Consistency::Linearizable, &mut |entries| {
+        pages += 1;
+        found.extend(entries);
+        // Behind what has come and before it, new and gone and changed.
+        put(&mut other, b"k00000x", b"after");
+        put(&mut other, b"k11999", b"after");
+        put(&mut other, b"k12000", b"after");
+        reply(&mut other, &Command::Delete { key: b"k11000" });
+        Ok::<_, Error>(())
+    });
+    assert_eq!(answer.unwrap().reply, Reply::Entries { entries: vec![], next: None });
+    assert!(1 < pages, "{pages}");
+    assert!(found.iter().map(|(key, _)| key).eq(&keys));
+    assert!(found.iter().all(|(_, value)| value == b"before"));
+    let mut sizes = Vec::new();
+    let answer = client.scan(b"k", None, 11_000, Consistency::Stale, &mut |entries| {
+        sizes.push(entries.len());
+        Ok::<_, Error>(())
+    });
+    let Reply::Entries { next, .. } = answer.unwrap().reply else { panic!() };
+    assert_eq!((sizes, next), (vec![10_000, 1_000], Some(b"k10999".to_vec())));
+}
+
 /// What is too old is told as such by all nodes, and what is not begins where it must.
 #[test]
 fn history_ends_somewhere() {

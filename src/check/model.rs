@@ -127,6 +127,7 @@ impl Reply {
             | store::Reply::Transaction { .. }
             | store::Reply::Rows(_)
             | store::Reply::RowsPart { .. }
+            | store::Reply::Ttl { .. }
             | store::Reply::Token(_)
             | store::Reply::Images { .. }
             | store::Reply::Failed(Failure::Invalid | Failure::Step { .. } | Failure::Sql { .. }) => {

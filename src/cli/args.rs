@@ -103,6 +103,7 @@ impl Kv {
             "put" => Kv::Put(PutArgs::read_with_ttl(line)?),
             "create" => Kv::Create(PutArgs::read(line)),
             "update" => Kv::Update(PutArgs::read(line)),
+            "ttl" => Kv::Ttl(TtlArgs::read(line)?),
             "renew" => Kv::Renew(RenewArgs::read(line)?),
             "unlock" => Kv::Unlock(UnlockArgs::read(line)?),
             "delete" => {
@@ -393,6 +394,23 @@ impl PutArgs {
     fn read_with_ttl(line: &Line) -> Read<PutArgs> {
         let ttl = line.value("--ttl", duration::parse_positive)?;
         Ok(PutArgs { ttl, ..PutArgs::read(line) })
+    }
+}
+
+#[derive(Debug)]
+pub struct TtlArgs {
+    pub key: OsString,
+    pub consistency: Consistency,
+    pub format: FormatArgs,
+}
+
+impl TtlArgs {
+    fn read(line: &Line) -> Read<TtlArgs> {
+        Ok(TtlArgs {
+            key: needed_bytes(line, "<KEY>"),
+            consistency: load::consistency(line)?,
+            format: FormatArgs::read(line),
+        })
     }
 }
 

@@ -10,13 +10,14 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::args::{
-    CasArgs, DeleteArgs, FormatArgs, GetArgs, IncrArgs, PutArgs, RenewArgs, ScanArgs, UnlockArgs,
+    CasArgs, DeleteArgs, FormatArgs, GetArgs, IncrArgs, PutArgs, RenewArgs, ScanArgs, TtlArgs,
+    UnlockArgs,
 };
 use super::args::{ImageDeleteArgs, ImageGetArgs, ImageSetArgs};
-use super::output::{decided, field, hex, json_answer, json_bytes, quote, text};
+use super::output::{self, decided, field, hex, json_answer, json_bytes, quote, text};
 use super::{Failure, code, images};
-use crate::client::{Answer, Client};
-use crate::limits::{KEY_SIZE_MAX, SCAN_ENTRIES_MAX, VALUE_SIZE_MAX};
+use crate::client::{Answer, Client, Entry};
+use crate::limits::{KEY_SIZE_MAX, VALUE_SIZE_MAX};
 use crate::store::{self, Command, Query, Reply, prefix_end};
 
 /// One of them, with its arguments, as the shell takes it.
@@ -30,6 +31,7 @@ pub enum Kv {
     Cas(CasArgs),
     Incr(IncrArgs),
     Scan(ScanArgs),
+    Ttl(TtlArgs),
     Renew(RenewArgs),
     Unlock(UnlockArgs),
     ImageSet(ImageSetArgs),
@@ -49,6 +51,7 @@ pub fn run(kv: &Kv, session: &mut Session<'_>) -> Result<(), Failure> {
     match kv {
         Kv::Get(args) => get(args, session),
         Kv::Scan(args) => scan(args, session),
+        Kv::Ttl(args) => ttl(args, session),
         Kv::Renew(args) => session.execute(&command(kv)?, args.format),
         Kv::Unlock(args) => session.execute(&command(kv)?, args.format),
         Kv::ImageSet(args) => images::set(args, session),
@@ -111,7 +114,12 @@ pub fn command(kv: &Kv) -> Result<Command<'_>, Failure> {
             Command::Renew { key: key(&args.key)?, token: args.token, ttl_us }
         }
         Kv::Unlock(args) => Command::Unlock { key: key(&args.key)?, token: args.token },
-        Kv::Get(_) | Kv::Scan(_) | Kv::ImageSet(_) | Kv::ImageGet(_) | Kv::ImageDelete(_) => {
+        Kv::Get(_)
+        | Kv::Scan(_)
+        | Kv::Ttl(_)
+        | Kv::ImageSet(_)
+        | Kv::ImageGet(_)
+        | Kv::ImageDelete(_) => {
             unreachable!("these write no key")
         }
     })
@@ -147,6 +155,7 @@ impl Session<'_> {
             | Reply::Transaction { .. }
             | Reply::Rows(_)
             | Reply::RowsPart { .. }
+            | Reply::Ttl { .. }
             | Reply::Images { .. } => return Err(nonsense()),
         };
         if format.json {
@@ -203,9 +212,31 @@ fn get(args: &GetArgs, session: &mut Session<'_>) -> Result<(), Failure> {
     }
 }
 
+fn ttl(args: &TtlArgs, session: &mut Session<'_>) -> Result<(), Failure> {
+    let key = key(&args.key)?;
+    let answer = session.client.query(&Query::Ttl { key }, args.consistency)?;
+    let (left_us, token) = match answer.reply {
+        Reply::Ttl { left_us, token } => (left_us, token),
+        Reply::Failed(store::Failure::NotFound) => {
+            return Err(Failure::refused(format!("there is no key {}", quote(key))));
+        }
+        _ => return Err(nonsense()),
+    };
+    note(&answer, args.format);
+    if args.format.json {
+        let mut json = json_answer(&answer, true);
+        json.insert("left_us".to_owned(), json!(left_us));
+        json.insert("token".to_owned(), json!(token));
+        return session.print(Value::Object(json).to_string().as_bytes(), b"\n");
+    }
+    let left = left_us.map_or("stays".to_owned(), |us| format!("{:?}", Duration::from_micros(us)));
+    let lock = if token == 0 { String::new() } else { format!(" token {token}") };
+    session.print(format!("{left}{lock}").as_bytes(), b"\n")
+}
+
 fn scan(args: &ScanArgs, session: &mut Session<'_>) -> Result<(), Failure> {
     let bytes = |arg: &Option<std::ffi::OsString>| arg.as_ref().map(|arg| arg.as_bytes().to_vec());
-    let (mut from, to) = match bytes(&args.prefix) {
+    let (from, to) = match bytes(&args.prefix) {
         Some(prefix) => (prefix.clone(), prefix_end(&prefix)),
         None => (bytes(&args.from).unwrap_or_default(), bytes(&args.to)),
     };
@@ -214,49 +245,42 @@ fn scan(args: &ScanArgs, session: &mut Session<'_>) -> Result<(), Failure> {
             return Err(Failure::usage(format!("a key has at most {KEY_SIZE_MAX} bytes")));
         }
     }
-    let mut left = args.limit.unwrap_or(u64::MAX);
+    let (client, out) = (&mut *session.client, &mut *session.out);
     let mut all = Vec::new();
-    loop {
-        let limit = left.min(SCAN_ENTRIES_MAX as u64) as u32;
-        let query = Query::Scan { from: &from, to: to.as_deref(), limit };
-        let answer = session.client.query(&query, args.consistency).map_err(Failure::from)?;
-        let Reply::Entries { entries, next } = &answer.reply else { return Err(nonsense()) };
-        left = left.saturating_sub(entries.len() as u64);
+    let mut take = |entries: Vec<Entry>| {
         if args.format.json {
             all.extend(entries.iter().map(|entry| json_entry(entry, args.keys)));
-        } else {
-            let mut page = String::new();
-            for (key, value) in entries {
-                page.push_str(&field(key));
-                if !args.keys {
-                    page.push('\t');
-                    page.push_str(&field(value));
-                }
-                page.push('\n');
-            }
-            session.print(page.as_bytes(), b"")?;
+            return Ok(());
         }
-        match next {
-            Some(next) if 0 < left => from.clone_from(next),
-            _ => {
-                if args.format.json {
-                    let mut json = json_answer(&answer, true);
-                    json.insert("entries".to_owned(), Value::Array(all));
-                    if let Some(next) = next {
-                        json_bytes(&mut json, "next", next);
-                    }
-                    session.print(Value::Object(json).to_string().as_bytes(), b"\n")?;
-                } else if let Some(next) = next {
-                    eprintln!("loggos: there is more: --from {}", quote(next));
-                }
-                note(&answer, args.format);
-                return Ok(());
+        let mut page = String::new();
+        for (key, value) in &entries {
+            page.push_str(&field(key));
+            if !args.keys {
+                page.push('\t');
+                page.push_str(&field(value));
             }
+            page.push('\n');
         }
+        output::print(out, &page)
+    };
+    let limit = args.limit.unwrap_or(u64::MAX);
+    let answer = client.scan(&from, to.as_deref(), limit, args.consistency, &mut take)?;
+    let Reply::Entries { next, .. } = &answer.reply else { return Err(nonsense()) };
+    if args.format.json {
+        let mut json = json_answer(&answer, true);
+        json.insert("entries".to_owned(), Value::Array(all));
+        if let Some(next) = next {
+            json_bytes(&mut json, "next", next);
+        }
+        session.print(Value::Object(json).to_string().as_bytes(), b"\n")?;
+    } else if let Some(next) = next {
+        eprintln!("loggos: there is more: --from {}", quote(next));
     }
+    note(&answer, args.format);
+    Ok(())
 }
 
-fn json_entry((key, value): &(Vec<u8>, Vec<u8>), keys: bool) -> Value {
+fn json_entry((key, value): &Entry, keys: bool) -> Value {
     let mut entry = Map::new();
     json_bytes(&mut entry, "key", key);
     if !keys {
@@ -387,6 +411,9 @@ mod tests {
         assert_eq!(lines("6"), Err(1));
         assert_eq!(printed(&["put l me", "renew l 7 --ttl 1s"]), "ok\n");
         assert_eq!(play(&["renew l 7"], b""), Err(1));
+        assert_eq!(printed(&["put l me", "ttl l"]), "29.5s token 7\n");
+        assert!(printed(&["put l me", "ttl l --json"]).contains(r#""left_us":29500000"#));
+        assert_eq!(play(&["ttl l"], b""), Err(1));
     }
 
     #[test]

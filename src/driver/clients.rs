@@ -401,7 +401,9 @@ impl Server {
         let query = match &what {
             Readable::Query(query) => kv::decode_query(query).expect("checked when it came"),
             Readable::On { of, skip } => {
-                self.go_on_sql_query(client, id, *of, *skip);
+                if !self.go_on_scan(client, id, *of, *skip) {
+                    self.go_on_sql_query(client, id, *of, *skip);
+                }
                 return;
             }
         };
@@ -409,9 +411,10 @@ impl Server {
             self.begin_sql_query(client, id, statement);
             return;
         }
-        let reply = kv::encode_reply(&self.store.query(&query));
+        let reply = self.store.query(&query);
+        self.hold_scan(client, id, &query, &reply);
         let (slot, ballot) = (self.store.applied(), self.node.view().ballot);
-        self.respond(client, &Response::Read { id, slot, ballot }, &reply);
+        self.respond(client, &Response::Read { id, slot, ballot }, &kv::encode_reply(&reply));
     }
 
     /// Answers the reads that waited for room to answer them in.

@@ -18,6 +18,7 @@ mod members;
 mod peers;
 pub(crate) mod quarantine;
 pub(crate) mod replay;
+mod scan;
 mod server;
 pub(crate) mod snapshots;
 mod sql;

@@ -358,6 +358,7 @@ impl Server {
             Stage::Client | Stage::UnknownClient => {
                 self.table.client_went();
                 self.watches.on_closed(id);
+                self.scans.on_closed(id);
                 if !why.is_empty() {
                     log::info!("closed {who}: {why}");
                 }

@@ -200,6 +200,7 @@ impl Server {
         log::error!("quarantined: the state of this replica is wrong ({why}); fetching another");
         self.snapshots.distrust();
         self.sql_queries.forget_all();
+        self.scans.forget_all();
         self.freshness.forget();
         self.quarantine.begin(now);
         self.node.set_health(Health { quarantined: true, ..self.node.health() });

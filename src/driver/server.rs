@@ -34,6 +34,7 @@ use super::freshness::Freshness;
 use super::held::Held;
 use super::peers::Link;
 use super::quarantine::Quarantine;
+use super::scan::Scans;
 use super::snapshots::Snapshots;
 use super::sql::SqlQueries;
 use super::start::io_error;
@@ -88,6 +89,7 @@ pub struct Server {
     pub(super) chunks: ChunkReader,
     pub(super) sql_queries: SqlQueries,
     pub(super) watches: Watches,
+    pub(super) scans: Scans,
     pub(super) quarantine: Quarantine,
     pub(super) fetcher: Fetcher,
     pub(super) catch_up: CatchUp,
@@ -359,6 +361,7 @@ impl Server {
             self.node.on_due(now, &mut self.fx);
         }
         self.look_after_watches(now);
+        self.scans.look_after(now);
         for listener in self.accept_again.clone() {
             self.accept(now, listener);
         }

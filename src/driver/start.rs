@@ -29,6 +29,7 @@ use super::held::Held;
 use super::members;
 use super::quarantine::Quarantine;
 use super::replay::{check_value, replay_into};
+use super::scan::Scans;
 use super::server::{CLIENT_LISTENER, PEER_LISTENER, SIGNALS, Server, WAKER, clock};
 use super::snapshots::{Rule, Snapshots, size_in_log};
 use super::sql::SqlQueries;
@@ -180,6 +181,7 @@ impl Server {
             chunks,
             sql_queries,
             watches: Watches::default(),
+            scans: Scans::default(),
             quarantine,
             fetcher,
             catch_up,

@@ -81,6 +81,10 @@ pub enum Query<'a> {
         within: u32,
         limit: u32,
     },
+    /// How long the key has to live yet, and whether it is a lock; fails with `NotFound`.
+    Ttl {
+        key: &'a [u8],
+    },
 }
 
 /// The answer to a command or a query.
@@ -107,6 +111,8 @@ pub enum Reply {
     Images { images: Vec<Image>, more: bool },
     /// The first rows of what a query of SQL gives, or some from further on; rows so far are `next`.
     RowsPart { rows: Rows, next: u64 },
+    /// Ttl, in microseconds of the log's time. `left_us`: `None` if the key stays. `token`: 0 if it is no lock.
+    Ttl { left_us: Option<u64>, token: u64 },
 }
 
 /// An image that was found.

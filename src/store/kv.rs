@@ -150,8 +150,10 @@ impl Kv {
     pub fn query(&self, query: &Query<'_>) -> Reply {
         match *query {
             Query::Get { key } => Reply::Value(self.entries.get(key).map(|value| value.to_vec())),
-            Query::Scan { from, to, limit } => self.scan(from, to, limit),
-            Query::Sql(_) | Query::Nearest { .. } => Reply::Failed(Failure::Invalid),
+            Query::Scan { from, to, limit } => scan(&self.entries, from, to, limit),
+            Query::Sql(_) | Query::Nearest { .. } | Query::Ttl { .. } => {
+                Reply::Failed(Failure::Invalid)
+            }
         }
     }
 
@@ -255,25 +257,20 @@ impl Kv {
         }
     }
 
-    /// At least one entry comes back where there is one and `limit` is not 0, however large it is:
-    /// a scan that goes on at `next` always gets on.
-    fn scan(&self, from: &[u8], to: Option<&[u8]>, limit: u32) -> Reply {
-        let mut entries = Vec::new();
-        // The map panics at a range that ends before it begins.
-        if to.is_some_and(|to| to <= from) {
-            return Reply::Entries { entries, next: None };
-        }
-        let limit = usize::try_from(limit).map_or(SCAN_ENTRIES_MAX, |l| l.min(SCAN_ENTRIES_MAX));
-        let end = to.map_or(Bound::Unbounded, Bound::Excluded);
-        let mut size = 0;
-        for (key, value) in self.entries.range::<_, [u8]>((Bound::Included(from), end)) {
-            if limit <= entries.len() || SCAN_SIZE_SOFT_MAX <= size {
-                return Reply::Entries { entries, next: Some(key.to_vec()) };
+    /// As `Query::Ttl`, at this time of the log.
+    pub fn ttl(&self, key: &[u8], now_us: u64) -> Reply {
+        match self.terms.of(key) {
+            Some(Term { end_us, token }) => {
+                Reply::Ttl { left_us: Some(end_us.saturating_sub(now_us)), token }
             }
-            size += key.len() + value.len() + ENTRY_FRAMING_SIZE;
-            entries.push((key.to_vec(), value.to_vec()));
+            None if self.entries.contains_key(key) => Reply::Ttl { left_us: None, token: 0 },
+            None => Reply::Failed(Failure::NotFound),
         }
-        Reply::Entries { entries, next: None }
+    }
+
+    /// The entries as they are now, to be scanned later.
+    pub fn scan_view(&self) -> ScanView {
+        ScanView(self.entries.clone())
     }
 
     fn insert(&mut self, key: &[u8], value: &[u8]) {
@@ -303,6 +300,38 @@ impl Kv {
         }
         digest.sum()
     }
+}
+
+/// The entries as they were. It shares what has not changed since, so it costs nothing to take.
+#[derive(Clone, Debug)]
+pub struct ScanView(Entries);
+
+impl ScanView {
+    /// As `Query::Scan`.
+    pub fn scan(&self, from: &[u8], to: Option<&[u8]>, limit: u32) -> Reply {
+        scan(&self.0, from, to, limit)
+    }
+}
+
+/// At least one entry comes back where there is one and `limit` is not 0, however large it is:
+/// a scan that goes on at `next` always gets on.
+fn scan(map: &Entries, from: &[u8], to: Option<&[u8]>, limit: u32) -> Reply {
+    let mut entries = Vec::new();
+    // The map panics at a range that ends before it begins.
+    if to.is_some_and(|to| to <= from) {
+        return Reply::Entries { entries, next: None };
+    }
+    let limit = usize::try_from(limit).map_or(SCAN_ENTRIES_MAX, |l| l.min(SCAN_ENTRIES_MAX));
+    let end = to.map_or(Bound::Unbounded, Bound::Excluded);
+    let mut size = 0;
+    for (key, value) in map.range::<_, [u8]>((Bound::Included(from), end)) {
+        if limit <= entries.len() || SCAN_SIZE_SOFT_MAX <= size {
+            return Reply::Entries { entries, next: Some(key.to_vec()) };
+        }
+        size += key.len() + value.len() + ENTRY_FRAMING_SIZE;
+        entries.push((key.to_vec(), value.to_vec()));
+    }
+    Reply::Entries { entries, next: None }
 }
 
 /// Notes a change for watchers.
@@ -541,9 +570,12 @@ mod tests {
             assert_eq!(kv.apply(&put, 100), Reply::Done);
         }
         assert_eq!(kv.terms().first_end_us(), Some(110));
+        assert_eq!(kv.ttl(b"a", 105), Reply::Ttl { left_us: Some(25), token: 0 });
+        assert_eq!(kv.ttl(b"none", 0), Reply::Failed(Failure::NotFound));
         assert_eq!(told(&mut kv, |kv| kv.expire(109)), []);
         // What is put anew stays, what is merely changed goes all the same.
         put(&mut kv, b"c", b"w");
+        assert_eq!(kv.ttl(b"c", 0), Reply::Ttl { left_us: None, token: 0 });
         assert_eq!(kv.apply(&Command::Incr { key: b"d", by: 1 }, 0), Reply::Integer(1));
         kv.apply(&Command::PutFor { key: b"d", value: b"1", ttl_us: 15 }, 100);
         assert_eq!(kv.apply(&Command::Incr { key: b"d", by: 1 }, 0), Reply::Integer(2));

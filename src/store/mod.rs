@@ -34,6 +34,7 @@ use changes::History;
 pub use command::{Command, Failure, Image, Query, Reply, StepReply, prefix_end};
 use images::Images;
 use kv::Kv;
+pub use kv::ScanView;
 use sessions::Sessions;
 pub use snapshot::Frozen;
 use transaction::transact;
@@ -183,6 +184,7 @@ impl Store {
     pub fn query(&self, query: &Query<'_>) -> Reply {
         let bytes = match *query {
             Query::Sql(bytes) => bytes,
+            Query::Ttl { key } => return self.kv.ttl(key, self.sessions.time_us()),
             Query::Nearest { hash, within, limit } => {
                 return self.images.nearest(hash, within, limit);
             }
@@ -202,6 +204,11 @@ impl Store {
     pub fn sql_query(&self, statement: &[u8]) -> SqlQuery {
         let moment = moment(self.applied, usize::MAX, self.sessions.time_us());
         SqlQuery { pages: self.database.pages(), moment, statement: statement.to_vec() }
+    }
+
+    /// The keys as they are now, to be scanned later.
+    pub fn scan_view(&self) -> ScanView {
+        self.kv.scan_view()
     }
 
     /// What the slots from `first` on did to the keys; `None` if it is not known any more what all of them did.

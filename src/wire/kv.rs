@@ -114,6 +114,7 @@ pub fn decode_query(bytes: &[u8]) -> Result<Query<'_>, WireError> {
         Query::Sql(bytes) => {
             decode_statement(bytes)?;
         }
+        Query::Ttl { key } => check_key(key)?,
         Query::Nearest { hash, within, .. } => check_nearest(hash, within)?,
     }
     Ok(query)

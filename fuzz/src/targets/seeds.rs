@@ -11,6 +11,7 @@ use loggos::paxos::{
     Roles, SessionId, Slot, SnapshotId, Standing, StateStanding, Value, batch,
 };
 use loggos::sql::{Rows, SqlValue, Statement};
+use loggos::store::changes::Change as KeyChange;
 use loggos::store::{
     Command, Condition, Failure, Holds, Image, Query, Reply, Step, StepReply, Transaction,
 };
@@ -196,6 +197,7 @@ fn clients() -> Vec<Vec<u8>> {
         Request::Reconfigure { id: 6, epoch: 2, change: Change::Promote { node: NodeId(3) } },
         Request::TransferLead { id: 7, to: Some(NodeId(3)) },
         Request::ReadOn { id: 8, of: 4, skip: 1000 },
+        Request::Watch { id: 9, from: Slot(3) },
         Request::Read { id: 9, consistency: Consistency::StaleWithin { age_us: 5_000_000 } },
     ];
     let (slot, ballot) = (Slot(9), BALLOT);
@@ -216,6 +218,7 @@ fn clients() -> Vec<Vec<u8>> {
         Response::SnapshotChunk { id: 7 },
         Response::Reconfiguring { id: 6, epoch: 3 },
         Response::LeadTransferred { id: 7, to: NodeId(3) },
+        Response::Changes { id: 9, end: Slot(4) },
     ];
     let hellos = hellos();
     let encoded = [
@@ -279,6 +282,10 @@ fn commands() -> Vec<Vec<u8>> {
         Command::Transaction(&transaction),
         Command::SetImage { hash: &[0xff, 0x0f], meta: b"meta" },
         Command::DeleteImage { hash: &[0xff, 0x0f] },
+        Command::PutFor { key: b"key", value: b"v", ttl_us: 1_000_000 },
+        Command::Lock { key: b"lock", value: b"me", ttl_us: 1_000_000 },
+        Command::Renew { key: b"lock", token: 1, ttl_us: 1_000_000 },
+        Command::Unlock { key: b"lock", token: 1 },
     ];
     commands.iter().map(kv::encode_command).collect()
 }
@@ -313,6 +320,7 @@ fn queries() -> Vec<Vec<u8>> {
         Query::Scan { from: b"a", to: Some(b"z"), limit: 10 },
         Query::Sql(&select),
         Query::Nearest { hash: &[0xff, 0x0f], within: 3, limit: 10 },
+        Query::Ttl { key: b"key" },
     ];
     queries.iter().map(kv::encode_query).collect()
 }
@@ -344,12 +352,24 @@ fn replies() -> Vec<Vec<u8>> {
         Reply::Transaction { held: true, steps },
         Reply::Images { images: vec![image], more: true },
         Reply::RowsPart { rows, next: 2 },
+        Reply::Token(3),
+        Reply::Ttl { left_us: Some(9), token: 3 },
     ];
     replies.iter().map(kv::encode_reply).collect()
 }
 
+/// What watchers are told of two slots.
+fn changes() -> Vec<u8> {
+    let change = |key, value| KeyChange { key, value };
+    let mut bytes = Vec::new();
+    let two = [change(&b"key"[..], Some(&b"value"[..])), change(b"gone", None)];
+    kv::write_slot_changes(Slot(3), two.into_iter(), &mut bytes);
+    kv::write_slot_changes(Slot(5), two.into_iter().take(1), &mut bytes);
+    bytes
+}
+
 fn kvs() -> Vec<Vec<u8>> {
-    let of_kinds = (0..).zip([commands(), queries(), replies()]);
+    let of_kinds = (0..).zip([commands(), queries(), replies(), vec![changes()]]);
     of_kinds
         .flat_map(|(kind, all)| all.into_iter().map(move |it| [&[kind], &*it].concat()))
         .collect()

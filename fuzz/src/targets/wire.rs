@@ -3,7 +3,9 @@
 use std::fmt::Debug;
 
 use loggos::limits::{KEY_SIZE_MAX, VALUE_SIZE_MAX};
+use loggos::paxos::Slot;
 use loggos::paxos::{Batch, Command, Configuration, Value, batch as batches};
+use loggos::store::changes::Change;
 use loggos::store::{self, Query, StepReply};
 use loggos::wire::client::{Request, Response};
 use loggos::wire::frame::{self as frames, Frame, HEADER_SIZE};
@@ -108,9 +110,10 @@ fn canonical<'de, T: Deserialize<'de> + Serialize + PartialEq + Debug>(bytes: &'
 /// First byte: as what the rest is read.
 pub fn kv(input: &[u8]) {
     let Some((&kind, bytes)) = input.split_first() else { return };
-    match kind % 3 {
+    match kind % 4 {
         0 => kv_command(bytes),
         1 => kv_query(bytes),
+        3 => kv_changes(bytes),
         _ => _ = again(bytes, within_bounds(bytes, || kvs::decode_reply(bytes)), kvs::encode_reply),
     }
 }
@@ -126,6 +129,23 @@ fn kv_command(bytes: &[u8]) {
         assert!(bytes.len() <= 2 * VALUE_SIZE_MAX + KEY_SIZE_MAX + 64);
     }
     again(bytes, decoded, kvs::encode_command);
+}
+
+/// Whatever a node sends, it is told slot by slot and change by change, or refused.
+fn kv_changes(bytes: &[u8]) {
+    let mut slots: Vec<(Slot, Vec<Change<'_>>)> = Vec::new();
+    let read = kvs::read_slot_changes(bytes, |slot, change| match slots.last_mut() {
+        Some((last, changes)) if *last == slot => changes.push(change),
+        _ => slots.push((slot, vec![change])),
+    });
+    if read.is_ok() {
+        let mut again = Vec::new();
+        for (slot, changes) in slots {
+            kvs::write_slot_changes(slot, changes.into_iter(), &mut again);
+        }
+        // A slot may come in two parts, or in none.
+        assert!(again.len() <= bytes.len());
+    }
 }
 
 fn kv_query(bytes: &[u8]) {

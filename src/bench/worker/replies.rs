@@ -63,6 +63,7 @@ impl Worker {
             | Reply::Transaction { .. }
             | Reply::Rows(_)
             | Reply::RowsPart { .. }
+            | Reply::Ttl { .. }
             | Reply::Token(_)
             | Reply::Images { .. } => (OperationOutcome::Ok, Observed::Nothing),
             Reply::Integer(count) => (OperationOutcome::Ok, Observed::Integer(count)),
