@@ -45,6 +45,8 @@ mutants! {
     DefiniteTooEarly: "a command that a leader may have is told to be certainly not done",
     ForgetSessions: "a restart forgets the sessions",
     ApplyTwice: "a restart applies its last slot twice",
+    UnlockByAnyone: "a lock is renewed and freed without its token",
+    TimeStandsStill: "nobody lets the log's time pass when a key is due",
     CorruptMemory: "a replica's memory changes by itself",
     OutvotedByOne: "a replica takes another's word for it that its state is wrong",
     IgnoreVerdict: "a replica that is outvoted keeps its state",

@@ -61,7 +61,7 @@ pub struct Host {
     wrong_snapshots: Vec<Slot>,
     /// Who is in the cluster, as the data directory has it.
     pub(super) remembered: Remembered,
-    is_replica: bool,
+    pub(super) is_replica: bool,
     /// Whether it is, or may come to be, a member: a spare is not yet, and who left is not any more.
     pub is_used: bool,
     /// With whom it keeps links.
@@ -149,7 +149,7 @@ impl Host {
         self.read_floors.insert(read, floor);
     }
 
-    fn now(&self, now_us: u64) -> Now {
+    pub(super) fn now(&self, now_us: u64) -> Now {
         self.clock.read(now_us)
     }
 }

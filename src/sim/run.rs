@@ -326,6 +326,7 @@ impl Run {
         self.settle();
         assert_eq!(self.pass_time(CALM_TIMEOUTS), 0, "new leaders, and no fault");
         let Some(leader) = self.cluster.leader() else { panic!("nobody leads, and no fault") };
+        self.expect_no_key_overdue(leader);
         let latest = self.cluster.latest();
         let running = self.cluster.nodes().into_iter().filter(|id| self.cluster.is_running(*id));
         let members: Vec<(NodeId, Roles)> =
@@ -339,6 +340,19 @@ impl Run {
         let other = others[self.dice.random_range(0..others.len())];
         self.cluster.cut_both(leader, other);
         assert_eq!(self.pass_time(CALM_TIMEOUTS), 0, "new leaders, and one link is cut");
+    }
+
+    /// Nobody has sent anything for a while: keys went all the same, by the clock of who leads and keeps them.
+    fn expect_no_key_overdue(&self, leader: NodeId) {
+        let host = &self.cluster.hosts[&leader];
+        if !host.is_replica {
+            return;
+        }
+        let now_us = host.now(self.cluster.now_us).wall_us;
+        let slack_us = CALM_TIMEOUTS / 2 * self.cluster.settings.election_timeout_us;
+        if let Some(due_us) = host.store.next_expiry_us() {
+            assert!(now_us < due_us + slack_us, "a key is kept {} us over", now_us - due_us);
+        }
     }
 
     /// A leader whose disk stalls leaves the lead to another, if one can do without it, and gets it back

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use imbl::OrdMap;
 
 use crate::limits::{EXPIRIES_PER_SLOT_MAX, SCAN_ENTRIES_MAX, SCAN_SIZE_SOFT_MAX};
+use crate::mutants::{self, Mutant};
 use crate::paxos::Bytes;
 
 use super::changes::Change;
@@ -218,7 +219,8 @@ impl Kv {
 
     /// Whether the key is a lock that was given with this token and not lost since.
     pub fn is_held(&self, key: &[u8], token: u64) -> bool {
-        token != 0 && self.terms.of(key).is_some_and(|term| term.token == token)
+        let is_it = |term: Term| term.token == token || mutants::is_on(Mutant::UnlockByAnyone);
+        token != 0 && self.terms.of(key).is_some_and(is_it)
     }
 
     fn cas(&mut self, key: &[u8], expect: Option<&[u8]>, value: &[u8]) -> Reply {

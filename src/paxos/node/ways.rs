@@ -2,6 +2,7 @@
 //! a quorum of acceptors.
 
 use crate::limits;
+use crate::mutants::{self, Mutant};
 
 use super::super::batch::Command;
 use super::super::effects::Effects;
@@ -31,7 +32,8 @@ impl Node {
         let leader = self.election.leader().node;
         let members = self.configurations.in_force().membership();
         let is_replica = members.roles(leader).is_some_and(|roles| roles.replica);
-        if self.election.leader().is_none() || !self.reaches_leader() {
+        let stands = mutants::is_on(Mutant::TimeStandsStill);
+        if stands || self.election.leader().is_none() || !self.reaches_leader() {
             return;
         }
         if leader == self.me {
