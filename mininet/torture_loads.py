@@ -51,6 +51,8 @@ REFUSED_EVERY = 20
 # All images of these loads must fit one reply.
 MOVES_MAX = 4_000
 HASH_SIZE = 20
+# So much of what is wrong is told of each load: a row too many is counted again and again.
+EXAMPLES = 4
 LOCK = "torture/lock"
 LOCK_TTL_S = (0.2, 0.6)
 MOVED, ENDED = "torture/moved", "torture/ended"
@@ -401,8 +403,12 @@ def main():
         except Error as error:
             lines[name] = "not judged"
             wrong.append(f"{name} cannot be read: {error}")
-        wrong += [f"{name}: {what}" for what in load.wrong]
-    options.out.write_text(json.dumps({"lines": lines, "wrong": wrong}, indent=1) + "\n")
+        wrong += [f"{name}: {what}" for what in load.wrong[:EXAMPLES]]
+        if len(load.wrong) > EXAMPLES:
+            wrong.append(f"{name}: {len(load.wrong) - EXAMPLES} more, in {options.out}")
+    everything = {name: load.wrong for name, load in loads.items()}
+    found = {"lines": lines, "wrong": wrong, "all": everything}
+    options.out.write_text(json.dumps(found, indent=1) + "\n")
 
 
 def start(name, load, guarded):
