@@ -94,6 +94,8 @@ class Partition(Experiment):
     """
 
     sizes: tuple[int, ...]
+    # By their names; all, if there are none.
+    scenarios: tuple[str, ...]
     # How often each scenario is played, its cases in turn; and each case at least.
     repetitions: int
     repetitions_of_case: int
@@ -252,10 +254,24 @@ PARTITION = Partition(
     workload="incr",
     check=True,
     sizes=(3, 5),
+    scenarios=(),
     repetitions=30,
     repetitions_of_case=3,
     rate=100,
     loss_permille=50,
+)
+
+# The same for statements of SQL: each operation inserts a row.
+PARTITION_SQL = replace(
+    PARTITION,
+    name="partition-sql",
+    title="Partial partitions: time until a leader carries out SQL again",
+    workload="sql",
+    # Of keys only.
+    reads=0.0,
+    check=False,
+    histories=False,
+    scenarios=("quorum-loss", "constrained", "chained"),
 )
 
 STEADY = Rates(
@@ -407,6 +423,7 @@ EXPERIMENTS = {
     for experiment in (
         FAILOVER,
         PARTITION,
+        PARTITION_SQL,
         QUORUMS,
         READS,
         RECONFIGURE,

@@ -30,7 +30,7 @@ def play(lab):
         clients = dict(system.attach(node) for node in system.nodes)
         cutter = Cutter(lab, system, links, clients)
         try:
-            for scenario in scenarios.all_scenarios(nodes).values():
+            for scenario in scenarios.of_experiment(experiment, nodes):
                 cutter.play(scenario)
         finally:
             links.heal()

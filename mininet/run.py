@@ -29,7 +29,7 @@ from experiments import (
     Timeline,
 )
 from faults import words
-from scenarios import all_scenarios
+from scenarios import of_experiment
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 TOOLS = ("mnexec", "brctl", "ifconfig", "nft", "ip", "ping", "sysctl", "unshare", "strace")
@@ -180,7 +180,7 @@ def show(experiment):
         case Partition():
             for nodes in experiment.sizes:
                 print(f"  {nodes} nodes:")
-                for scenario in all_scenarios(nodes).values():
+                for scenario in of_experiment(experiment, nodes):
                     times = len(scenario.plays(experiment))
                     print(f"  {times:4} x {scenario.name:14} {scenario.words}")
 

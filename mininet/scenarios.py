@@ -159,6 +159,12 @@ def all_scenarios(nodes):
     return {scenario.name: scenario for scenario in found}
 
 
+def of_experiment(experiment, nodes):
+    """Those that it plays, in the same order."""
+    found = all_scenarios(nodes)
+    return [found[name] for name in experiment.scenarios or found]
+
+
 def of_deaf(node, nodes):
     """All that one node would hear."""
     return frozenset((other, node) for other in range(nodes) if other != node)

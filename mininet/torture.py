@@ -150,6 +150,8 @@ class Torture:
         self.lacks = {}
         self.mounted = None
         self.benches = {}
+        # The load of rows, transactions, locks and watches.
+        self.stores = None
         # What operators asked for: processes that end by themselves, in whatever way.
         self.asked = []
         self.violations = []
@@ -198,7 +200,8 @@ class Torture:
             if fault.kind not in self.lacks:
                 self._at(fault.at_s, lambda fault=fault: self._inflict(fault))
         self._at(self.plan.seconds - torture_plan.QUIET_S, self._heal_all)
-        self._loop_until(lambda: all(b.poll() is not None for b in self.benches.values()))
+        loads = [*self.benches.values(), self.stores]
+        self._loop_until(lambda: all(load.poll() is not None for load in loads))
         level_s = self._wait_level(RECOVERY_S)
         self._stop_nodes()
         run = self._judge(level_s)
@@ -236,6 +239,18 @@ class Torture:
                 self.benches[load] = self.place.popen(
                     None, command, stdout=log, stderr=log, preexec_fn=places.before_exec(0)
                 )
+
+        command = [
+            sys.executable, "-B", str(REPOSITORY / "mininet" / "torture_loads.py"),
+            "--nodes", self.cluster.client_addresses(), "--seconds", str(self.plan.seconds),
+            "--seed", str(self.plan.seed), "--out", str(self.run_dir / "bench" / "stores.json"),
+        ]  # fmt: skip
+        if self.options.fast:
+            command.append("--fast")
+        with open(self.run_dir / "bench" / "stores.log", "ab") as log:
+            self.stores = self.place.popen(
+                None, command, stdout=log, stderr=log, preexec_fn=places.before_exec(0)
+            )
 
     def _loop_until(self, ended):
         limit_s = self.plan.seconds + BENCH_GRACE_S
@@ -467,6 +482,7 @@ class Torture:
                 self.violations.append(f"bench {load}: {wrong}, {check['examples']}")
             checked.append(f"{load} {check['keys']:,} keys")
         self._check_histories(checked)
+        lines = self._judge_stores()
         for process in self.asked:
             if process.poll() not in ASKED_CODES:
                 said = f"{process.poll()}, {self.run_dir}/logs/transfer.log"
@@ -490,6 +506,7 @@ class Torture:
             "skipped": self.skipped,
             "outcomes": outcomes,
             "checked": ", ".join(checked) or "nothing",
+            "stores": lines,
             "lives": sum(node.lives for node in self.cluster.nodes.values()),
             "ends": self.cluster.ends,
             "memory_mib": memory,
@@ -497,6 +514,17 @@ class Torture:
             "gaps": gaps,
             "violations": self.violations,
         }
+
+    def _judge_stores(self):
+        """What the load of rows, transactions, locks and watches found; returns its lines."""
+        path = self.run_dir / "bench" / "stores.json"
+        if self.stores.poll() != 0 or not path.exists():
+            log = path.with_suffix(".log").read_text(errors="replace").strip()
+            self.violations.append(f"{path.stem} ended with {self.stores.poll()}: {log[-300:]}")
+            return {}
+        found = json.loads(path.read_text())
+        self.violations += found["wrong"]
+        return found["lines"]
 
     def _check_histories(self, checked):
         """Linearizability of what clients saw, and agreement of what nodes chose."""
@@ -512,8 +540,8 @@ class Torture:
 
     def take_down(self):
         """Ends every process and the network, whatever happened before."""
-        for process in [*self.benches.values(), *self.asked]:
-            if process.poll() is None:
+        for process in [*self.benches.values(), self.stores, *self.asked]:
+            if process and process.poll() is None:
                 process.kill()
                 process.wait()
         if self.cluster:

@@ -81,6 +81,7 @@ def summary(run):
         f"  operations   {sum(outcomes.values()):,}: {outcomes[0]:,} done, "
         f"{outcomes[1]:,} refused, {outcomes[2]:,} failed, {outcomes[3]:,} unknown",
         f"  checked      {run['checked']}",
+        *(f"  {name:12} {words}" for name, words in run["stores"].items()),
         f"  nodes        {run['lives']} lives; exit codes {_counts(run['ends'])}",
         f"               most memory {run['memory_mib']:.0f} MiB; all level {run['level_s']}",
     ]

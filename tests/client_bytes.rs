@@ -8,8 +8,9 @@ use std::net::SocketAddr;
 
 use loggos::paxos::{Addresses, Ballot, CommandId, Health, NodeId, Roles, SessionId, Slot};
 use loggos::sql::{Rows, SqlValue, Statement};
+use loggos::store::changes::Change;
 use loggos::store::{
-    Command, Condition, Failure, Holds, Query, Reply, Step, StepReply, Transaction,
+    Command, Condition, Failure, Holds, Image, Query, Reply, Step, StepReply, Transaction,
 };
 use loggos::wire::client::{Consistency, ErrorKind, ErrorReply, Request, RequestKey, Response};
 use loggos::wire::status::{LinkEnd, MemberStatus, NodeStatus};
@@ -48,6 +49,8 @@ fn heads() -> Named {
         ("register", codec::encode(&Request::Register { nonce: 0x0102_0304_0506_0708 })),
         ("command", codec::encode(&Request::Command { id: COMMAND, acknowledged: 3 })),
         ("status", codec::encode(&Request::Status { id: 6 })),
+        ("watch", codec::encode(&Request::Watch { id: 7, from: Slot(8) })),
+        ("read on", codec::encode(&Request::ReadOn { id: 3, of: 1, skip: 9 })),
     ]);
     for (name, consistency) in [
         ("linearizable", Consistency::Linearizable),
@@ -55,6 +58,7 @@ fn heads() -> Named {
         ("lease", Consistency::Lease),
         ("quorum", Consistency::Quorum),
         ("stale", Consistency::Stale),
+        ("stale within", Consistency::StaleWithin { age_us: 1_500_000 }),
     ] {
         all.push((format!("read {name}"), codec::encode(&Request::Read { id: 5, consistency })));
     }
@@ -79,6 +83,8 @@ fn commands() -> Named {
                 text: "SELECT ?1, ?2",
                 parameters: vec![SqlValue::Integer(7), SqlValue::Text("x".to_owned())],
             }),
+            Step::Key(Command::SetImage { hash: b"h", meta: b"mn" }),
+            Step::Nearest { hash: b"h", within: 5, limit: 9 },
         ],
         otherwise: vec![Step::Key(Command::Delete { key: b"k" })],
     });
@@ -96,6 +102,8 @@ fn commands() -> Named {
         ("lock", of(Command::Lock { key: b"k", value: b"v", ttl_us: 2_000_000 })),
         ("renew", of(Command::Renew { key: b"k", token: 5, ttl_us: 250_000 })),
         ("unlock", of(Command::Unlock { key: b"k", token: 5 })),
+        ("set image", of(Command::SetImage { hash: b"h", meta: b"mn" })),
+        ("delete image", of(Command::DeleteImage { hash: b"h" })),
     ])
 }
 
@@ -116,6 +124,7 @@ fn queries() -> Named {
         ("scan", of(Query::Scan { from: b"a", to: Some(b"b"), limit: 100 })),
         ("scan open", of(Query::Scan { from: b"", to: None, limit: u32::MAX })),
         ("sql", of(Query::Sql(&statement))),
+        ("nearest", of(Query::Nearest { hash: b"h", within: 5, limit: 9 })),
     ])
 }
 
@@ -132,6 +141,14 @@ fn responses() -> Named {
     let registered =
         Response::Registered { nonce: 1, session: SessionId(9), slot: Slot(5), ballot: BALLOT };
     let status = Response::Status { id: 6, status: Box::new(status()) };
+    let too_old = ErrorReply {
+        kind: ErrorKind::TooOld,
+        definite: true,
+        ask: None,
+        ask_at: None,
+        message: "gone".to_owned(),
+    };
+    let too_old = Response::Error { key: RequestKey::Watch { id: 7 }, error: too_old };
     named([
         ("welcome", codec::encode(&welcome)),
         ("refused", codec::encode(&Hello::Refused { version: 2, reason: "go\n away".to_owned() })),
@@ -140,8 +157,21 @@ fn responses() -> Named {
         ("read", codec::encode(&Response::Read { id: 5, slot, ballot: BALLOT })),
         ("status reply", codec::encode(&status)),
         ("error", error(ErrorKind::NotAReplica, true, "10.0.0.2:7401")),
+        ("changes", codec::encode(&Response::Changes { id: 7, end: Slot(10) })),
+        ("changes of slots", slot_changes()),
+        ("error too old", codec::encode(&too_old)),
         ("error v6", error(ErrorKind::Refused, false, "[2001:db8::1]:7401")),
     ])
+}
+
+/// What two slots did.
+fn slot_changes() -> Vec<u8> {
+    let put = Change { key: b"a", value: Some(b"12") };
+    let (empty, gone) = (Change { key: b"b", value: Some(b"") }, Change { key: b"a", value: None });
+    let mut bytes = Vec::new();
+    kv::write_slot_changes(Slot(8), [put, empty].into_iter(), &mut bytes);
+    kv::write_slot_changes(Slot(9), [gone].into_iter(), &mut bytes);
+    bytes
 }
 
 /// One in which hardly two fields beside each other are the same.
@@ -161,6 +191,10 @@ fn status() -> NodeStatus {
     status.configuration.members = vec![member];
     status.configuration.left = vec![NodeId(7)];
     status
+}
+
+fn image(distance: u32) -> Image {
+    Image { hash: b"h".to_vec(), meta: b"mn".to_vec(), distance }
 }
 
 fn replies() -> Named {
@@ -183,7 +217,14 @@ fn replies() -> Named {
         StepReply::Value(None),
         StepReply::Rows(Rows { changes: 1, ..Rows::default() }),
         StepReply::Token(5),
+        StepReply::Images(vec![image(3)]),
     ];
+    let found = Reply::Images { images: vec![image(0), image(3)], more: true };
+    let part = Rows {
+        columns: vec!["n".to_owned()],
+        rows: vec![vec![SqlValue::Integer(1)], vec![SqlValue::Integer(2)]],
+        ..Rows::default()
+    };
     let why = || "bad".to_owned();
     let entries = vec![(b"a".to_vec(), b"1".to_vec()), (b"b".to_vec(), vec![])];
     named([
@@ -195,6 +236,8 @@ fn replies() -> Named {
         ("outcome", of(Reply::Transaction { held: true, steps })),
         ("rows", of(Reply::Rows(rows))),
         ("token", of(Reply::Token(5))),
+        ("images", of(found)),
+        ("rows part", of(Reply::RowsPart { rows: part, next: 2 })),
         ("failed exists", failed(Failure::Exists)),
         ("failed not_found", failed(Failure::NotFound)),
         ("failed mismatch", failed(Failure::Mismatch { present: Some(b"w".to_vec()) })),

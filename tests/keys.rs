@@ -198,6 +198,32 @@ fn a_scan_is_of_one_moment() {
     assert_eq!((sizes, next), (vec![10_000, 1_000], Some(b"k10999".to_vec())));
 }
 
+/// A node that stands still keeps its connections and says nothing: it is left for another, also by who waits for a
+/// moment only.
+#[test]
+fn a_node_that_stands_still_is_left() {
+    let cluster = Cluster::start(3);
+    let mut client = cluster.client();
+    let mut watching = cluster.client();
+    let mut watcher = watching.watch(b"k", None).unwrap();
+    put(&mut client, b"k", b"1");
+    assert_eq!(watcher.wait().unwrap().value.as_deref(), Some(&b"1"[..]));
+    // The watcher is at the first that it knows.
+    cluster.signal(1, "STOP");
+    put(&mut client, b"k", b"2");
+    assert_eq!(watcher.wait().unwrap().value.as_deref(), Some(&b"2"[..]));
+    cluster.signal(1, "CONT");
+    cluster.signal(2, "STOP");
+    put(&mut client, b"k", b"3");
+    let event = loop {
+        if let Some(event) = watcher.wait_within(Duration::from_millis(100)).unwrap() {
+            break event;
+        }
+    };
+    assert_eq!(event.value.as_deref(), Some(&b"3"[..]));
+    cluster.signal(2, "CONT");
+}
+
 /// What is too old is told as such by all nodes, and what is not begins where it must.
 #[test]
 fn history_ends_somewhere() {

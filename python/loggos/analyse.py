@@ -124,11 +124,13 @@ def judged(run: Run) -> str:
         return "\n".join(["```text", *lines, "```"])
     if unsound(run):
         return "The histories were not decided."
-    sentences = [
-        f"Linearizable: {total('histories', 'operations'):,} operations on "
-        f"{total('histories', 'keys'):,} keys have an order, "
-        f"{total('histories', 'unknown'):,} of them without a reply."
-    ]
+    sentences = ["No history was recorded, so none was judged."]
+    if total("histories", "operations"):
+        sentences = [
+            f"Linearizable: {total('histories', 'operations'):,} operations on "
+            f"{total('histories', 'keys'):,} keys have an order, "
+            f"{total('histories', 'unknown'):,} of them without a reply."
+        ]
     if total("nodes", "files"):
         sentences.append(
             f"Agreed: {total('nodes', 'compared'):,} slots were applied with the same value and "

@@ -154,7 +154,7 @@ def report(run: Run, figures: Path) -> tuple[pd.DataFrame, list[str]]:
     """The table, and the parts of the page."""
     found = cuts(run)
     table = summary(found)
-    cases = summary(found[found["case"] != ""], ("scenario", "case", "nodes"))
+    named = found[found["case"] != ""]
     found.to_csv(run.path / "cuts.csv", index=False, float_format="%.6g")
     plots.save(plots_partition.away(found, BAR_TIMEOUTS), figures, "away")
     above, after = table["above_bar"].sum(), table["after"].sum()
@@ -164,7 +164,7 @@ def report(run: Run, figures: Path) -> tuple[pd.DataFrame, list[str]]:
         else f"In {above} of {len(found):,} courses it took more than {BAR_TIMEOUTS:g} election "
         "timeouts until service was back."
     )
-    return table, [
+    parts = [
         f"**{sentence}** Leaders elected after that: {after}; after links were healed: "
         f"{table['healed'].sum()}.",
         "![Time without service](figures/away.svg)",
@@ -177,6 +177,8 @@ def report(run: Run, figures: Path) -> tuple[pd.DataFrame, list[str]]:
         f"elected a course; `after`: of them later than the bar of {BAR_TIMEOUTS:g} timeouts, when "
         "service was back; `healed`: after the links were healed. What each scenario does stands "
         "in `mininet/scenarios.py`.",
-        "Case by case (L leads, `L→a` is cut from L to a):",
-        markdown(cases, 2),
     ]
+    if not named.empty:
+        cases = summary(named, ("scenario", "case", "nodes"))
+        parts += ["Case by case (L leads, `L→a` is cut from L to a):", markdown(cases, 2)]
+    return table, parts

@@ -9,7 +9,7 @@ from loggos.client import wire
 from loggos.client.wire import Reader, Writer
 
 REGISTER, COMMAND, READ = range(3)
-READ_ON = 9
+WATCH, READ_ON = 8, 9
 BAD_REQUEST = 2
 # Rows of a result that go in one reply.
 PART = 2
@@ -38,6 +38,8 @@ class Fake:
         self.acknowledged: list[int] = []
         # What a query of SQL gives.
         self.rows: list[int] = []
+        # What watchers are told, PART changes at each node, which then falls silent.
+        self.changes: list[tuple[int, bytes, bytes]] = []
         self._lock = threading.Lock()
         self.addresses = [self.listen(node) for node in range(1, count + 1)]
 
@@ -76,11 +78,14 @@ class Fake:
         fault = self.plan(node, kind)
         key_size = 20 if kind == COMMAND else 12
         if isinstance(fault, bytes):
-            return wire.frame(Writer().variant(8).raw(head[:key_size] + fault).done())
+            key = Writer().variant(6).raw(head[4:12]).done() if kind == WATCH else head[:key_size]
+            return wire.frame(Writer().variant(8).raw(key + fault).done())
         if fault == LOSE_REQUEST:
             return LOSE_REPLY
         if fault == SILENCE:
             return SILENCE
+        if kind == WATCH:
+            return self._changes(reader.u64(), reader.u64(), bulk)
         found, reply = Writer().variant(READ if kind == READ_ON else kind), b""
         if kind == REGISTER:
             self.sessions += 1
@@ -113,6 +118,15 @@ class Fake:
             if fault == LOSE_REPLY
             else wire.frame(found.u64(7).u64(3).u16(1).done(), reply)
         )
+
+    def _changes(self, id: int, start: int, prefix: bytes) -> bytes:
+        told = [it for it in self.changes if it[0] >= start and it[1].startswith(prefix)]
+        end = told[PART][0] if len(told) > PART else max([start, *(it[0] + 1 for it in told)])
+        out = Writer()
+        for slot, key, value in told[:PART]:
+            out.u64(slot).u32(8 + len(key) + len(value)).u32(len(key)).u32(len(value))
+            out.raw(key + value)
+        return wire.frame(Writer().variant(9).u64(id).u64(end).done(), out.done())
 
     def _part(self, skip: int) -> bytes:
         rows = self.rows[skip : skip + PART]

@@ -9,7 +9,6 @@ import pytest
 from loggos.bench.processes import Children, wait_for
 from loggos.bench.systems.base import Place
 from loggos.bench.systems.loggos import Loggos
-from loggos.client import Definite, Error, Refused
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 BINARY = Path(os.environ.get("LOGGOS_BINARY", REPOSITORY / "target" / "release" / "loggos"))
@@ -32,18 +31,6 @@ def cluster(folder: Path, count: int):
             yield system
     finally:
         children.kill_all()
-
-
-def needs(what: str, attempt) -> None:
-    """Skips a test if the nodes do not know a command: they are of a release before it."""
-    try:
-        attempt()
-    except (Definite, Refused) as error:
-        unknown = getattr(error, "reason", "") == "invalid" or "does not decode" in str(error)
-        if unknown:
-            pytest.skip(f"{BINARY} is of a release without {what}")
-    except Error:
-        pass
 
 
 def wait(is_so) -> None:

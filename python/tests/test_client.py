@@ -3,7 +3,9 @@
 import contextlib
 import itertools
 import multiprocessing
+import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -13,10 +15,11 @@ from pathlib import Path
 
 import nodes
 import pytest
-from fake import COMMAND, LOSE_REPLY, READ_ON, SILENCE, Fake, error, first_commands
+from fake import COMMAND, LOSE_REPLY, READ_ON, SILENCE, WATCH, Fake, error, first_commands
 
 from loggos.client import (
     Cas,
+    Change,
     Client,
     Create,
     Decided,
@@ -50,27 +53,15 @@ from loggos.client import (
     locks,
     messages,
     replies,
+    watch,
     wire,
 )
 from loggos.client.commands import Scan, Transaction, encode_command, encode_query
 from loggos.client.errors import Nonsense
 from loggos.client.messages import Kind
 
-ONE, TWO = b"\1" + bytes(7), b"\2" + bytes(7)
 PATIENT, HASTY = 20.0, 0.3
 GOLDEN = Path(__file__).resolve().parents[2] / "tests" / "data" / "client-bytes.txt"
-
-
-def variant(number: int) -> bytes:
-    return number.to_bytes(4, "little")
-
-
-def u32(number: int) -> bytes:
-    return number.to_bytes(4, "little")
-
-
-def u64(number: int) -> bytes:
-    return number.to_bytes(8, "little")
 
 
 # Bytes.
@@ -116,7 +107,10 @@ CATALOGUE = {
         f"read {name}": messages.Read(5, name).head()
         for name in ("linearizable", "leader", "lease", "quorum", "stale")
     },
+    "read stale within": messages.Read(5, "stale", age_us=1_500_000).head(),
     "status": messages.AskStatus(6).head(),
+    "watch": messages.Watch(7, 8).head(),
+    "read on": messages.ReadOn(3, 1, 9).head(),
     "put": encode_command(Put("k", b"vw")),
     "create": encode_command(Create("k", "v")),
     "update": encode_command(Update("k", "")),
@@ -130,7 +124,10 @@ CATALOGUE = {
                 Missing("a"), Present("b"), Equal("c", "1"), NotEqual("d", "2"),
                 Less("e", "3"), Greater("f", "4"), Held("g", 5),
             ],
-            [Put("k", "v"), Get("k"), Sql("SELECT ?1, ?2", 7, "x")],
+            [
+                Put("k", "v"), Get("k"), Sql("SELECT ?1, ?2", 7, "x"),
+                SetImage(b"h", "mn"), Nearest(b"h", 5, 9),
+            ],
             [Delete("k")],
         )
     ),
@@ -138,10 +135,13 @@ CATALOGUE = {
     "lock": encode_command(Lock("k", "v", 2)),
     "renew": encode_command(Renew("k", 5, 0.25)),
     "unlock": encode_command(Unlock("k", 5)),
+    "set image": encode_command(SetImage(b"h", "mn")),
+    "delete image": encode_command(DeleteImage(b"h")),
     "get": encode_query(Get("k")),
     "scan": encode_query(Scan(b"a", b"b", 100)),
     "scan open": encode_query(Scan(b"", None, 2**32 - 1)),
     "sql": encode_query(Sql("SELECT ?", None, -2, 1.5, "tä", b"\x00\xff")),
+    "nearest": encode_query(Nearest(b"h", 5, 9)),
 }  # fmt: skip
 
 
@@ -156,8 +156,15 @@ def test_requests_are_the_bytes_of_the_nodes(name):
     assert CATALOGUE[name] == golden()[name]
 
 
-def test_replies_are_read_from_the_bytes_of_the_nodes():
-    found = {name: data for name, data in golden().items() if name not in CATALOGUE}
+# The heads of what nodes send, and the one bulk that is no reply of the store.
+RESPONSES = (
+    "welcome", "refused", "registered", "reply", "read", "status reply", "error", "error v6",
+    "error too old", "changes", "changes of slots",
+)  # fmt: skip
+
+
+def test_responses_are_read_from_the_bytes_of_the_nodes():
+    found = {name: golden()[name] for name in RESPONSES}
     assert messages.welcomed(found.pop("welcome")) == 3
     with pytest.raises(Nonsense, match="refused: go  away"):
         messages.welcomed(found.pop("refused"))
@@ -174,6 +181,12 @@ def test_replies_are_read_from_the_bytes_of_the_nodes():
     assert answer.error == messages.ErrorReply(
         Kind.NOT_A_REPLICA, True, 2, ("10.0.0.2", 7401), "no  way"
     )
+    answer = messages.response(found.pop("changes"))
+    assert (answer.key, answer.slot) == (messages.Watch(7, 0).key(), 10)
+    changes = replies.changes(found.pop("changes of slots"))
+    assert changes == [(8, b"a", b"12"), (8, b"b", b""), (9, b"a", None)]
+    answer = messages.response(found.pop("error too old"))
+    assert (answer.key, answer.error.kind) == (messages.Watch(7, 0).key(), Kind.TOO_OLD)
     answer = messages.response(found.pop("error v6"))
     assert answer.error.ask_at == ("2001:db8::1", 7401)
     assert (answer.error.kind, answer.error.definite) == (Kind.REFUSED, False)
@@ -185,7 +198,12 @@ def test_replies_are_read_from_the_bytes_of_the_nodes():
     assert (peer.node, peer.hears, peer.ended) == (1, [1, 2], "closed")
     assert configuration.members[0].client_address == ("10.0.0.1", 7401)
     assert (configuration.phase2, configuration.left) == (1, [7])
+    assert not found, "all of them are read here"
 
+
+def test_replies_are_read_from_the_bytes_of_the_nodes():
+    others = (*CATALOGUE, *RESPONSES)
+    found = {name: data for name, data in golden().items() if name not in others}
     assert replies.decode(found.pop("done")) == replies.Done()
     assert replies.decode(found.pop("integer")) == replies.Integer(3)
     assert replies.decode(found.pop("value")) == replies.Found(b"v")
@@ -196,7 +214,13 @@ def test_replies_are_read_from_the_bytes_of_the_nodes():
     assert (rows.columns, list(rows)) == (["a", "b"], [(None, -2), (1.5, "tä"), (b"\xff", "")])
     assert (rows.changes, rows.last_row_id) == (2, 8)
     outcome = replies.decode(found.pop("outcome"))
-    assert outcome == Outcome(True, [None, -1, b"v", None, replies.Rows([], [], 1, None), 5])
+    image = replies.Image(3, b"h", b"mn")
+    nothing = replies.Rows([], [], 1, None)
+    assert outcome == Outcome(True, [None, -1, b"v", None, nothing, 5, [image]])
+    images = replies.decode(found.pop("images"))
+    assert images == replies.Images([replies.Image(0, b"h", b"mn"), image], more=True)
+    part = replies.decode(found.pop("rows part"))
+    assert (part.rows.columns, part.rows.rows, part.next) == (["n"], [(1,), (2,)], 2)
     assert replies.decode(found.pop("token")) == replies.Token(5)
     refusals = {}
     for name in [name for name in found if name.startswith("failed ")]:
@@ -225,25 +249,8 @@ def test_times_to_live_are_positive():
             encode_command(PutFor("k", "v", ttl))
 
 
-def test_commands_on_images():
-    assert encode_command(SetImage(b"h", "mn")) == variant(11) + ONE + b"h" + TWO + b"mn"
-    assert encode_command(DeleteImage(b"h")) == variant(12) + ONE + b"h"
-    nearest = variant(3) + ONE + b"h" + u32(5) + u32(9)
-    assert encode_query(Nearest(b"h", 5, 9)) == nearest
-    step = encode_command(Transaction(then=[Nearest(b"h", 5, 9)]))
-    assert step == variant(6) + u64(24 + len(nearest)) + bytes(8) + ONE + nearest + bytes(8)
-    image = ONE + b"h" + TWO + b"mn" + u32(3)
-    found = replies.decode(variant(8) + ONE + image + b"\1")
-    assert found == replies.Images([replies.Image(3, b"h", b"mn")], more=True)
-    (images,) = replies.decode(variant(5) + b"\1" + ONE + variant(5) + ONE + image).steps
-    assert images == found.images
-
-
-def test_parts_of_results():
-    assert messages.ReadOn(3, 1, 9).head() == variant(9) + u64(3) + u64(1) + u64(9)
+def test_keys_of_requests_of_one_kind_are_the_same():
     assert messages.ReadOn(3, 1, 9).key() == messages.Read(3, "leader").key()
-    part = replies.decode(variant(9) + golden()["rows"][4:] + u64(9))
-    assert (part.rows, part.next) == (replies.decode(golden()["rows"]), 9)
 
 
 def test_hostile_bytes_are_nonsense_and_nothing_else():
@@ -254,7 +261,7 @@ def test_hostile_bytes_are_nonsense_and_nothing_else():
             spoilt.append(data[:at] + b"\xff" + data[at + 1 :])
             spoilt.append(data[:at] + b"\xff" * 8 + data[at + 8 :])
         for bad in spoilt:
-            for read in (replies.decode, messages.response, messages.welcomed):
+            for read in (replies.decode, replies.changes, messages.response, messages.welcomed):
                 with contextlib.suppress(Nonsense, Refused):
                     read(bad)
 
@@ -282,6 +289,13 @@ def test_wrong_arguments_are_told_before_anything_is_sent():
     nobody = Client("127.0.0.1:1")
     with pytest.raises(ValueError, match="consistency"):
         nobody.get("k", consistency="eventual")
+    for age in (-1, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="age"):
+            nobody.get("k", consistency="stale", max_age=age)
+    with pytest.raises(ValueError, match="max_age"):
+        nobody.get("k", max_age=1)
+    with pytest.raises(ValueError, match="slot"):
+        nobody.watch("k", start=-1)
     with pytest.raises(ValueError, match="prefix"):
         nobody.scan("a", end="b")
     with pytest.raises(ValueError, match="timeout"):
@@ -531,6 +545,75 @@ def test_threads_share_a_client():
     assert c.get("n") == b"200"
 
 
+def change(slot: int) -> Change:
+    return Change(slot, b"k", b"%d" % slot)
+
+
+def test_a_watch_goes_on_at_another_node_from_where_it_was(monkeypatch):
+    """Each of them falls silent after two changes."""
+    monkeypatch.setattr(watch, "SILENCE_S_MAX", 0.2)
+    it = Fake(3)
+    it.changes = [(slot, b"k", b"%d" % slot) for slot in range(1, 10)]
+    it.changes.insert(4, (4, b"other", b""))
+    with Client(it.addresses, PATIENT).watch("k", start=2) as watcher:
+        assert list(itertools.islice(watcher, 3)) == [change(2), change(3), change(4)]
+        assert watcher.position == 5
+        assert list(itertools.islice(watcher, 5)) == [change(slot) for slot in range(5, 10)]
+        assert watcher.position == 10
+        assert watcher.wait(0.5) is None
+    # From the end of the state that a read shows.
+    with Client(it.addresses, PATIENT).watch("k") as watcher:
+        assert next(watcher) == change(8)
+
+
+def test_a_silent_node_is_left_also_by_who_looks_in_for_a_moment(monkeypatch):
+    monkeypatch.setattr(watch, "SILENCE_S_MAX", 0.3)
+    it = Fake(2, lambda node, kind: SILENCE if (node, kind) == (1, WATCH) else None)
+    it.changes = [(1, b"k", b"1")]
+    watcher = Client(it.addresses, PATIENT).watch("k", start=1)
+    began, found = time.monotonic(), None
+    while found is None and time.monotonic() < began + PATIENT:
+        found = watcher.wait(0.01)
+    assert found == change(1)
+    assert time.monotonic() - began > 0.3, "it is not left at once"
+    # Time in which nobody waits is not the node's silence.
+    it.changes.append((2, b"k", b"2"))
+    watcher.close()
+    it.plan = lambda node, _: None if node == 2 else error(Kind.BUSY)
+    assert watcher.wait(0.2) == change(2)
+    time.sleep(0.4)
+    it.plan = lambda *_: error(Kind.BUSY)
+    assert watcher.wait(0.05) is None
+    assert watcher._request is not None, "the node was not left"
+
+
+def test_what_no_node_knows_any_more_is_told():
+    too_old = error(Kind.TOO_OLD)
+    it = Fake(3, lambda node, _: too_old if node != 3 else None)
+    it.changes = [(1, b"k", b"1")]
+    assert next(Client(it.addresses, PATIENT).watch("k", start=1)) == change(1)
+    it.plan = lambda *_: too_old
+    with pytest.raises(Definite, match="no way"):
+        next(Client(it.addresses, PATIENT).watch("k", start=1))
+
+
+def test_a_watch_leaves_its_client_free(monkeypatch):
+    it = Fake(1)
+    c = Client(it.addresses, PATIENT)
+    watcher = c.watch("k", start=1)
+    assert watcher.wait(0.05) is None
+    assert c.incr("k") == 1
+    with pytest.raises(KeyboardInterrupt), monkeypatch.context() as patch:
+        patch.setattr(time, "monotonic", interrupt)
+        watcher.wait(1)
+    it.changes = [(1, b"k", b"1")]
+    assert next(watcher) == change(1)
+
+
+def interrupt():
+    raise KeyboardInterrupt
+
+
 class Locks:
     """A client that knows one lock, whose renewals fail as they are told to."""
 
@@ -603,6 +686,8 @@ def test_keys(connected):
     assert c.decided.slot > 0 and c.decided.node in (1, 2, 3)
     for consistency in messages.CONSISTENCIES:
         assert c.get("a", consistency=consistency) == b"1"
+    for max_age in (0, 60):
+        assert c.get("a", consistency="stale", max_age=max_age) == b"1"
     c.cas("a", "1", b"\xff\x00")
     c.update("a", "tä")
     with pytest.raises(Refused) as refused:
@@ -651,12 +736,7 @@ def test_sql(connected):
 def test_large_results(connected):
     """Three times what fits one reply."""
     many = "WITH t(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t WHERE n < 12) "
-    query = many + "SELECT n, zeroblob(1000000) FROM t"
-    try:
-        rows = connected.query(query)
-    except Refused as refused:
-        assert "large" in str(refused) or "bytes" in str(refused), refused
-        pytest.skip(f"{nodes.BINARY} gives results of one reply only")
+    rows = connected.query(many + "SELECT n, zeroblob(1000000) FROM t")
     assert [n for n, _ in rows] == list(range(1, 13)) and len(rows.rows[11][1]) == 10**6
 
 
@@ -683,7 +763,6 @@ def test_status(three, connected):
 
 
 def test_times_to_live(connected):
-    nodes.needs("times to live", lambda: connected.put("ttl", "v", ttl=60))
     connected.put("ttl", "v", ttl=0.2)
     deadline = time.monotonic() + PATIENT
     while connected.get("ttl") is not None and time.monotonic() < deadline:
@@ -694,7 +773,6 @@ def test_times_to_live(connected):
 
 def test_locks(connected):
     c = connected
-    nodes.needs("locks", lambda: c.unlock("lock", c.lock("lock", "probe", ttl=60)))
     token = c.lock("lock", "me", ttl=60)
     with pytest.raises(Refused, match="held by b'me'") as refused:
         c.lock("lock", "you", ttl=60)
@@ -747,6 +825,52 @@ def test_increments_survive_the_leader_and_happen_once(tmp_path):
         assert sums == list(range(1, len(sums) + 1))
         assert counter.get("n") == b"%d" % len(sums)
         counter.close()
+
+
+def test_a_watch_survives_the_leader_and_misses_nothing(tmp_path):
+    """Each number once and in order, while the client counts on beside it."""
+    count = 600
+    with nodes.cluster(tmp_path, 3) as system, Client(system.addresses(), PATIENT) as c:
+        with c.watch("count") as watcher:
+            adder = threading.Thread(
+                target=lambda: [(c.incr("count"), c.incr("other")) for _ in range(count)]
+            )
+            adder.start()
+            slots = []
+            for change in watcher:
+                slots.append(change.slot)
+                assert (change.key, change.value) == (b"count", b"%d" % len(slots))
+                if len(slots) in (count // 4, count // 2):
+                    leader = system.leading()
+                    system.kill_node(leader)
+                    system.start_node(leader)
+                if len(slots) == count:
+                    break
+            adder.join(PATIENT)
+            assert slots == sorted(slots)
+            assert watcher.wait(0.1) is None, "and no more"
+            c.delete("count")
+            gone = next(watcher)
+            assert gone == Change(c.decided.slot, b"count", None)
+        # Again, from the middle, and from where it ends.
+        with c.watch("count", start=slots[-3]) as watcher:
+            assert [it.value for it in itertools.islice(watcher, 4)] == [
+                b"%d" % (count - 2), b"%d" % (count - 1), b"%d" % count, None,
+            ]  # fmt: skip
+
+
+def test_a_watch_leaves_a_node_that_stands_still(tmp_path):
+    with nodes.cluster(tmp_path, 3) as system, Client(system.addresses(), PATIENT) as c:
+        watcher = c.watch("k")
+        c.put("k", "1")
+        assert next(watcher).value == b"1"
+        at = system.nodes[watcher._caller.connection(time.monotonic() + PATIENT).node - 1]
+        os.kill(at.pid, signal.SIGSTOP)
+        try:
+            c.put("k", "2")
+            assert next(watcher).value == b"2"
+        finally:
+            os.kill(at.pid, signal.SIGCONT)
 
 
 def test_without_a_quorum_a_command_is_open_and_a_stale_read_is_not(tmp_path):

@@ -185,8 +185,6 @@ def test_the_command_line_says_what_is_wrong(folder, capsys, monkeypatch):
 @pytest.fixture(scope="module")
 def one(tmp_path_factory):
     with nodes.cluster(tmp_path_factory.mktemp("images"), 1) as system:
-        with Client(system.addresses(), PATIENT) as client:
-            nodes.needs("images", lambda: client.nearest(b"12345678", 0, 1))
         yield system
 
 

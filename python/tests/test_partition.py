@@ -3,6 +3,7 @@
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -176,6 +177,19 @@ def test_scenarios_leave_those_a_quorum_that_they_say(nodes):
     chain = ends_with("chained")
     assert quorum_connected(nodes, chain) == ({0, 1, 2} if nodes == 3 else {1, 2, 3})
     assert reached(nodes, chain.cut, 0) == {0, 1}
+
+
+def test_an_experiment_may_play_some_scenarios_only(tmp_path, monkeypatch):
+    """Then there may be none of several cases to tell apart."""
+    some = SimpleNamespace(scenarios=("chained", "quorum-loss"))
+    assert [it.name for it in scenarios.of_experiment(some, 3)] == ["chained", "quorum-loss"]
+    every = scenarios.of_experiment(SimpleNamespace(scenarios=()), 5)
+    assert every == list(scenarios.all_scenarios(5).values())
+    row = measured({1: [], 2: [], 3: []})
+    monkeypatch.setattr(partition, "cuts", lambda _: pd.DataFrame([row, row]))
+    table, parts = partition.report(SimpleNamespace(path=tmp_path), tmp_path)
+    assert len(table) == 1
+    assert not any("Case by case" in part for part in parts)
 
 
 @pytest.mark.parametrize("nodes", [3, 5])

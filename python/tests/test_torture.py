@@ -1,14 +1,21 @@
 """What the torture decides and computes by itself, without nodes; `make torture` is the rest."""
 
+import json
 import random
 import struct
+import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
+import nodes
 import pytest
+
+from loggos.client import Change
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "mininet"))
 
+import torture_claims
 import torture_damage
 import torture_plan
 import torture_report
@@ -100,3 +107,57 @@ def test_damage_stays_where_later_records_prove_it(tmp_path):
     for number in (2, 3):
         (wal / f"{number:016}.seg").unlink(missing_ok=True)
     assert torture_damage.damage(tmp_path / "data", random.Random(1)) is None
+
+
+def test_claims_tell_what_is_wrong():
+    """Lost, done twice, or done though it was refused; what nobody knows may be either way."""
+    claims = torture_claims.Claims()
+    for name, is_there in {1: True, 2: True, 3: True, 4: False, 5: None, 6: None}.items():
+        claims.note(name, is_there)
+    assert claims.bounds() == (3, 5)
+    assert claims.judge(Counter([1, 2, 3, 5])) == []
+    assert claims.judge(Counter([2, 3])) == ["lost: 1, 1"]
+    assert claims.judge(Counter([1, 2, 2, 3, 5, 5])) == ["there again: 2, 2, 5"]
+    assert claims.judge(Counter([1, 2, 3, 4, 7])) == ["there, but never happened: 2, 4, 7"]
+
+
+def test_tokens_must_grow():
+    """In the table, and for locks of which one was there before the other was asked for."""
+    assert torture_claims.out_of_order([(1, 0), (1, 1), (3, 0)]) == []
+    assert torture_claims.out_of_order([(1, 0), (3, 0), (1, 1)]) != []
+    assert torture_claims.out_of_order([(1, 0), (1, 0)]) != []
+    # The second and third overlap, so that either may be the first of them.
+    assert torture_claims.tokens_back([(0, 1, 1), (2, 5, 3), (3, 4, 2), (6, 7, 4)]) == []
+    assert torture_claims.tokens_back([(0, 1, 2), (2, 3, 2)]) == [
+        "token that does not grow: 1, 2 behind 2"
+    ]
+
+
+def test_a_watch_must_miss_and_repeat_nothing():
+    def wrong(*told):
+        watched = torture_claims.Watched(b"k")
+        for slot, value in told:
+            if value is None:
+                watched.begin_anew()
+            else:
+                watched.take(Change(slot, b"k", b"%d" % value))
+        return len(watched.wrong)
+
+    assert wrong((1, 1), (2, 2), (2, 1), (3, 2)) == 0
+    assert wrong((1, 1), (3, 3)) == 1
+    assert wrong((1, 1), (1, 1)) == 1
+    assert wrong((2, 1), (1, 2)) == 1
+    assert wrong((1, 1), (0, None), (9, 7), (10, 8)) == 0
+
+
+def test_the_loads_hold_on_nodes_that_stay_well(tmp_path):
+    """All of them, against a cluster to which nothing is done."""
+    with nodes.cluster(tmp_path, 1) as system:
+        out = tmp_path / "out.json"
+        script = Path(torture_claims.__file__).with_name("torture_loads.py")
+        command = [sys.executable, str(script), "--nodes", system.addresses(), "--seconds", "3"]
+        subprocess.run([*command, "--seed", "1", "--out", str(out)], check=True, timeout=60)
+        found = json.loads(out.read_text())
+    assert found["wrong"] == []
+    assert set(found["lines"]) == {"rows", "moves", "locks", "watch"}
+    assert "0 failed, 0 unknown" in found["lines"]["rows"]

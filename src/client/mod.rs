@@ -13,6 +13,7 @@ mod session;
 mod snapshot;
 mod watch;
 
+use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -234,16 +235,10 @@ impl Client {
     }
 
     fn attempt(&mut self, request: &Request, bulk: &[u8], attempt_ns: u64) -> Attempt {
-        if self.connection.is_none() {
-            match Connection::open(self.nodes[self.at].address, None, attempt_ns) {
-                Ok(connection) => {
-                    self.nodes[self.at].id = Some(connection.node());
-                    self.connection = Some(connection);
-                }
-                Err(error) => return Attempt::NotSent(describe(&error)),
-            }
-        }
-        let connection = self.connection.as_mut().expect("opened above");
+        let connection = match self.connected(attempt_ns) {
+            Ok(connection) => connection,
+            Err(error) => return Attempt::NotSent(describe(&error)),
+        };
         // Even a failed send may have delivered the whole frame.
         if let Err(error) = connection.send(request, bulk, attempt_ns) {
             return Attempt::Lost(describe(&error));
@@ -262,6 +257,19 @@ impl Client {
                 Err(error) => return Attempt::Lost(describe(&error)),
             }
         }
+    }
+
+    /// The connection to the node that we talk to, dialled now if there is none.
+    fn connected(&mut self, until_ns: u64) -> io::Result<&mut Connection> {
+        let connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => {
+                let connection = Connection::open(self.nodes[self.at].address, None, until_ns)?;
+                self.nodes[self.at].id = Some(connection.node());
+                connection
+            }
+        };
+        Ok(self.connection.insert(connection))
     }
 
     /// Leaves the current node, for the one to `ask` if it is known.

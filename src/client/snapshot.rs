@@ -10,7 +10,7 @@ use crate::paxos::{NodeId, SnapshotId};
 use crate::trace::monotonic_ns;
 use crate::wire::client::{ErrorKind, Request, RequestKey, Response};
 
-use super::connection::{Connection, describe};
+use super::connection::describe;
 use super::{Client, Error, never_happened, one_line};
 
 /// How often a snapshot is asked for if the node loses it before all of it has come.
@@ -131,15 +131,6 @@ impl Client {
             }
         }
         Ok(Fetched::Whole)
-    }
-
-    fn connected(&mut self, deadline_ns: u64) -> Result<&mut Connection, Interrupted> {
-        if self.connection.is_none() {
-            let connection = Connection::open(self.nodes[self.at].address, None, deadline_ns)?;
-            self.nodes[self.at].id = Some(connection.node());
-            self.connection = Some(connection);
-        }
-        Ok(self.connection.as_mut().expect("opened above"))
     }
 }
 

@@ -4,6 +4,7 @@
 //! it stands is remembered here.
 
 use std::collections::VecDeque;
+use std::io;
 use std::time::Duration;
 
 use crate::paxos::Slot;
@@ -12,10 +13,10 @@ use crate::trace::monotonic_ns;
 use crate::wire::client::{Consistency, ErrorKind, Request, RequestKey, Response};
 use crate::wire::kv::read_slot_changes;
 
-use super::{Attempt, BACK_OFF_MAX, BACK_OFF_MIN, Client, Error, one_line};
+use super::{BACK_OFF_MAX, BACK_OFF_MIN, Client, Error, one_line};
 
 /// A node tells every second how far it has come. One that is silent for longer is left.
-const SILENCE_MAX: Duration = Duration::from_secs(3);
+const SILENCE_MAX_NS: u64 = 3_000_000_000;
 
 /// One key's change.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +37,9 @@ pub struct Watcher<'a> {
     events: VecDeque<Event>,
     /// Of the request that the connection answers.
     id: Option<u64>,
+    /// For so long we shall yet wait for the node. Only waiting counts: whoever comes back after an hour finds what was
+    /// sent meanwhile.
+    patience_ns: u64,
     /// Nodes in a row that do not know what the next slot did.
     too_old: usize,
     back_off: Duration,
@@ -58,6 +62,7 @@ impl Client {
             next,
             events: VecDeque::new(),
             id: None,
+            patience_ns: SILENCE_MAX_NS,
             too_old: 0,
             back_off: BACK_OFF_MIN,
         })
@@ -74,7 +79,7 @@ impl Watcher<'_> {
     /// in the slots that come next: then the keys have to be read anew, and watched from there.
     pub fn wait(&mut self) -> Result<Event, Error> {
         loop {
-            if let Some(event) = self.next_until(monotonic_ns() + SILENCE_MAX.as_nanos() as u64)? {
+            if let Some(event) = self.next_until(monotonic_ns() + SILENCE_MAX_NS)? {
                 return Ok(event);
             }
         }
@@ -90,10 +95,10 @@ impl Watcher<'_> {
             if deadline_ns <= monotonic_ns() {
                 return Ok(None);
             }
-            let silence_ns = monotonic_ns() + SILENCE_MAX.as_nanos() as u64;
-            let until_ns = deadline_ns.min(silence_ns);
-            match self.receive(until_ns) {
-                Ok(()) => self.back_off = BACK_OFF_MIN,
+            let begun_ns = monotonic_ns();
+            let silent_ns = begun_ns + self.patience_ns;
+            match self.receive(deadline_ns.min(silent_ns)) {
+                Ok(()) => {}
                 Err(Ended::TooOld(why)) => {
                     self.too_old += 1;
                     self.leave();
@@ -102,8 +107,14 @@ impl Watcher<'_> {
                     }
                 }
                 // Our own patience is over, not the node's.
-                Err(Ended::Lost) if until_ns < silence_ns && until_ns <= monotonic_ns() => {}
-                Err(Ended::Lost) => {
+                Err(Ended::Waiting) if monotonic_ns() < silent_ns => {
+                    let waited_ns = monotonic_ns().saturating_sub(begun_ns);
+                    self.patience_ns = self.patience_ns.saturating_sub(waited_ns);
+                    if self.id.is_none() {
+                        self.client.connection = None;
+                    }
+                }
+                Err(Ended::Waiting | Ended::Lost) => {
                     self.leave();
                     let left = Duration::from_nanos(deadline_ns.saturating_sub(monotonic_ns()));
                     // sleep: dialling is the only way to learn that a node is back.
@@ -117,33 +128,16 @@ impl Watcher<'_> {
 
     fn leave(&mut self) {
         self.id = None;
+        self.patience_ns = SILENCE_MAX_NS;
         self.client.next_node(None, None);
     }
 
     /// Takes the next message of the watch, and begins the watch if there is none.
     fn receive(&mut self, until_ns: u64) -> Result<(), Ended> {
-        let (response, bulk) = match self.id {
-            None => {
-                let id = self.client.take_id();
-                let request = Request::Watch { id, from: self.next };
-                match self.client.attempt(&request, &self.prefix, until_ns) {
-                    Attempt::Done(response, bulk, _) => {
-                        self.id = Some(id);
-                        (response, bulk)
-                    }
-                    Attempt::Refused(error) if error.kind == ErrorKind::TooOld => {
-                        return Err(Ended::TooOld(one_line(&error.message)));
-                    }
-                    Attempt::Refused(_) | Attempt::NotSent(_) | Attempt::Lost(_) => {
-                        return Err(Ended::Lost);
-                    }
-                }
-            }
-            Some(_) => {
-                let connection = self.client.connection.as_mut().ok_or(Ended::Lost)?;
-                connection.receive(until_ns).map_err(|_| Ended::Lost)?
-            }
-        };
+        let (response, bulk) = self.next_message(until_ns).map_err(|error| match error.kind() {
+            io::ErrorKind::TimedOut => Ended::Waiting,
+            _ => Ended::Lost,
+        })?;
         match response {
             Response::Changes { id, end } if self.id == Some(id) => {
                 let (next, events) = (self.next, &mut self.events);
@@ -156,6 +150,8 @@ impl Watcher<'_> {
                 .map_err(|_| Ended::Lost)?;
                 self.next = self.next.max(end);
                 self.too_old = 0;
+                self.patience_ns = SILENCE_MAX_NS;
+                self.back_off = BACK_OFF_MIN;
                 Ok(())
             }
             Response::Error { key: RequestKey::Watch { id }, error } if self.id == Some(id) => {
@@ -168,10 +164,22 @@ impl Watcher<'_> {
             _ => Ok(()),
         }
     }
+
+    fn next_message(&mut self, until_ns: u64) -> io::Result<(Response, Vec<u8>)> {
+        if self.id.is_none() {
+            let id = self.client.take_id();
+            let request = Request::Watch { id, from: self.next };
+            self.client.connected(until_ns)?.send(&request, &self.prefix, until_ns)?;
+            self.id = Some(id);
+        }
+        self.client.connected(until_ns)?.receive(until_ns)
+    }
 }
 
 /// Why a node tells no more.
 enum Ended {
+    /// It has told nothing within the time.
+    Waiting,
     Lost,
     TooOld(String),
 }

@@ -181,11 +181,16 @@ impl Cluster {
 
     /// SIGTERM; waits for the end.
     pub fn stop(&mut self, id: u16) -> ExitStatus {
-        let mut process = self.take_process(id);
-        let pid = process.child.id().to_string();
-        let kill = Command::new("kill").args(["-TERM", &pid]).status().expect("kill runs");
+        self.signal(id, "TERM");
+        self.take_process(id).child.wait().expect("the process ends")
+    }
+
+    /// By name, without SIG.
+    pub fn signal(&self, id: u16, name: &str) {
+        let process = self.nodes[&id].process.as_ref().expect("the node runs");
+        let (name, pid) = (format!("-{name}"), process.child.id().to_string());
+        let kill = Command::new("kill").args([name, pid]).status().expect("kill runs");
         assert!(kill.success());
-        process.child.wait().expect("the process ends")
     }
 
     fn take_process(&mut self, id: u16) -> Process {

@@ -6,9 +6,9 @@
         client.put("greeting", "hello")
 
 `client` has the operations, `locks` a lock that is renewed while a block runs, `caller` the
-retries, `connection` one node, `messages`, `commands`, `replies` and `status` the bytes of what is
-said, in `wire`'s frames. Nothing of it needs more than the standard library; only `images` does,
-and is imported by itself, as `locks` is.
+retries, `watch` the changes of keys as they happen, `connection` one node, `messages`, `commands`,
+`replies` and `status` the bytes of what is said, in `wire`'s frames. Nothing of it needs more than
+the standard library; only `images` does, and is imported by itself, as `locks` is.
 """
 
 from loggos.client.client import Client, Decided
@@ -37,11 +37,13 @@ from loggos.client.commands import (
     Update,
 )
 from loggos.client.errors import Definite, Error, Indefinite, Refused
-from loggos.client.replies import Image, Images, Outcome, Rows
+from loggos.client.replies import Change, Image, Images, Outcome, Rows
 from loggos.client.status import Status
+from loggos.client.watch import Watcher
 
 __all__ = [
     "Cas",
+    "Change",
     "Client",
     "Create",
     "Decided",
@@ -74,4 +76,5 @@ __all__ = [
     "Status",
     "Unlock",
     "Update",
+    "Watcher",
 ]

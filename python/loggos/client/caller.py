@@ -64,6 +64,10 @@ class Caller:
             self._connection.close()
             self._connection = None
 
+    def count(self) -> int:
+        """How many nodes there are to ask."""
+        return len(self._nodes)
+
     def call(self, request: Request, bulk: bytes, deadline: float) -> tuple[Response, bytes, int]:
         """Sends a request to one node after the other until one answers or the time is over:
         response, bulk, and which node it was."""
@@ -79,7 +83,7 @@ class Caller:
             try:
                 response, bulk, node = self._attempt(request, b"", deadline)
             except _Lost as error:
-                self._next_node(None, None)
+                self.next_node()
                 raise CallFailed(str(error), maybe=True) from error
             if response.error is not None:
                 raise CallFailed(response.error.message, maybe=not response.error.definite)
@@ -106,7 +110,7 @@ class Caller:
             except (_NotSent, _Lost) as error:
                 maybe |= isinstance(error, _Lost)
                 why = f"{address}: {error}"
-                self._next_node(None, None)
+                self.next_node()
             else:
                 response, found_bulk, node = found
                 error = response.error
@@ -135,29 +139,34 @@ class Caller:
             raise CallFailed(why, maybe, session_expired=True)
         if error.kind in HOPELESS:
             raise CallFailed(why, maybe)
-        self._next_node(error.ask, error.ask_at)
+        self.next_node(error.ask, error.ask_at)
 
     def _attempt(self, request: Request, bulk: bytes, until: float) -> tuple[Response, bytes, int]:
-        if self._connection is None:
-            node = self._nodes[self._at]
-            try:
-                self._connection = Connection(node.address, until)
-            except (OSError, EOFError, Nonsense) as error:
-                raise _NotSent(describe(error)) from error
-            node.id = self._connection.node
+        try:
+            connection = self.connection(until)
+        except (OSError, EOFError, Nonsense) as error:
+            raise _NotSent(describe(error)) from error
         key = request.key()
         try:
             # Even a failed send may have delivered the whole frame.
-            self._connection.send(request, bulk, until)
+            connection.send(request, bulk, until)
             while True:
-                response, found = self._connection.receive(until)
+                response, found = connection.receive(until)
                 # Else it is the answer to an earlier request, which we had given up.
                 if response.key == key:
-                    return response, found, self._connection.node
+                    return response, found, connection.node
         except (OSError, EOFError, Nonsense) as error:
             raise _Lost(describe(error)) from error
 
-    def _next_node(self, ask: int | None, ask_at: Address | None) -> None:
+    def connection(self, until: float) -> Connection:
+        """That to the node that we talk to, dialled now if there is none."""
+        if self._connection is None:
+            node = self._nodes[self._at]
+            self._connection = Connection(node.address, until)
+            node.id = self._connection.node
+        return self._connection
+
+    def next_node(self, ask: int | None = None, ask_at: Address | None = None) -> None:
         """Leaves the current node, for the one to `ask` if it is known."""
         self.close()
         for at, node in enumerate(self._nodes):

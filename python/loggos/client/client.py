@@ -20,6 +20,7 @@ from loggos.client.errors import Definite, Indefinite, Nonsense, Refused
 from loggos.client.messages import CONSISTENCIES, Response
 from loggos.client.replies import Images, Outcome, Reply, Rows, RowsPart
 from loggos.client.status import Status
+from loggos.client.watch import Watcher
 
 NODES_DEFAULT = "127.0.0.1:7401"
 TIMEOUT_S = 10.0
@@ -102,9 +103,11 @@ class Client:
         else:
             self._expect(replies.Done, commands.PutFor(key, value, ttl))
 
-    def get(self, key: Data, *, consistency: str = "linearizable") -> bytes | None:
+    def get(
+        self, key: Data, *, consistency: str = "linearizable", max_age: float | None = None
+    ) -> bytes | None:
         """The value of the key, or None."""
-        return self._ask(replies.Found, commands.Get(key), consistency).value
+        return self._ask(replies.Found, commands.Get(key), consistency, max_age).value
 
     def create(self, key: Data, value: Data) -> None:
         """Sets a key that does not exist; else `Refused`."""
@@ -135,6 +138,7 @@ class Client:
         end: Data | None = None,
         limit: int | None = None,
         consistency: str = "linearizable",
+        max_age: float | None = None,
     ) -> Iterator[tuple[bytes, bytes]]:
         """Keys with their values, in key order: all that begin with `prefix`, or those with
         `start <= key < end`. They come in pages, and each page is read when it is needed: what is
@@ -145,22 +149,41 @@ class Client:
         first = prefix if start is None else commands.data(start, "a bound")
         last = commands.prefix_end(prefix) if end is None else commands.data(end, "a bound")
         # A function of its own, so that wrong arguments are told at once.
-        return self._pages(first, last, limit, consistency)
+        return self._pages(first, last, limit, consistency, max_age)
 
     def _pages(
-        self, start: bytes, end: bytes | None, limit: int | None, consistency: str
+        self,
+        start: bytes,
+        end: bytes | None,
+        limit: int | None,
+        consistency: str,
+        max_age: float | None,
     ) -> Iterator[tuple[bytes, bytes]]:
         left = limit
         while left is None or left > 0:
             most = (
                 commands.SCAN_ENTRIES_MAX if left is None else min(left, commands.SCAN_ENTRIES_MAX)
             )
-            page = self._ask(replies.Entries, commands.Scan(start, end, most), consistency)
+            scan = commands.Scan(start, end, most)
+            page = self._ask(replies.Entries, scan, consistency, max_age)
             yield from page.entries
             if page.next is None:
                 return
             start = page.next
             left = None if left is None else left - len(page.entries)
+
+    def watch(self, prefix: Data = b"", start: int | None = None) -> Watcher:
+        """Watches the keys that begin with `prefix`, from slot `start` on; None: from what follows
+        every write that was acknowledged anywhere before. By a connection of its own, so that
+        requests of this client go on beside it."""
+        prefix = commands.data(prefix, "a prefix")
+        if start is not None and not 0 <= start < 2**64:
+            raise ValueError(f"there is no slot {start}")
+        beside = self.another()
+        if start is None:
+            beside.ask(commands.Scan(b"", None, 0))
+            start = beside.decided.slot + 1
+        return Watcher(beside._caller, prefix, start)
 
     # Locks.
 
@@ -192,9 +215,15 @@ class Client:
             raise Indefinite("the reply does not fit the request")
         return rows
 
-    def query(self, text: str, *parameters: Parameter, consistency: str = "linearizable") -> Rows:
+    def query(
+        self,
+        text: str,
+        *parameters: Parameter,
+        consistency: str = "linearizable",
+        max_age: float | None = None,
+    ) -> Rows:
         """Runs one statement that only reads; all of a large result is of one state."""
-        return self._ask(Rows, commands.Sql(text, *parameters), consistency)
+        return self._ask(Rows, commands.Sql(text, *parameters), consistency, max_age)
 
     # Several steps.
 
@@ -225,9 +254,11 @@ class Client:
         limit: int = IMAGES_MAX,
         *,
         consistency: str = "linearizable",
+        max_age: float | None = None,
     ) -> Images:
         """The images whose hashes differ in at most `within` bits, nearest first."""
-        return self._ask(Images, commands.Nearest(hash, within, limit), consistency)
+        nearest = commands.Nearest(hash, within, limit)
+        return self._ask(Images, nearest, consistency, max_age)
 
     # The cluster.
 
@@ -258,16 +289,22 @@ class Client:
             except Nonsense as error:
                 raise Indefinite(f"the reply is damaged ({error})") from error
 
-    def ask(self, query: Query, consistency: str = "linearizable") -> Reply:
-        """Answers a query. A read changes nothing, so its errors are all definite."""
+    def ask(
+        self, query: Query, consistency: str = "linearizable", max_age: float | None = None
+    ) -> Reply:
+        """Answers a query. A read changes nothing, so its errors are all definite. A stale one may
+        be told `max_age`: all that was acknowledged so many seconds ago is in it."""
         if consistency not in CONSISTENCIES:
             raise ValueError(f"consistency is one of {', '.join(CONSISTENCIES)}")
+        if max_age is not None and consistency != "stale":
+            raise ValueError('max_age goes with consistency="stale"')
+        age_us = None if max_age is None else commands.age_us(max_age)
         bulk = commands.encode_query(query)
         with self._turn:
             self._begin()
             for _ in range(RESULT_TRIES):
                 id = self._take_id()
-                request = messages.Read(id, consistency)
+                request = messages.Read(id, consistency, age_us)
                 reply = self._read(*self._harmless(request, bulk))
                 if not isinstance(reply, RowsPart):
                     return reply
@@ -308,8 +345,10 @@ class Client:
             raise Indefinite("the reply does not fit the request")
         return reply
 
-    def _ask(self, kind: type[R], query: Query, consistency: str) -> R:
-        reply = self.ask(query, consistency)
+    def _ask(
+        self, kind: type[R], query: Query, consistency: str, max_age: float | None = None
+    ) -> R:
+        reply = self.ask(query, consistency, max_age)
         if not isinstance(reply, kind):
             raise Definite("the reply does not fit the request")
         return reply

@@ -75,6 +75,14 @@ def microseconds(ttl: float) -> int:
     return us
 
 
+def age_us(age: float) -> int:
+    """How old a read may be, given in seconds."""
+    us = round(age * 1e6) if math.isfinite(age) else -1
+    if not 0 <= us < 2**64:
+        raise ValueError(f"an age is a number of seconds, not {age}")
+    return us
+
+
 class _OfKey:
     """A command about one key. The fields that follow it are written in their order."""
 

@@ -11,6 +11,7 @@ from loggos.client.wire import Reader, Writer
 PROTOCOL_VERSION = 1
 # In the order of `src/wire/client.rs`.
 CONSISTENCIES = ("linearizable", "leader", "lease", "quorum", "stale")
+STALE_WITHIN = len(CONSISTENCIES)
 
 
 class Kind(IntEnum):
@@ -68,6 +69,8 @@ class Read:
 
     id: int
     consistency: str
+    # Of stale ones: all that was acknowledged so many microseconds ago is in them.
+    age_us: int | None = None
 
     def key(self) -> bytes:
         """As of all requests."""
@@ -75,6 +78,8 @@ class Read:
 
     def head(self) -> bytes:
         """Its bytes."""
+        if self.age_us is not None:
+            return self.key() + Writer().variant(STALE_WITHIN).u64(self.age_us).done()
         return self.key() + Writer().variant(CONSISTENCIES.index(self.consistency)).done()
 
 
@@ -109,7 +114,24 @@ class ReadOn:
         return Writer().variant(9).u64(self.id).u64(self.of).u64(self.skip).done()
 
 
-Request = Register | Command | Read | AskStatus | ReadOn
+@dataclass(frozen=True)
+class Watch:
+    """Asks to be told what the slots from `start` on do to the keys that begin with the bulk, again
+    and again."""
+
+    id: int
+    start: int
+
+    def key(self) -> bytes:
+        """As of all requests."""
+        return Writer().variant(6).u64(self.id).done()
+
+    def head(self) -> bytes:
+        """Its bytes."""
+        return Writer().variant(8).u64(self.id).u64(self.start).done()
+
+
+Request = Register | Command | Read | AskStatus | ReadOn | Watch
 
 
 @dataclass(frozen=True)
@@ -126,7 +148,8 @@ class ErrorReply:
 
 @dataclass(frozen=True)
 class Response:
-    """A node's answer to the request of this key: an error, or what was asked for."""
+    """A node's answer to the request of this key: an error, or what was asked for. `slot`: of a
+    watch, the first that it does not tell of yet."""
 
     key: bytes
     error: ErrorReply | None = None
@@ -177,6 +200,8 @@ def response(head: bytes) -> Response:
             found = Response(AskStatus(reader.u64()).key(), status=status(reader))
         case 8:
             found = Response(_key(reader), error=_error(reader))
+        case 9:
+            found = Response(Watch(reader.u64(), 0).key(), slot=reader.u64())
         case _:
             raise Nonsense("the node answers what was not asked")
     reader.end()

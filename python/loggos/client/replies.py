@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 from loggos.client.errors import Nonsense, Refused
 from loggos.client.wire import Reader
@@ -96,6 +96,17 @@ class Token:
     token: int
 
 
+class Change(NamedTuple):
+    """What a slot did to a key that is watched. `value`: None if the key is gone."""
+
+    slot: int
+    key: bytes
+    value: bytes | None
+
+
+# The size of a value that is none.
+GONE = 2**32 - 1
+
 Reply = Done | Integer | Found | Entries | Outcome | Rows | Token | Images | RowsPart
 
 # By variant: the word for programs, and what a person is told. Some have fields, see below.
@@ -117,6 +128,19 @@ def decode(bulk: bytes) -> Reply:
     reader = Reader(bulk)
     found = _reply(reader)
     reader.end()
+    return found
+
+
+def changes(bulk: bytes) -> list[Change]:
+    """The changes of slots: `write_slot_changes` of `src/wire/kv.rs`."""
+    found, reader = [], Reader(bulk)
+    while not reader.is_at_end():
+        slot, of_slot = reader.u64(), Reader(reader.fixed(reader.u32()))
+        while not of_slot.is_at_end():
+            key_size, value_size = of_slot.u32(), of_slot.u32()
+            key = of_slot.fixed(key_size)
+            value = None if value_size == GONE else of_slot.fixed(value_size)
+            found.append(Change(slot, key, value))
     return found
 
 

@@ -118,6 +118,10 @@ class Reader:
         if self._at != len(self._data):
             raise Nonsense("bytes left over behind the message")
 
+    def is_at_end(self) -> bool:
+        """Whether all was taken."""
+        return self._at == len(self._data)
+
     def flag(self) -> bool:
         """A bool: 0 or 1 and nothing else."""
         value = self.u8()
