@@ -4,37 +4,29 @@
 //! through `insert`, `replace` or `delete`, and nothing else touches either; and each of them is noted for
 //! watchers (`changes`). A key with a term (`terms`) is in the map.
 //!
-//! The map is persistent: a clone of it shares everything, costs nothing, and can be walked by another
-//! thread while this one goes on. What changes meanwhile is copied, a leaf of the tree at a time. That is
-//! what makes a snapshot without a pause possible (`snapshot`).
+//! Where the entries lie is the business of `table`.
 //!
 //! Sizes of keys and values were checked where the payload was decoded (`wire::kv`). Who sent a
 //! command, and whether it was applied before, is the business of `sessions`.
 
+use std::borrow::Cow;
 use std::num::IntErrorKind;
-use std::ops::Bound;
-use std::sync::Arc;
-
-use imbl::OrdMap;
 
 use crate::limits::{EXPIRIES_PER_SLOT_MAX, SCAN_ENTRIES_MAX, SCAN_SIZE_SOFT_MAX};
-use crate::paxos::Bytes;
+use crate::paxos::Slot;
 
 use super::changes::Change;
 use super::command::{Command, Failure, Query, Reply};
 use super::digest::{self, Digest};
+use super::table::{FrozenTable, Present, Table, TableMark};
 use super::terms::{Term, Terms};
 
 /// Bytes that an entry of a scan's reply takes beside its key and value: their two lengths.
 const ENTRY_FRAMING_SIZE: usize = 16;
 
-/// Keys of usual sizes lie in the nodes of the tree, where they are compared.
-pub type Key = Bytes<38>;
-pub type Entries = OrdMap<Key, Arc<[u8]>>;
-
 #[derive(Debug, Default)]
 pub struct Kv {
-    entries: Entries,
+    entries: Table,
     /// Of the entries.
     digest: Digest,
     terms: Terms,
@@ -44,7 +36,7 @@ pub struct Kv {
 
 /// A state to go back to.
 pub struct Mark {
-    entries: Entries,
+    entries: TableMark,
     digest: Digest,
     terms: Terms,
     changes_size: usize,
@@ -59,8 +51,9 @@ impl Kv {
         self.digest.sum().wrapping_add(self.terms.digest().sum())
     }
 
-    pub fn entries(&self) -> &Entries {
-        &self.entries
+    /// The entries as the last slot that ended left them.
+    pub fn freeze(&self) -> FrozenTable {
+        self.entries.freeze()
     }
 
     pub fn terms(&self) -> &Terms {
@@ -77,19 +70,22 @@ impl Kv {
         &self.changes
     }
 
-    pub fn forget_changes(&mut self) {
+    /// All that the slot did has been done.
+    pub fn end_slot(&mut self, slot: Slot) {
+        self.entries.end_slot(slot);
         self.changes.clear();
     }
 
     pub fn mark(&self) -> Mark {
-        let (entries, terms) = (self.entries.clone(), self.terms.clone());
+        let (entries, terms) = (self.entries.mark(), self.terms.clone());
         Mark { entries, digest: self.digest, terms, changes_size: self.changes.len() }
     }
 
     /// Undoes what was done since the mark was set, in the same slot.
     pub fn go_back(&mut self, mark: Mark) {
         let Mark { entries, digest, terms, changes_size } = mark;
-        (self.entries, self.digest, self.terms) = (entries, digest, terms);
+        self.entries.go_back(entries);
+        (self.digest, self.terms) = (digest, terms);
         self.changes.truncate(changes_size);
     }
 
@@ -101,17 +97,17 @@ impl Kv {
         }
     }
 
-    /// An entry of a snapshot, whose key is not in the map.
+    /// An entry of a snapshot, whose key is behind those of all before; `end_slot` follows the last one.
     pub fn restore(&mut self, key: &[u8], value: &[u8], term: Option<Term>) {
-        self.insert(key, value);
+        self.digest.add(digest::entry(key, value));
+        self.entries.restore(key, value);
         if let Some(term) = term {
             self.terms.set(key, term);
         }
-        self.changes.clear();
     }
 
-    pub fn get(&self, key: &[u8]) -> Option<&[u8]> {
-        self.entries.get(key).map(|value| &value[..])
+    pub fn get(&self, key: &[u8]) -> Option<Cow<'_, [u8]>> {
+        self.entries.get(key)
     }
 
     /// Carries out one command on one key, at this time of the log. A failed condition changes nothing and is a
@@ -149,7 +145,7 @@ impl Kv {
 
     pub fn query(&self, query: &Query<'_>) -> Reply {
         match *query {
-            Query::Get { key } => Reply::Value(self.entries.get(key).map(|value| value.to_vec())),
+            Query::Get { key } => Reply::Value(self.entries.get(key).map(Cow::into_owned)),
             Query::Scan { from, to, limit } => self.scan(from, to, limit),
             Query::Sql(_) | Query::Nearest { .. } => Reply::Failed(Failure::Invalid),
         }
@@ -159,18 +155,17 @@ impl Kv {
     // are in the cache by then. The entry API would cost every overwrite an allocated key instead.
 
     fn put(&mut self, key: &[u8], value: &[u8]) -> Reply {
-        match self.entries.get_mut(key) {
-            Some(present) => {
-                note(&mut self.changes, key, Some(value));
-                replace(&mut self.digest, key, present, value);
-            }
-            None => self.insert(key, value),
+        if let Some(present) = self.entries.get_mut(key) {
+            note(&mut self.changes, key, Some(value));
+            replace(&mut self.digest, key, present, value);
+        } else {
+            self.insert(key, value);
         }
         Reply::Done
     }
 
     fn create(&mut self, key: &[u8], value: &[u8]) -> Reply {
-        if self.entries.contains_key(key) {
+        if self.entries.contains(key) {
             return Reply::Failed(Failure::Exists);
         }
         self.insert(key, value);
@@ -198,7 +193,7 @@ impl Kv {
 
     fn lock(&mut self, key: &[u8], value: &[u8], end_us: u64) -> Reply {
         if let Some(present) = self.entries.get(key) {
-            return Reply::Failed(Failure::Mismatch { present: Some(present.to_vec()) });
+            return Reply::Failed(Failure::Mismatch { present: Some(present.into_owned()) });
         }
         let token = self.terms.next_token();
         self.terms.set(key, Term { end_us, token });
@@ -221,16 +216,15 @@ impl Kv {
 
     fn cas(&mut self, key: &[u8], expect: Option<&[u8]>, value: &[u8]) -> Reply {
         let present = self.entries.get_mut(key);
-        if present.as_deref().map(|present| &present[..]) != expect {
+        if present.as_deref() != expect {
             let present = present.map(|present| present.to_vec());
             return Reply::Failed(Failure::Mismatch { present });
         }
-        match present {
-            Some(present) => {
-                note(&mut self.changes, key, Some(value));
-                replace(&mut self.digest, key, present, value);
-            }
-            None => self.insert(key, value),
+        if let Some(present) = present {
+            note(&mut self.changes, key, Some(value));
+            replace(&mut self.digest, key, present, value);
+        } else {
+            self.insert(key, value);
         }
         Reply::Done
     }
@@ -240,7 +234,7 @@ impl Kv {
             self.insert(key, by.to_string().as_bytes());
             return Reply::Integer(by);
         };
-        let sum = match parse_integer(present) {
+        let sum = match parse_integer(&present) {
             Ok(integer) => integer.checked_add(by).ok_or(Failure::Overflow),
             Err(failure) => Err(failure),
         };
@@ -258,43 +252,39 @@ impl Kv {
     /// At least one entry comes back where there is one and `limit` is not 0, however large it is:
     /// a scan that goes on at `next` always gets on.
     fn scan(&self, from: &[u8], to: Option<&[u8]>, limit: u32) -> Reply {
-        let mut entries = Vec::new();
-        // The map panics at a range that ends before it begins.
-        if to.is_some_and(|to| to <= from) {
-            return Reply::Entries { entries, next: None };
-        }
         let limit = usize::try_from(limit).map_or(SCAN_ENTRIES_MAX, |l| l.min(SCAN_ENTRIES_MAX));
-        let end = to.map_or(Bound::Unbounded, Bound::Excluded);
-        let mut size = 0;
-        for (key, value) in self.entries.range::<_, [u8]>((Bound::Included(from), end)) {
+        let (mut entries, mut next, mut size) = (Vec::new(), None, 0);
+        self.entries.scan(from, to, |key, value| {
             if limit <= entries.len() || SCAN_SIZE_SOFT_MAX <= size {
-                return Reply::Entries { entries, next: Some(key.to_vec()) };
+                next = Some(key.to_vec());
+                return false;
             }
             size += key.len() + value.len() + ENTRY_FRAMING_SIZE;
             entries.push((key.to_vec(), value.to_vec()));
-        }
-        Reply::Entries { entries, next: None }
+            true
+        });
+        Reply::Entries { entries, next }
     }
 
     fn insert(&mut self, key: &[u8], value: &[u8]) {
         note(&mut self.changes, key, Some(value));
         self.digest.add(digest::entry(key, value));
-        let before = self.entries.insert(key.into(), value.into());
-        assert!(before.is_none(), "a key that exists is replaced, or the digest would keep it");
+        self.entries.insert(key, value);
     }
 
     /// Changes one value behind the digest's back.
     pub fn corrupt(&mut self) {
-        if let Some((key, value)) = self.entries.get_min().cloned() {
-            self.entries.insert(key, value.iter().rev().copied().chain([b'0']).collect());
-        }
+        self.entries.corrupt();
     }
 
     /// What `digest` must be.
     #[cfg(test)]
     pub fn digest_from_scratch(&self) -> u128 {
         let mut digest = Digest::default();
-        self.entries.iter().for_each(|(key, value)| digest.add(digest::entry(key, value)));
+        self.entries.scan(b"", None, |key, value| {
+            digest.add(digest::entry(key, value));
+            true
+        });
         for (key, term) in self.terms.iter() {
             digest.add(digest::term(key, term.end_us, term.token));
         }
@@ -311,15 +301,11 @@ fn note(changes: &mut Vec<u8>, key: &[u8], value: Option<&[u8]>) {
 }
 
 /// Sets the value of a key that exists. It is no method, so that `present` may come from the map.
-fn replace(digest: &mut Digest, key: &[u8], present: &mut Arc<[u8]>, value: &[u8]) {
+fn replace(digest: &mut Digest, key: &[u8], present: Present<'_>, value: &[u8]) {
     let entry = digest::keyed(key);
-    digest.remove(entry(present));
+    digest.remove(entry(&present));
     digest.add(entry(value));
-    // Most values keep their size, and then their allocation too, unless a snapshot shares it.
-    match Arc::get_mut(present) {
-        Some(present) if present.len() == value.len() => present.copy_from_slice(value),
-        _ => *present = value.into(),
-    }
+    present.set(value);
 }
 
 /// Reads an optional sign and ASCII digits, and nothing else.
@@ -363,11 +349,20 @@ mod tests {
         }
     }
 
+    fn all(kv: &Kv) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let mut all = Vec::new();
+        kv.entries.scan(b"", None, |key, value| {
+            all.push((key.to_vec(), value.to_vec()));
+            true
+        });
+        all
+    }
+
     /// Applies a command that must fail, and checks that it changed nothing.
     fn fails(kv: &mut Kv, command: Command<'_>) -> Failure {
-        let before = (kv.entries.clone(), kv.digest);
+        let before = (all(kv), kv.digest);
         let reply = kv.apply(&command, 0);
-        assert_eq!((&kv.entries, kv.digest), (&before.0, before.1));
+        assert_eq!((all(kv), kv.digest), before);
         match reply {
             Reply::Failed(failure) => failure,
             other => panic!("{command:?} answered {other:?}"),
@@ -526,7 +521,7 @@ mod tests {
 
     /// What watchers are told of a command.
     fn told(kv: &mut Kv, run: impl FnOnce(&mut Kv)) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
-        kv.forget_changes();
+        kv.end_slot(Slot(1));
         run(kv);
         assert_eq!(kv.digest(), kv.digest_from_scratch());
         let copy = |it: Change<'_>| (it.key.to_vec(), it.value.map(<[u8]>::to_vec));

@@ -17,6 +17,7 @@ mod images;
 mod kv;
 mod sessions;
 pub mod snapshot;
+mod table;
 mod terms;
 mod transaction;
 
@@ -122,7 +123,7 @@ impl Store {
         }
         self.database.settle();
         self.history.push(slot, self.kv.changes());
-        self.kv.forget_changes();
+        self.kv.end_slot(slot);
     }
 
     fn apply_command(&mut self, slot: Slot, index: usize, command: &CommandRef<'_>) -> Outcome {

@@ -35,8 +35,9 @@ use crate::sql::{Database, Pages};
 use super::changes::History;
 use super::digest::{self, Digest};
 use super::images::Images;
-use super::kv::{Entries, Kv};
+use super::kv::Kv;
 use super::sessions::{SESSION_REPLIES_SIZE_SOFT_MAX, Session, Sessions};
+use super::table::{Entries, FrozenTable};
 use super::terms::{Term, Terms};
 use super::{Store, digest_of};
 
@@ -69,7 +70,7 @@ pub struct Frozen {
     digest: u128,
     time_us: u64,
     sessions: OrdMap<SessionId, Arc<Session>>,
-    entries: Entries,
+    entries: FrozenTable,
     terms: Terms,
     images: Entries,
     pages: Pages,
@@ -83,7 +84,7 @@ impl Store {
             digest: self.digest(),
             time_us: self.sessions.time_us(),
             sessions: self.sessions.all().clone(),
-            entries: self.kv.entries().clone(),
+            entries: self.kv.freeze(),
             terms: self.kv.terms().clone(),
             images: self.images.entries().clone(),
             pages: self.database.pages(),
@@ -148,8 +149,8 @@ impl Frozen {
             digest.add(digest::last_token(last_token));
         }
         let mut terms = self.terms.iter().peekable();
-        for (key, value) in self.entries.iter() {
-            if let Some((_, term)) = terms.next_if(|(of, _)| *of == key) {
+        self.entries.for_each(|key, value| {
+            if let Some((_, term)) = terms.next_if(|(of, _)| of[..] == *key) {
                 chunk.push(ENTRY_WITH_TERM);
                 put_u64(&mut chunk, term.end_us);
                 put_u64(&mut chunk, term.token);
@@ -162,8 +163,8 @@ impl Frozen {
             chunk.extend_from_slice(key);
             chunk.extend_from_slice(value);
             digest.add(digest::entry(key, value));
-            close(&mut chunk, CHUNK_SIZE_SOFT_MAX)?;
-        }
+            close(&mut chunk, CHUNK_SIZE_SOFT_MAX)
+        })?;
         for (hash, meta) in self.images.iter() {
             put_entry(&mut chunk, IMAGE, hash, meta);
             digest.add(digest::image(hash, meta));
@@ -492,6 +493,7 @@ impl Loader {
         let (key_count, session_count, digest) = self.decoder.finish()?;
         self.pages.settle();
         self.images.settle();
+        self.kv.end_slot(applied);
         let Loader { kv, images, pages, sessions, .. } = self;
         let database = Database::new(pages);
         let stored = digest_of(&kv, &images, &database, &sessions) == digest;
