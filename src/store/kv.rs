@@ -18,6 +18,7 @@ use crate::paxos::Slot;
 use super::changes::Change;
 use super::command::{Command, Failure, Query, Reply};
 use super::digest::{self, Digest};
+use super::engine::Engine;
 use super::table::{FrozenTable, Present, Table, TableMark};
 use super::terms::{Term, Terms};
 
@@ -43,6 +44,10 @@ pub struct Mark {
 }
 
 impl Kv {
+    pub fn new(engine: &Engine) -> Kv {
+        Kv { entries: engine.table(), ..Kv::default() }
+    }
+
     pub fn len(&self) -> usize {
         self.entries.len()
     }
@@ -369,9 +374,7 @@ mod tests {
         }
     }
 
-    #[test]
-    fn put_sets_whether_the_key_exists_or_not() {
-        let mut kv = Kv::default();
+    fn put_sets_whether_the_key_exists_or_not(mut kv: Kv) {
         for value in [&b"one"[..], b"two", b"three", b""] {
             put(&mut kv, b"k", value);
             assert_eq!(get(&kv, b"k").as_deref(), Some(value));
@@ -381,9 +384,7 @@ mod tests {
         assert_eq!(get(&kv, b"other"), None);
     }
 
-    #[test]
-    fn create_needs_a_missing_key_and_update_a_present_one() {
-        let mut kv = Kv::default();
+    fn create_needs_a_missing_key_and_update_a_present_one(mut kv: Kv) {
         let failure = fails(&mut kv, Command::Update { key: b"k", value: b"v" });
         assert_eq!(failure, Failure::NotFound);
         assert_eq!(kv.apply(&Command::Create { key: b"k", value: b"v" }, 0), Reply::Done);
@@ -394,9 +395,7 @@ mod tests {
         assert_eq!(kv.digest(), kv.digest_from_scratch());
     }
 
-    #[test]
-    fn delete_needs_a_present_key() {
-        let mut kv = Kv::default();
+    fn delete_needs_a_present_key(mut kv: Kv) {
         assert_eq!(fails(&mut kv, Command::Delete { key: b"k" }), Failure::NotFound);
         put(&mut kv, b"k", b"v");
         assert_eq!(kv.apply(&Command::Delete { key: b"k" }, 0), Reply::Done);
@@ -405,9 +404,7 @@ mod tests {
     }
 
     /// Cas tells a missing key from an empty value, and says what is there instead.
-    #[test]
-    fn cas_sets_what_holds_the_expected_value() {
-        let mut kv = Kv::default();
+    fn cas_sets_what_holds_the_expected_value(mut kv: Kv) {
         let cas = |expect, value| Command::Cas { key: b"k", expect, value };
         assert_eq!(fails(&mut kv, cas(Some(b""), b"v")), Failure::Mismatch { present: None });
         assert_eq!(kv.apply(&cas(None, b""), 0), Reply::Done);
@@ -420,9 +417,7 @@ mod tests {
         assert_eq!(kv.digest(), kv.digest_from_scratch());
     }
 
-    #[test]
-    fn incr_counts_in_decimal_from_zero() {
-        let mut kv = Kv::default();
+    fn incr_counts_in_decimal_from_zero(mut kv: Kv) {
         for (by, sum) in [(5, 5), (-7, -2), (0, -2), (102, 100)] {
             assert_eq!(kv.apply(&Command::Incr { key: b"n", by }, 0), Reply::Integer(sum));
             assert_eq!(get(&kv, b"n"), Some(sum.to_string().into_bytes()));
@@ -432,9 +427,7 @@ mod tests {
         assert_eq!(kv.apply(&Command::Incr { key: b"n", by: 1 }, 0), Reply::Integer(8));
     }
 
-    #[test]
-    fn incr_refuses_what_is_no_integer_of_64_bits() {
-        let mut kv = Kv::default();
+    fn incr_refuses_what_is_no_integer_of_64_bits(mut kv: Kv) {
         for text in [&b""[..], b"-", b"1.0", b" 1", b"1 ", b"0x1", b"\xff", b"\xd9\xa1"] {
             put(&mut kv, b"n", text);
             assert_eq!(fails(&mut kv, Command::Incr { key: b"n", by: 1 }), Failure::NotAnInteger);
@@ -454,9 +447,7 @@ mod tests {
     }
 
     /// Byte order is neither numeric order nor that of lengths; 0xff sorts last.
-    #[test]
-    fn scan_goes_in_byte_order_within_its_bounds() {
-        let mut kv = Kv::default();
+    fn scan_goes_in_byte_order_within_its_bounds(mut kv: Kv) {
         for key in [&b"b"[..], b"a", b"a\x00", b"10", b"9", b"\xff", b"ab", b"B"] {
             put(&mut kv, key, b"");
         }
@@ -467,9 +458,7 @@ mod tests {
     }
 
     /// A range that is empty or turned round is answered, not a panic in every replica.
-    #[test]
-    fn scan_of_an_empty_range_is_empty() {
-        let mut kv = Kv::default();
+    fn scan_of_an_empty_range_is_empty(mut kv: Kv) {
         put(&mut kv, b"m", b"");
         for (from, to) in [(&b"m"[..], &b"m"[..]), (b"z", b"a"), (b"n", b"z"), (b"", b"")] {
             assert_eq!(scan(&kv, from, Some(to), 100), (vec![], None));
@@ -478,9 +467,7 @@ mod tests {
     }
 
     /// A client that goes on at `next` sees each key once, whatever ended the replies.
-    #[test]
-    fn scans_that_go_on_cover_every_key_once() {
-        let mut kv = Kv::default();
+    fn scans_that_go_on_cover_every_key_once(mut kv: Kv) {
         let keys: Vec<Vec<u8>> =
             (0..SCAN_ENTRIES_MAX + 321).map(|i| format!("{i:06}").into_bytes()).collect();
         keys.iter().for_each(|key| put(&mut kv, key, b"v"));
@@ -500,9 +487,7 @@ mod tests {
     }
 
     /// Large values end a reply by its size, and one that alone is too large still gets through.
-    #[test]
-    fn scan_replies_are_bounded_in_size() {
-        let mut kv = Kv::default();
+    fn scan_replies_are_bounded_in_size(mut kv: Kv) {
         let keys: Vec<Vec<u8>> = (0..6).map(|i| vec![b'a' + i]).collect();
         keys.iter().for_each(|key| put(&mut kv, key, &vec![7; VALUE_SIZE_MAX * 2 / 3]));
         put(&mut kv, &keys[2], &vec![7; VALUE_SIZE_MAX]);
@@ -528,9 +513,7 @@ mod tests {
         changes::read(&kv.changes).map(copy).collect()
     }
 
-    #[test]
-    fn a_key_goes_when_its_time_is_over() {
-        let mut kv = Kv::default();
+    fn a_key_goes_when_its_time_is_over(mut kv: Kv) {
         for (key, ttl_us) in [(b"a", 30), (b"b", 10), (b"c", 20)] {
             let put = Command::PutFor { key, value: b"v", ttl_us };
             assert_eq!(kv.apply(&put, 100), Reply::Done);
@@ -549,9 +532,7 @@ mod tests {
     }
 
     /// However many are due, one slot takes its time for a thousand.
-    #[test]
-    fn keys_go_in_steps() {
-        let mut kv = Kv::default();
+    fn keys_go_in_steps(mut kv: Kv) {
         for n in 0..EXPIRIES_PER_SLOT_MAX as u32 + 1 {
             let key = &n.to_be_bytes();
             kv.apply(&Command::PutFor { key, value: b"", ttl_us: 1 }, 0);
@@ -562,9 +543,7 @@ mod tests {
     }
 
     /// Who held a lock before has a token that is of no use any more.
-    #[test]
-    fn a_lock_is_held_by_one_at_a_time() {
-        let mut kv = Kv::default();
+    fn a_lock_is_held_by_one_at_a_time(mut kv: Kv) {
         let lock = |value| Command::Lock { key: b"l", value, ttl_us: 10 };
         let renew = |token| Command::Renew { key: b"l", token, ttl_us: 50 };
         let unlock = |token| Command::Unlock { key: b"l", token };
@@ -590,9 +569,7 @@ mod tests {
         assert!(!kv.is_held(b"none", 0));
     }
 
-    #[test]
-    fn a_mark_is_gone_back_to() {
-        let mut kv = Kv::default();
+    fn a_mark_is_gone_back_to(mut kv: Kv) {
         kv.apply(&Command::PutFor { key: b"a", value: b"1", ttl_us: 9 }, 0);
         let (mark, digest, changes) = (kv.mark(), kv.digest(), kv.changes.clone());
         put(&mut kv, b"a", b"2");
@@ -602,5 +579,47 @@ mod tests {
         assert_eq!((kv.digest_from_scratch(), kv.terms().last_token()), (digest, 0));
         kv.expire(9);
         assert_eq!(kv.len(), 0);
+    }
+
+    /// Each of these tests for the map in each engine.
+    macro_rules! in_each_engine {
+        ($($test:ident)*) => {
+            mod in_memory {
+                use super::*;
+                $(#[test]
+                fn $test() {
+                    super::$test(Kv::default());
+                })*
+            }
+
+            #[cfg(feature = "rocksdb")]
+            mod in_rocksdb {
+                use super::*;
+                use crate::store::EngineChoice;
+                $(#[test]
+                fn $test() {
+                    let dir = tempfile::tempdir().unwrap();
+                    let engine = EngineChoice::Rocksdb { cache_size: 8 << 20 }.open(dir.path());
+                    super::$test(Kv::new(&engine.unwrap()));
+                })*
+            }
+        };
+    }
+
+    in_each_engine! {
+        put_sets_whether_the_key_exists_or_not
+        create_needs_a_missing_key_and_update_a_present_one
+        delete_needs_a_present_key
+        cas_sets_what_holds_the_expected_value
+        incr_counts_in_decimal_from_zero
+        incr_refuses_what_is_no_integer_of_64_bits
+        scan_goes_in_byte_order_within_its_bounds
+        scan_of_an_empty_range_is_empty
+        scans_that_go_on_cover_every_key_once
+        scan_replies_are_bounded_in_size
+        a_key_goes_when_its_time_is_over
+        keys_go_in_steps
+        a_lock_is_held_by_one_at_a_time
+        a_mark_is_gone_back_to
     }
 }

@@ -12,6 +12,11 @@
 pub mod changes;
 pub mod command;
 pub(crate) mod digest;
+#[cfg(feature = "rocksdb")]
+mod disk_table;
+mod engine;
+#[cfg(all(test, feature = "rocksdb"))]
+mod engine_tests;
 mod image_index;
 mod images;
 mod kv;
@@ -33,6 +38,7 @@ use crate::wire::kv::{decode_command, decode_statement, decode_transaction};
 
 use changes::History;
 pub use command::{Command, Failure, Image, Query, Reply, StepReply, prefix_end};
+pub use engine::{Engine, EngineChoice};
 use images::Images;
 use kv::Kv;
 use sessions::Sessions;
@@ -89,6 +95,11 @@ pub enum Outcome {
 impl Store {
     pub fn new() -> Store {
         Store::default()
+    }
+
+    /// One whose entries lie there.
+    pub fn in_engine(engine: &Engine) -> Store {
+        Store { kv: Kv::new(engine), ..Store::default() }
     }
 
     /// A store in which the sessions 1 to `count` are open: what scripted clusters begin with.

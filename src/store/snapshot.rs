@@ -34,6 +34,7 @@ use crate::sql::{Database, Pages};
 
 use super::changes::History;
 use super::digest::{self, Digest};
+use super::engine::Engine;
 use super::images::Images;
 use super::kv::Kv;
 use super::sessions::{SESSION_REPLIES_SIZE_SOFT_MAX, Session, Sessions};
@@ -463,9 +464,9 @@ pub struct Loader {
 }
 
 impl Loader {
-    /// For the state behind slot `applied`, at most `SLOT_MAX`.
-    pub fn new(applied: Slot) -> Loader {
-        let (kv, images) = (Kv::default(), Images::default());
+    /// For the state behind slot `applied`, at most `SLOT_MAX`; its entries are to lie there.
+    pub fn new(applied: Slot, engine: &Engine) -> Loader {
+        let (kv, images) = (Kv::new(engine), Images::default());
         let (pages, sessions) = (Pages::default(), Sessions::default());
         Loader { decoder: Decoder::new(applied), kv, images, pages, sessions }
     }
@@ -560,7 +561,7 @@ mod tests {
     }
 
     fn load(applied: Slot, chunks: &[Vec<u8>]) -> Result<Store, &'static str> {
-        let mut loader = Loader::new(applied);
+        let mut loader = Loader::new(applied, &Engine::Memory);
         chunks.iter().try_for_each(|chunk| loader.push(chunk))?;
         loader.finish().map(|(.., store)| store)
     }

@@ -1,4 +1,4 @@
-//! The entries of the key-value map, behind one door: in memory, in a persistent tree.
+//! The entries of the key-value map, behind one door: in memory, in a persistent tree, or in RocksDB (`disk_table`).
 //!
 //! A clone of the tree shares everything, costs nothing, and can be walked by another thread while this one goes on.
 //! What changes meanwhile is copied, a leaf of the tree at a time. That is what makes a snapshot without a pause
@@ -14,6 +14,9 @@ use imbl::OrdMap;
 
 use crate::paxos::{Bytes, Slot};
 
+#[cfg(feature = "rocksdb")]
+use super::disk_table::{DiskMark, DiskTable, DiskView};
+
 /// Keys of usual sizes lie in the nodes of the tree, where they are compared.
 pub type Key = Bytes<38>;
 pub type Entries = OrdMap<Key, Arc<[u8]>>;
@@ -21,22 +24,34 @@ pub type Entries = OrdMap<Key, Arc<[u8]>>;
 #[derive(Debug)]
 pub enum Table {
     Memory(Entries),
+    #[cfg(feature = "rocksdb")]
+    Disk(DiskTable),
 }
 
 /// A state to go back to, in the same slot.
 pub enum TableMark {
     Memory(Entries),
+    #[cfg(feature = "rocksdb")]
+    Disk(DiskMark),
 }
 
 /// The value of a key that exists, which may be set.
 pub enum Present<'a> {
     Memory(&'a mut Arc<[u8]>),
+    #[cfg(feature = "rocksdb")]
+    Disk {
+        table: &'a mut DiskTable,
+        key: &'a [u8],
+        value: Vec<u8>,
+    },
 }
 
 /// The entries behind one slot, unchanged while the table goes on. Any thread may read it.
 #[derive(Clone, Debug)]
 pub enum FrozenTable {
     Memory(Entries),
+    #[cfg(feature = "rocksdb")]
+    Disk(DiskView),
 }
 
 impl Default for Table {
@@ -49,24 +64,35 @@ impl Table {
     pub fn len(&self) -> usize {
         match self {
             Table::Memory(entries) => entries.len(),
+            #[cfg(feature = "rocksdb")]
+            Table::Disk(table) => table.len(),
         }
     }
 
     pub fn contains(&self, key: &[u8]) -> bool {
         match self {
             Table::Memory(entries) => entries.contains_key(key),
+            #[cfg(feature = "rocksdb")]
+            Table::Disk(table) => table.get(key).is_some(),
         }
     }
 
     pub fn get(&self, key: &[u8]) -> Option<Cow<'_, [u8]>> {
         match self {
             Table::Memory(entries) => entries.get(key).map(|value| Cow::Borrowed(&value[..])),
+            #[cfg(feature = "rocksdb")]
+            Table::Disk(table) => table.get(key).map(Cow::Owned),
         }
     }
 
     pub fn get_mut<'a>(&'a mut self, key: &'a [u8]) -> Option<Present<'a>> {
         match self {
             Table::Memory(entries) => entries.get_mut(key).map(Present::Memory),
+            #[cfg(feature = "rocksdb")]
+            Table::Disk(table) => {
+                let value = table.get(key)?;
+                Some(Present::Disk { table, key, value })
+            }
         }
     }
 
@@ -80,6 +106,9 @@ impl Table {
                     "a key that exists is replaced, or the digest would keep it"
                 );
             }
+            // Whoever inserts has just looked.
+            #[cfg(feature = "rocksdb")]
+            Table::Disk(table) => table.insert(key, value),
         }
     }
 
@@ -87,6 +116,8 @@ impl Table {
     pub fn restore(&mut self, key: &[u8], value: &[u8]) {
         match self {
             Table::Memory(_) => self.insert(key, value),
+            #[cfg(feature = "rocksdb")]
+            Table::Disk(table) => table.restore(key, value),
         }
     }
 
@@ -94,6 +125,8 @@ impl Table {
     pub fn remove(&mut self, key: &[u8]) -> Option<Arc<[u8]>> {
         match self {
             Table::Memory(entries) => entries.remove(key),
+            #[cfg(feature = "rocksdb")]
+            Table::Disk(table) => table.remove(key),
         }
     }
 
@@ -114,12 +147,16 @@ impl Table {
                 let mut range = entries.range::<_, [u8]>((Bound::Included(from), end));
                 let _ = range.all(|(key, value)| visit(key, value));
             }
+            #[cfg(feature = "rocksdb")]
+            Table::Disk(table) => table.scan(from, to, visit),
         }
     }
 
     pub fn mark(&self) -> TableMark {
         match self {
             Table::Memory(entries) => TableMark::Memory(entries.clone()),
+            #[cfg(feature = "rocksdb")]
+            Table::Disk(table) => TableMark::Disk(table.mark()),
         }
     }
 
@@ -127,13 +164,20 @@ impl Table {
     pub fn go_back(&mut self, mark: TableMark) {
         match (self, mark) {
             (Table::Memory(entries), TableMark::Memory(before)) => *entries = before,
+            #[cfg(feature = "rocksdb")]
+            (Table::Disk(table), TableMark::Disk(before)) => table.go_back(before),
+            #[cfg(feature = "rocksdb")]
+            _ => unreachable!("a mark is of its own table"),
         }
     }
 
     /// All that the slot did has been done.
-    pub fn end_slot(&mut self, _slot: Slot) {
+    #[cfg_attr(not(feature = "rocksdb"), allow(unused_variables))]
+    pub fn end_slot(&mut self, slot: Slot) {
         match self {
             Table::Memory(_) => {}
+            #[cfg(feature = "rocksdb")]
+            Table::Disk(table) => table.end_slot(slot),
         }
     }
 
@@ -141,6 +185,8 @@ impl Table {
     pub fn freeze(&self) -> FrozenTable {
         match self {
             Table::Memory(entries) => FrozenTable::Memory(entries.clone()),
+            #[cfg(feature = "rocksdb")]
+            Table::Disk(table) => FrozenTable::Disk(table.freeze()),
         }
     }
 
@@ -152,6 +198,8 @@ impl Table {
                     entries.insert(key, value.iter().rev().copied().chain([b'0']).collect());
                 }
             }
+            #[cfg(feature = "rocksdb")]
+            Table::Disk(table) => table.corrupt(),
         }
     }
 }
@@ -162,6 +210,8 @@ impl Deref for Present<'_> {
     fn deref(&self) -> &[u8] {
         match self {
             Present::Memory(value) => value,
+            #[cfg(feature = "rocksdb")]
+            Present::Disk { value, .. } => value,
         }
     }
 }
@@ -174,6 +224,8 @@ impl Present<'_> {
                 Some(present) if present.len() == value.len() => present.copy_from_slice(value),
                 _ => *present = value.into(),
             },
+            #[cfg(feature = "rocksdb")]
+            Present::Disk { table, key, .. } => table.set(key, value),
         }
     }
 }
@@ -182,6 +234,8 @@ impl FrozenTable {
     pub fn len(&self) -> usize {
         match self {
             FrozenTable::Memory(entries) => entries.len(),
+            #[cfg(feature = "rocksdb")]
+            FrozenTable::Disk(view) => view.len(),
         }
     }
 
@@ -194,6 +248,8 @@ impl FrozenTable {
             FrozenTable::Memory(entries) => {
                 entries.iter().try_for_each(|(key, value)| visit(key, value))
             }
+            #[cfg(feature = "rocksdb")]
+            FrozenTable::Disk(view) => view.for_each(visit),
         }
     }
 }
