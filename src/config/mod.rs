@@ -76,7 +76,7 @@ const KEYS: [(&str, &[&str]); 9] = [
     ("reads", &["way", "lease_ms", "clock_error_permille"]),
     ("wal", &["segment_mib", "sync"]),
     ("snapshot", &["log_mib", "keep_slots", "transfer_mib_s"]),
-    ("store", &["engine", "cache_mib"]),
+    ("store", &["engine", "cache_mib", "compress"]),
     ("limits", &["clients_max", "window_slots"]),
 ];
 

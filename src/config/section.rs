@@ -128,6 +128,7 @@ impl<'a> Section<'a> {
 
     pub fn engine(&mut self) -> Result<EngineChoice, ConfigError> {
         let cache_mib = self.integer("cache_mib", &STORE_CACHE_MIB, STORE_CACHE_MIB_DEFAULT)?;
+        let compress = self.boolean("compress", true)?;
         match self.string("engine")?.as_deref() {
             None | Some("memory") => Ok(EngineChoice::Memory),
             Some("rocksdb") if !EngineChoice::HAS_ROCKSDB => Err(self.bad(
@@ -138,7 +139,7 @@ impl<'a> Section<'a> {
             )),
             Some("rocksdb") => {
                 let cache_size = usize::try_from(cache_mib * MIB).unwrap_or(usize::MAX);
-                Ok(EngineChoice::Rocksdb { cache_size })
+                Ok(EngineChoice::Rocksdb { cache_size, compress })
             }
             Some(other) => {
                 let value = Value::String(other.to_owned());

@@ -289,7 +289,7 @@ fn rocksdb_is_refused_where_it_is_not_built_in() {
     assert_eq!(parse(MINIMAL).unwrap().engine, EngineChoice::Memory);
     let text = minimal_with("[store]\nengine = 'rocksdb'\ncache_mib = 9");
     if EngineChoice::HAS_ROCKSDB {
-        let engine = EngineChoice::Rocksdb { cache_size: 9 * MIB as usize };
+        let engine = EngineChoice::Rocksdb { cache_size: 9 * MIB as usize, compress: true };
         assert_eq!(parse(&text).unwrap().engine, engine);
     } else {
         assert_eq!(

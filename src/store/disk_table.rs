@@ -52,13 +52,14 @@ pub struct Disk {
     dir: PathBuf,
     cache: Cache,
     write_buffer_size: usize,
+    compress: bool,
     next: Arc<AtomicU64>,
 }
 
 impl Disk {
     /// In this data directory, which is locked: what an earlier process left there goes. `cache_size`: bytes of blocks
     /// that are kept in memory.
-    pub fn open(data_dir: &Path, cache_size: usize) -> io::Result<Disk> {
+    pub fn open(data_dir: &Path, cache_size: usize, compress: bool) -> io::Result<Disk> {
         let dir = data_dir.join(DIR);
         match fs::remove_dir_all(&dir) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -67,7 +68,7 @@ impl Disk {
         let cache = Cache::new_lru_cache(cache_size).map_err(io::Error::other)?;
         let write_buffer_size =
             (cache_size / 4).clamp(WRITE_BUFFER_SIZE_MIN, WRITE_BUFFER_SIZE_MAX);
-        Ok(Disk { dir, cache, write_buffer_size, next: Arc::new(AtomicU64::new(0)) })
+        Ok(Disk { dir, cache, write_buffer_size, compress, next: Arc::new(AtomicU64::new(0)) })
     }
 
     fn options(&self, compression: DBCompressionType) -> Options {
@@ -97,8 +98,11 @@ impl Disk {
         let path = self.dir.join(self.next.fetch_add(1, Ordering::Relaxed).to_string());
         let open =
             |compression| DB::open_cf(&self.options(compression), &path, ["default", APPLIED]);
-        // A library may be built without it.
-        let opened = open(DBCompressionType::Lz4).or_else(|_| open(DBCompressionType::None));
+        let opened = match self.compress {
+            // A library may be built without it.
+            true => open(DBCompressionType::Lz4).or_else(|_| open(DBCompressionType::None)),
+            false => open(DBCompressionType::None),
+        };
         let files = Files { db: sound(opened), _removed: Removed(path) };
         let table = DiskTable {
             files: Arc::new(files),

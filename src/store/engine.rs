@@ -11,9 +11,10 @@ use super::table::Table;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EngineChoice {
     Memory,
-    /// `cache_size`: bytes of blocks that are kept in memory.
+    /// `cache_size`: bytes of blocks that are kept in memory. `compress`: what lies on the disk.
     Rocksdb {
         cache_size: usize,
+        compress: bool,
     },
 }
 
@@ -35,8 +36,8 @@ impl EngineChoice {
         match self {
             EngineChoice::Memory => Ok(Engine::Memory),
             #[cfg(feature = "rocksdb")]
-            EngineChoice::Rocksdb { cache_size } => {
-                Disk::open(data_dir, cache_size).map(Engine::Disk)
+            EngineChoice::Rocksdb { cache_size, compress } => {
+                Disk::open(data_dir, cache_size, compress).map(Engine::Disk)
             }
             #[cfg(not(feature = "rocksdb"))]
             EngineChoice::Rocksdb { .. } => {

@@ -76,7 +76,7 @@ fn load(engine: &Engine, applied: Slot, chunks: &[Vec<u8>]) -> Store {
 }
 
 fn rocksdb(dir: &tempfile::TempDir) -> Engine {
-    EngineChoice::Rocksdb { cache_size: 8 << 20 }.open(dir.path()).unwrap()
+    EngineChoice::Rocksdb { cache_size: 8 << 20, compress: true }.open(dir.path()).unwrap()
 }
 
 /// The tables that are there.

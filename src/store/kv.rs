@@ -599,7 +599,8 @@ mod tests {
                 $(#[test]
                 fn $test() {
                     let dir = tempfile::tempdir().unwrap();
-                    let engine = EngineChoice::Rocksdb { cache_size: 8 << 20 }.open(dir.path());
+                    let engine = EngineChoice::Rocksdb { cache_size: 8 << 20, compress: false };
+ let engine = engine.open(dir.path());
                     super::$test(Kv::new(&engine.unwrap()));
                 })*
             }
