@@ -16,7 +16,7 @@ SEEDS ?= 1000
 FIRST ?= 1
 SEED ?=
 
-.PHONY: help build demo test sim model torture fuzz check fix bench mininet-experiment notebooks install uninstall clean
+.PHONY: help build rocksdb demo test sim model torture fuzz check fix bench mininet-experiment notebooks install uninstall clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed 's/:.*## /|/' | \
@@ -24,6 +24,9 @@ help: ## this list
 
 build: ## the release binary: target/release/loggos
 	@scripts/build.sh
+
+rocksdb: ## target/rocksdb/release/loggos: with keys in RocksDB, for more than memory holds
+	@scripts/rocksdb.sh build
 
 demo: build ## three nodes on this machine, and a leader that dies
 	@target/release/loggos demo

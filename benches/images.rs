@@ -9,7 +9,7 @@ use std::process::Command as Process;
 
 use loggos::paxos::{Command as LogCommand, CommandId, SessionId, batch};
 use loggos::store::snapshot::Loader;
-use loggos::store::{Command, Outcome, Query, Reply, Store};
+use loggos::store::{Command, Engine, Outcome, Query, Reply, Store};
 use loggos::trace::monotonic_ns;
 use loggos::wire::kv;
 use rand::rngs::StdRng;
@@ -88,7 +88,7 @@ fn load(store: &Store) {
         Ok::<_, ()>(())
     });
     let encoded_ns = monotonic_ns();
-    let mut loader = Loader::new(store.applied());
+    let mut loader = Loader::new(store.applied(), &Engine::Memory);
     chunks.iter().for_each(|chunk| loader.push(chunk).expect("it was just written"));
     let (.., read, loaded) = loader.finish().expect("all of it is there");
     let loaded_ns = monotonic_ns();

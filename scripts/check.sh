@@ -8,10 +8,10 @@ scripts/setup.sh rust python
 
 as_builder cargo fmt --all --check
 as_builder cargo fmt --check --manifest-path fuzz/Cargo.toml
-as_builder cargo clippy --quiet --workspace --all-targets --all-features -- -D warnings
+as_builder cargo clippy --quiet --workspace --all-targets --features "$all_features" -- -D warnings
 as_builder cargo clippy --quiet --workspace -- -D warnings
 # Targets that plain `cargo test` leaves out are no part of --all-targets.
-as_builder cargo clippy --quiet --all-features --test sim --test connectivity --test mutants --test model-large -- -D warnings
+as_builder cargo clippy --quiet --features "$all_features" --test sim --test connectivity --test mutants --test model-large -- -D warnings
 as_builder .venv/bin/ruff format --quiet --check python mininet
 as_builder .venv/bin/ruff check --quiet python mininet
 if command -v shellcheck >/dev/null; then

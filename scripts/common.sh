@@ -3,6 +3,10 @@
 
 root_dir=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
+# All features of the packages but `rocksdb`, which needs a library that few have: scripts/rocksdb.sh.
+# shellcheck disable=SC2034 # For those who source this.
+all_features=sql,mutants,fake
+
 fail() {
     echo "${0##*/}: $*" >&2
     exit 1

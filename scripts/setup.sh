@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Sees to what the rest needs, and does nothing where it is there:
-# setup.sh [rust] [python] [mininet] [fuzz] [torture] [valgrind] [etcd] [redis] [zookeeper]
+# setup.sh [rust] [python] [mininet] [fuzz] [torture] [valgrind] [rocksdb] [etcd] [redis] [zookeeper]
 #
 #   rust     a compiler that is new enough, and a linker
 #   python   .venv with python/requirements.txt
 #   mininet  Mininet and the tools of the network laboratory
 #   fuzz     a C++ compiler, for the fuzzer's engine
 #   torture  strace, which makes disks fail, and tools for small file systems
+#   rocksdb  RocksDB as Debian has it, and what makes bindings of its header
 #   etcd, redis, zookeeper
 #            the systems that Loggos is measured against, as Debian has them; their services stay off
 #   valgrind what counts instructions
@@ -116,9 +117,29 @@ setup_valgrind() {
     command -v valgrind >/dev/null || apt_install valgrind
 }
 
+# The newest library of clang here: its name tells its version, and every release of Debian has others.
+newest_libclang() {
+    apt-cache search --names-only '^libclang1-[0-9]+$' | cut -d' ' -f1 | sort -V | tail -n 1
+}
+
+setup_rocksdb() {
+    local packages=() clang=
+    [ -e /usr/include/rocksdb/c.h ] || packages+=(librocksdb-dev)
+    if ! PATH=$PATH:/usr/sbin:/sbin ldconfig -p | grep -q 'libclang[-.]'; then
+        clang=$(newest_libclang)
+        # A machine that is new has no list of what there is.
+        if [ -z "$clang" ] && is_root; then
+            apt-get update -qq </dev/null || true
+            clang=$(newest_libclang)
+        fi
+        packages+=("${clang:-libclang-dev}")
+    fi
+    [ "${#packages[@]}" -eq 0 ] || apt_install "${packages[@]}"
+}
+
 for part in "$@"; do
     case $part in
-        rust | python | mininet | fuzz | torture | valgrind | etcd | redis | zookeeper) "setup_$part" ;;
+        rust | python | mininet | fuzz | torture | valgrind | rocksdb | etcd | redis | zookeeper) "setup_$part" ;;
         *) fail "unknown part $part; see the top of scripts/setup.sh" ;;
     esac
 done

@@ -31,7 +31,7 @@ python_tests() {
 tests() { as_builder timeout 25m cargo test --quiet "$@"; }
 
 step "formatting and lints" scripts/check.sh
-step "Rust tests" tests --workspace --all-features --no-fail-fast
+step "Rust tests" tests --workspace --features "$all_features" --no-fail-fast
 simulator() {
     tests --profile sim --features mutants --test sim --test connectivity --test mutants &&
         scripts/sim.sh --first fresh --seeds 1000000 --seconds "${SIM_SECONDS:-120}"
@@ -45,6 +45,13 @@ elif ! unshare --net true 2>/dev/null; then
     left_out+=("Mininet smoke test (network namespaces are not permitted here)")
 else
     RESULTS=target/lab step "Mininet smoke test" scripts/experiment.sh smoke
+fi
+
+if scripts/setup.sh rocksdb; then
+    rocksdb() { scripts/rocksdb.sh lint && scripts/rocksdb.sh test; }
+    step "Keys in RocksDB" rocksdb
+else
+    left_out+=("Keys in RocksDB (needs librocksdb-dev and libclang1)")
 fi
 
 torture() {

@@ -75,7 +75,8 @@ pub fn restore(args: &RestoreArgs, out: &mut dyn Write) -> Result<(), Failure> {
     }
     let mut file = File::open(&args.file).map_err(|error| disk("read", &args.file, &error))?;
     let path = args.file.display().to_string();
-    let loaded = snapshot::load(&mut io::BufReader::new(&mut file));
+    let engine = new.engine.open(data_dir).map_err(|error| disk("create", data_dir, &error))?;
+    let loaded = snapshot::load_into(&engine, &mut io::BufReader::new(&mut file));
     let Loaded { store, summary } = loaded.map_err(|error| snapshot_failure(&error, &path))?;
     if summary.head.cluster == identity.cluster {
         return Err(Failure::usage(format!(

@@ -16,6 +16,7 @@ use crate::limits::{ALPHA_SLOTS, WAL_SEGMENT_SIZE_MIN};
 use crate::mutants::{self, Mutant};
 use crate::paxos::{Configuration, Configurations, Slot};
 use crate::snapshot::SnapshotError;
+use crate::store::EngineChoice;
 use crate::wal::{self, Identity, Options, Verdict, Wal, WalError};
 
 use super::args::{IdentityArgs, ServeArgs};
@@ -60,6 +61,7 @@ pub struct Restored {
     pub cluster_name: String,
     pub identity: Identity,
     pub data_dir: PathBuf,
+    pub engine: EngineChoice,
     configuration: Configuration,
 }
 
@@ -71,6 +73,7 @@ pub fn restored(args: &IdentityArgs) -> Result<Restored, Failure> {
         cluster_name: config.cluster_name,
         identity: Identity { cluster: config.cluster, node: config.node },
         data_dir: config.data_dir,
+        engine: config.engine,
         configuration: config.configuration,
     })
 }

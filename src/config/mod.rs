@@ -24,6 +24,7 @@ use crate::limits::{
     WAL_SEGMENT_SIZE_MIN, WINDOW_SLOTS_DEFAULT,
 };
 use crate::paxos::{Addresses, Configuration, LeaseConfig, NodeId, ReadWay, Roles};
+use crate::store::EngineChoice;
 use crate::wire::ClusterId;
 
 use section::{Section, override_path, syntax_error};
@@ -42,12 +43,14 @@ const SEGMENT_MIB: RangeInclusive<u64> = 8..=1_024;
 const SNAPSHOT_LOG_MIB: RangeInclusive<u64> = 1..=1_048_576;
 const SNAPSHOT_TRANSFER_MIB_S: RangeInclusive<u64> = 1..=10_000;
 const SNAPSHOT_KEEP_SLOTS: RangeInclusive<u64> = 0..=1_000_000_000;
+const STORE_CACHE_MIB: RangeInclusive<u64> = 8..=1_048_576;
+const STORE_CACHE_MIB_DEFAULT: u64 = 64;
 const CLIENTS: RangeInclusive<u64> = 1..=65_536;
 const WINDOW_SLOTS: RangeInclusive<u64> = 1..=ALPHA_SLOTS as u64;
 const MIB: u64 = 1024 * 1024;
 
 /// Every section of the file with its keys; the first is what stands before all sections.
-const KEYS: [(&str, &[&str]); 8] = [
+const KEYS: [(&str, &[&str]); 9] = [
     (
         "",
         &[
@@ -63,6 +66,7 @@ const KEYS: [(&str, &[&str]); 8] = [
             "reads",
             "wal",
             "snapshot",
+            "store",
             "limits",
         ],
     ),
@@ -72,6 +76,7 @@ const KEYS: [(&str, &[&str]); 8] = [
     ("reads", &["way", "lease_ms", "clock_error_permille"]),
     ("wal", &["segment_mib", "sync"]),
     ("snapshot", &["log_mib", "keep_slots", "transfer_mib_s"]),
+    ("store", &["engine", "cache_mib", "compress"]),
     ("limits", &["clients_max", "window_slots"]),
 ];
 
@@ -110,6 +115,8 @@ pub struct Config {
     pub snapshot_keep_slots: u64,
     /// How fast snapshots are sent to peers that lag, to all of them together, in bytes a second.
     pub snapshot_transfer_bytes_s: u64,
+    /// Where the keys lie.
+    pub engine: EngineChoice,
     pub clients_max: usize,
     pub trace: Option<PathBuf>,
     pub log_level: log::LevelFilter,
@@ -189,6 +196,7 @@ impl Config {
         let transfer_default = SNAPSHOT_TRANSFER_BYTES_S_DEFAULT / MIB;
         let snapshot_transfer_mib_s =
             snapshot.integer("transfer_mib_s", &SNAPSHOT_TRANSFER_MIB_S, transfer_default)?;
+        let engine = root.section("store")?.engine()?;
         let mut limits = root.section("limits")?;
         let clients_max = limits.integer("clients_max", &CLIENTS, CLIENTS_MAX_DEFAULT as u64)?;
         let window_slots =
@@ -212,6 +220,7 @@ impl Config {
             snapshot_log_size: snapshot_log_mib * MIB,
             snapshot_keep_slots,
             snapshot_transfer_bytes_s: snapshot_transfer_mib_s * MIB,
+            engine,
             clients_max: clients_max as usize,
             trace,
             log_level,

@@ -12,10 +12,13 @@ use toml::{Table, Value};
 use crate::limits::NODES_MAX;
 use crate::paxos::{Addresses, Configuration, LeaseConfig, Member, NodeId, ReadWay, Roles};
 
+use crate::store::EngineChoice;
+
 use super::{
     CLOCK_ERROR_PERMILLE, CLOCK_ERROR_PERMILLE_DEFAULT, CLUSTER_NAME_SIZE_MAX, ConfigError,
-    ELECTION_TIMEOUT_MS, ELECTION_TIMEOUT_MS_DEFAULT, KEYS, LEASE_MS, NODE_IDS, NodeConfig,
-    QUORUM_SIZES, REQUEST_TIMEOUT_MS, REQUEST_TIMEOUT_MS_DEFAULT,
+    ELECTION_TIMEOUT_MS, ELECTION_TIMEOUT_MS_DEFAULT, KEYS, LEASE_MS, MIB, NODE_IDS, NodeConfig,
+    QUORUM_SIZES, REQUEST_TIMEOUT_MS, REQUEST_TIMEOUT_MS_DEFAULT, STORE_CACHE_MIB,
+    STORE_CACHE_MIB_DEFAULT,
 };
 
 /// A table of the file that is being read: each key is taken out of it once.
@@ -120,6 +123,28 @@ impl<'a> Section<'a> {
                 Err(self.bad(key, "\"\"", "must be a path, not empty"))
             }
             path => Ok(path.map(PathBuf::from)),
+        }
+    }
+
+    pub fn engine(&mut self) -> Result<EngineChoice, ConfigError> {
+        let cache_mib = self.integer("cache_mib", &STORE_CACHE_MIB, STORE_CACHE_MIB_DEFAULT)?;
+        let compress = self.boolean("compress", true)?;
+        match self.string("engine")?.as_deref() {
+            None | Some("memory") => Ok(EngineChoice::Memory),
+            Some("rocksdb") if !EngineChoice::HAS_ROCKSDB => Err(self.bad(
+                "engine",
+                "\"rocksdb\"",
+                "this loggos was built without RocksDB: build it with scripts/rocksdb.sh (cargo's \
+                 --features rocksdb)",
+            )),
+            Some("rocksdb") => {
+                let cache_size = usize::try_from(cache_mib * MIB).unwrap_or(usize::MAX);
+                Ok(EngineChoice::Rocksdb { cache_size, compress })
+            }
+            Some(other) => {
+                let value = Value::String(other.to_owned());
+                Err(self.bad("engine", value, "must be \"memory\" or \"rocksdb\""))
+            }
         }
     }
 

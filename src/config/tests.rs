@@ -177,6 +177,8 @@ fn errors_name_the_key_the_value_and_what_is_allowed() {
         ),
         ("[wal]\nsegment_mib = 7", "wal.segment_mib = 7: must be 8 to 1024"),
         ("[wal]\nsync = \"no\"", "wal.sync = \"no\": must be true or false"),
+        ("[store]\nengine = 'tape'", "store.engine = \"tape\": must be \"memory\" or \"rocksdb\""),
+        ("[store]\ncache_mib = 7", "store.cache_mib = 7: must be 8 to 1048576"),
         ("[snapshot]\nlog_mib = 0", "snapshot.log_mib = 0: must be 1 to 1048576"),
         ("[limits]\nclients_max = 65537", "limits.clients_max = 65537: must be 1 to 65536"),
         ("[limits]\nwindow_slots = 0", "limits.window_slots = 0: must be 1 to 256"),
@@ -231,7 +233,7 @@ fn errors_in_the_first_lines_are_told_as_well() {
         (
             "node = 1",
             "clutser = 1",
-            "clutser = 1: is no key here; the keys are cluster, node, data_dir, join, log_level, trace, nodes, timing, quorum, reads, wal, snapshot, limits",
+            "clutser = 1: is no key here; the keys are cluster, node, data_dir, join, log_level, trace, nodes, timing, quorum, reads, wal, snapshot, store, limits",
         ),
         ("node = 1", "node = 1\nwal = 3", "wal = 3: must be a table, [wal]"),
         ("node = 1", "node = 1\ntrace = ''", "trace = \"\": must be a path, not empty"),
@@ -279,6 +281,23 @@ fn errors_in_the_first_lines_are_told_as_well() {
         error("cluster = 'c'"),
         "loggos.toml: nodes is missing: list every node of the cluster, each in a [[nodes]]"
     );
+}
+
+/// A node that cannot do what its file says must not do something else.
+#[test]
+fn rocksdb_is_refused_where_it_is_not_built_in() {
+    assert_eq!(parse(MINIMAL).unwrap().engine, EngineChoice::Memory);
+    let text = minimal_with("[store]\nengine = 'rocksdb'\ncache_mib = 9");
+    if EngineChoice::HAS_ROCKSDB {
+        let engine = EngineChoice::Rocksdb { cache_size: 9 * MIB as usize, compress: true };
+        assert_eq!(parse(&text).unwrap().engine, engine);
+    } else {
+        assert_eq!(
+            error(&text),
+            "loggos.toml: store.engine = \"rocksdb\": this loggos was built without RocksDB: build it with \
+             scripts/rocksdb.sh (cargo's --features rocksdb)"
+        );
+    }
 }
 
 #[test]

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use crate::paxos::{Epochs, Message, NodeId, Now, Receive, Slot, SnapshotId, SnapshotReply};
 use crate::snapshot::{self, Loaded, SnapshotDir, SnapshotError};
-use crate::store::Store;
+use crate::store::{Engine, Store};
 use crate::trace::monotonic_ns;
 use crate::wire::ClusterId;
 
@@ -81,6 +81,7 @@ enum Came {
 impl CatchUp {
     /// `bytes_per_s`: how fast parts are sent, to all peers together.
     pub fn start(
+        engine: Engine,
         dir: &SnapshotDir,
         cluster: ClusterId,
         applied: Slot,
@@ -99,7 +100,7 @@ impl CatchUp {
         let failed = |error| dir.error("start a thread for", error);
         let sender =
             Helper::start_in_background("snapshot-send", wake.clone(), send).map_err(failed)?;
-        let mut receiver = Receiver { dir: dir.clone(), cluster, file: None, unsynced: 0 };
+        let mut receiver = Receiver { engine, dir: dir.clone(), cluster, file: None, unsynced: 0 };
         let receive = move |step| receiver.step(step);
         let receiver =
             Helper::start_in_background("snapshot-receive", wake, receive).map_err(failed)?;
@@ -151,6 +152,7 @@ impl Throttle {
 
 /// The thread's side of receiving.
 struct Receiver {
+    engine: Engine,
     dir: SnapshotDir,
     cluster: ClusterId,
     file: Option<(SnapshotId, File)>,
@@ -234,8 +236,9 @@ impl Receiver {
         let (_, file) = file.ok_or("it was not kept")?;
         let path = self.path(snapshot);
         let opened = File::open(&path).map_err(|error| error.to_string())?;
-        let loaded = snapshot::load(&mut BufReader::with_capacity(1 << 20, opened))
-            .map_err(|error| error.to_string())?;
+        let loaded =
+            snapshot::load_into(&self.engine, &mut BufReader::with_capacity(1 << 20, opened))
+                .map_err(|error| error.to_string())?;
         if loaded.summary.id() != snapshot || loaded.summary.head.cluster != self.cluster {
             return Err("it is another one than was offered".to_owned());
         }
@@ -393,7 +396,8 @@ mod tests {
     }
 
     fn receiver(dir: &SnapshotDir) -> Receiver {
-        Receiver { dir: dir.clone(), cluster: CLUSTER, file: None, unsynced: 0 }
+        let (engine, dir) = (Engine::Memory, dir.clone());
+        Receiver { engine, dir, cluster: CLUSTER, file: None, unsynced: 0 }
     }
 
     fn begin(receiver: &mut Receiver, snapshot: SnapshotId) -> u64 {

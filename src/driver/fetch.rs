@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::client::Client;
 use crate::paxos::Slot;
 use crate::snapshot::{self, Loaded, SnapshotDir};
+use crate::store::Engine;
 use crate::wire::ClusterId;
 
 use super::helper::Helper;
@@ -28,14 +29,22 @@ pub struct Wanted {
 }
 
 pub fn start_fetcher(
+    engine: Engine,
     dir: SnapshotDir,
     cluster: ClusterId,
     wake: impl Fn() + Send + 'static,
 ) -> io::Result<Fetcher> {
-    Helper::start_in_background("snapshot-fetch", wake, move |wanted| fetch(&wanted, &dir, cluster))
+    Helper::start_in_background("snapshot-fetch", wake, move |wanted| {
+        fetch(&wanted, &engine, &dir, cluster)
+    })
 }
 
-fn fetch(wanted: &Wanted, dir: &SnapshotDir, cluster: ClusterId) -> Result<Loaded, String> {
+fn fetch(
+    wanted: &Wanted,
+    engine: &Engine,
+    dir: &SnapshotDir,
+    cluster: ClusterId,
+) -> Result<Loaded, String> {
     if wanted.nodes.is_empty() {
         return Err("there is no other replica".to_owned());
     }
@@ -47,7 +56,8 @@ fn fetch(wanted: &Wanted, dir: &SnapshotDir, cluster: ClusterId) -> Result<Loade
     let (id, _) =
         client.fetch_snapshot(&file, &mut |_, _| {}).map_err(|error| error.to_string())?;
     let read = File::open(&part).map_err(|error| error.to_string())?;
-    let loaded = snapshot::load(&mut BufReader::new(read)).map_err(|error| error.to_string())?;
+    let loaded = snapshot::load_into(engine, &mut BufReader::new(read))
+        .map_err(|error| error.to_string())?;
     if loaded.summary.id() != id || loaded.summary.head.cluster != cluster {
         return Err("the node sent another snapshot than it said".to_owned());
     }

@@ -13,7 +13,7 @@ use crate::config::Config;
 use crate::limits;
 use crate::paxos::{Configurations, Effects, Epochs, Node, NodeConfig, Recovered, Roles, Slot};
 use crate::snapshot::{Loaded, SnapshotDir, SnapshotError};
-use crate::store::Store;
+use crate::store::{Engine, Store};
 use crate::trace;
 use crate::wal::{Identity, Options, Wal};
 use crate::wire::ClusterId;
@@ -66,10 +66,12 @@ impl Server {
         }
         let dir = SnapshotDir::open(&config.data_dir)?;
         dir.remove_parts()?;
+        let engine = config.engine.open(&config.data_dir);
+        let engine = engine.map_err(io_error("cannot make room for the keys"))?;
         let log_begin = wal.log_begin(recovered.first_unchosen);
-        let (loaded, epochs) = match load_snapshot(&dir, log_begin, config.cluster)? {
+        let (loaded, epochs) = match load_snapshot(&engine, &dir, log_begin, config.cluster)? {
             Some(loaded) => loaded,
-            None => (Store::new(), begin_with(&dir, &config)?),
+            None => (Store::in_engine(&engine), begin_with(&dir, &config)?),
         };
         if !wal.lost().is_empty() {
             recovered = wal.recovered_above(loaded.applied().next());
@@ -84,7 +86,7 @@ impl Server {
         let (store, log_size) =
             replay(loaded, &wal, log_begin, first_unchosen, &config, &mut checkpoints)?;
         let quarantine = Quarantine::new(checkpoints, limits::QUARANTINE_RETRY_US);
-        let fetcher = start_fetcher(dir.clone(), config.cluster, wake.clone())
+        let fetcher = start_fetcher(engine.clone(), dir.clone(), config.cluster, wake.clone())
             .map_err(io_error("cannot start a thread"))?;
         let rule =
             Rule { log_size_min: config.snapshot_log_size, keep_slots: config.snapshot_keep_slots };
@@ -92,6 +94,7 @@ impl Server {
         let sql_queries =
             SqlQueries::start(wake.clone()).map_err(io_error("cannot start a thread"))?;
         let catch_up = CatchUp::start(
+            engine,
             &dir,
             config.cluster,
             recovered.snapshot,
@@ -248,12 +251,13 @@ fn check_numbers(recovered: &Recovered) -> Result<(), ServeError> {
 /// The newest snapshot that can be used: state and configurations. `None` if there is none and the log has
 /// all.
 fn load_snapshot(
+    engine: &Engine,
     dir: &SnapshotDir,
     log_begin: Slot,
     cluster: ClusterId,
 ) -> Result<Option<(Store, Option<Epochs>)>, ServeError> {
     let begun_ns = trace::monotonic_ns();
-    match dir.load_newest(cluster, &mut report_progress("reading the snapshot")) {
+    match dir.load_newest(engine, cluster, &mut report_progress("reading the snapshot")) {
         Ok(Some(Loaded { store, summary })) => {
             let ms = (trace::monotonic_ns() - begun_ns) / 1_000_000;
             let (slot, size) = (summary.head.slot, summary.size);

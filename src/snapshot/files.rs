@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use crate::os;
 use crate::paxos::{Slot, SnapshotId};
-use crate::store::Frozen;
+use crate::store::{Engine, Frozen};
 use crate::wire::ClusterId;
 
 use super::format::{self, FOOTER_SIZE};
@@ -275,13 +275,14 @@ impl SnapshotDir {
     /// bytes in all.
     pub fn load_newest(
         &self,
+        engine: &Engine,
         cluster: ClusterId,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Option<Loaded>, SnapshotError> {
         super::load_newest(&self.slots()?, cluster, |slot| {
             let file = self.open_file(slot)?;
             let total = file.metadata().map_or(0, |metadata| metadata.len());
-            super::load(&mut Told { file, done: 0, total, progress })
+            super::load_into(engine, &mut Told { file, done: 0, total, progress })
         })
     }
 }

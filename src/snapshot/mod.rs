@@ -22,7 +22,7 @@ use crate::paxos::{Slot, SnapshotId};
 use crate::wire::ClusterId;
 
 pub use files::SnapshotDir;
-pub use read::{Loaded, load, load_newest, read_head, verify};
+pub use read::{Loaded, load, load_into, load_newest, read_head, verify};
 pub use write::write;
 
 /// What a snapshot is of.

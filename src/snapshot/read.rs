@@ -7,8 +7,8 @@ use std::io::{ErrorKind, Read};
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::paxos::Slot;
-use crate::store::Store;
 use crate::store::snapshot::{CHUNK_SIZE_MAX, Decoder, Loader};
+use crate::store::{Engine, Store};
 use crate::wire::ClusterId;
 
 use super::format::{self, CHUNK_HEADER_SIZE, FOOTER_SIZE, HEADER_SIZE};
@@ -36,11 +36,16 @@ pub fn verify(input: &mut impl Read) -> Result<Summary, SnapshotError> {
     input.footer(head, keys, sessions, digest)
 }
 
-/// Reads a whole snapshot into a store.
+/// Reads a whole snapshot into a store in memory.
 pub fn load(input: &mut impl Read) -> Result<Loaded, SnapshotError> {
+    load_into(&Engine::Memory, input)
+}
+
+/// Reads a whole snapshot into a store whose entries lie there.
+pub fn load_into(engine: &Engine, input: &mut impl Read) -> Result<Loaded, SnapshotError> {
     let mut input = Input::new(input);
     let head = input.head()?;
-    let mut loader = Loader::new(head.slot);
+    let mut loader = Loader::new(head.slot, engine);
     input.chunks(|chunk| loader.push(chunk))?;
     let (keys, sessions, digest, store) = loader.finish().map_err(|why| input.damaged(why))?;
     let summary = input.footer(head, keys, sessions, digest)?;

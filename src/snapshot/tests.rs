@@ -4,6 +4,8 @@ use std::fs;
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 
+use crate::store::Engine;
+
 /// Files live longer than programs.
 #[test]
 fn golden_bytes() {
@@ -107,12 +109,14 @@ fn a_newer_version_is_named() {
 fn a_damaged_newest_snapshot_falls_back_to_the_one_before() {
     let data_dir = tempfile::tempdir().unwrap();
     let dir = SnapshotDir::open(data_dir.path()).unwrap();
-    assert!(dir.load_newest(CLUSTER, &mut |_, _| {}).unwrap().is_none());
+    assert!(dir.load_newest(&Engine::Memory, CLUSTER, &mut |_, _| {}).unwrap().is_none());
     for keys in [1, 2, 3] {
         dir.write(&store(keys, 10).freeze(), CLUSTER, Arc::from([])).unwrap();
     }
     assert_eq!(dir.slots().unwrap(), [Slot(4), Slot(3)]);
-    let newest = |cluster| dir.load_newest(cluster, &mut |done, total| assert!(done <= total));
+    let newest = |cluster| {
+        dir.load_newest(&Engine::Memory, cluster, &mut |done, total| assert!(done <= total))
+    };
     assert_eq!(newest(CLUSTER).unwrap().unwrap().store.applied(), Slot(4));
     let error = newest(ClusterId(7)).unwrap_err();
     assert!(matches!(error, SnapshotError::Foreign { .. }), "{error}");
@@ -165,7 +169,7 @@ fn a_snapshot_is_written_over_the_one_that_goes() {
     let second = inode(3);
     let summary = write(4, 1_000_000);
     assert_eq!((inode(5), fs::metadata(dir.path(Slot(5))).unwrap().len()), (first, summary.size));
-    let loaded = dir.load_newest(CLUSTER, &mut |_, _| {}).unwrap().unwrap();
+    let loaded = dir.load_newest(&Engine::Memory, CLUSTER, &mut |_, _| {}).unwrap().unwrap();
     assert_eq!(loaded.summary, summary);
     // One that fails leaves the file to the next.
     let mut damaged = store(5, 10);
@@ -192,5 +196,8 @@ fn what_is_read_is_not_written_over() {
     reader.read_to_end(&mut found).unwrap();
     assert_eq!(found, expected);
     assert_ne!(fs::metadata(dir.path(Slot(5))).unwrap().ino(), first);
-    assert_eq!(dir.load_newest(CLUSTER, &mut |_, _| {}).unwrap().unwrap().store.applied(), Slot(5));
+    assert_eq!(
+        dir.load_newest(&Engine::Memory, CLUSTER, &mut |_, _| {}).unwrap().unwrap().store.applied(),
+        Slot(5)
+    );
 }

@@ -18,7 +18,7 @@ use crate::paxos::Bytes;
 use super::command::{Failure, Image, Reply};
 use super::digest::{self, Digest};
 use super::image_index::{ImageIndex, Near};
-use super::kv::Entries;
+use super::table::Entries;
 
 /// Bytes that an image of a reply takes beside its hash and what is kept of it: two lengths, and the distance.
 const IMAGE_FRAMING_SIZE: usize = 20;

@@ -4,38 +4,31 @@
 //! through `insert`, `replace` or `delete`, and nothing else touches either; and each of them is noted for
 //! watchers (`changes`). A key with a term (`terms`) is in the map.
 //!
-//! The map is persistent: a clone of it shares everything, costs nothing, and can be walked by another
-//! thread while this one goes on. What changes meanwhile is copied, a leaf of the tree at a time. That is
-//! what makes a snapshot without a pause possible (`snapshot`).
+//! Where the entries lie is the business of `table`.
 //!
 //! Sizes of keys and values were checked where the payload was decoded (`wire::kv`). Who sent a
 //! command, and whether it was applied before, is the business of `sessions`.
 
+use std::borrow::Cow;
 use std::num::IntErrorKind;
-use std::ops::Bound;
-use std::sync::Arc;
-
-use imbl::OrdMap;
 
 use crate::limits::{EXPIRIES_PER_SLOT_MAX, SCAN_ENTRIES_MAX, SCAN_SIZE_SOFT_MAX};
 use crate::mutants::{self, Mutant};
-use crate::paxos::Bytes;
+use crate::paxos::Slot;
 
 use super::changes::Change;
 use super::command::{Command, Failure, Query, Reply};
 use super::digest::{self, Digest};
+use super::engine::Engine;
+use super::table::{FrozenTable, Present, Table, TableMark};
 use super::terms::{Term, Terms};
 
 /// Bytes that an entry of a scan's reply takes beside its key and value: their two lengths.
 const ENTRY_FRAMING_SIZE: usize = 16;
 
-/// Keys of usual sizes lie in the nodes of the tree, where they are compared.
-pub type Key = Bytes<38>;
-pub type Entries = OrdMap<Key, Arc<[u8]>>;
-
 #[derive(Debug, Default)]
 pub struct Kv {
-    entries: Entries,
+    entries: Table,
     /// Of the entries.
     digest: Digest,
     terms: Terms,
@@ -45,13 +38,17 @@ pub struct Kv {
 
 /// A state to go back to.
 pub struct Mark {
-    entries: Entries,
+    entries: TableMark,
     digest: Digest,
     terms: Terms,
     changes_size: usize,
 }
 
 impl Kv {
+    pub fn new(engine: &Engine) -> Kv {
+        Kv { entries: engine.table(), ..Kv::default() }
+    }
+
     pub fn len(&self) -> usize {
         self.entries.len()
     }
@@ -60,8 +57,9 @@ impl Kv {
         self.digest.sum().wrapping_add(self.terms.digest().sum())
     }
 
-    pub fn entries(&self) -> &Entries {
-        &self.entries
+    /// The entries as the last slot that ended left them.
+    pub fn freeze(&self) -> FrozenTable {
+        self.entries.freeze()
     }
 
     pub fn terms(&self) -> &Terms {
@@ -78,19 +76,22 @@ impl Kv {
         &self.changes
     }
 
-    pub fn forget_changes(&mut self) {
+    /// All that the slot did has been done.
+    pub fn end_slot(&mut self, slot: Slot) {
+        self.entries.end_slot(slot);
         self.changes.clear();
     }
 
     pub fn mark(&self) -> Mark {
-        let (entries, terms) = (self.entries.clone(), self.terms.clone());
+        let (entries, terms) = (self.entries.mark(), self.terms.clone());
         Mark { entries, digest: self.digest, terms, changes_size: self.changes.len() }
     }
 
     /// Undoes what was done since the mark was set, in the same slot.
     pub fn go_back(&mut self, mark: Mark) {
         let Mark { entries, digest, terms, changes_size } = mark;
-        (self.entries, self.digest, self.terms) = (entries, digest, terms);
+        self.entries.go_back(entries);
+        (self.digest, self.terms) = (digest, terms);
         self.changes.truncate(changes_size);
     }
 
@@ -102,17 +103,17 @@ impl Kv {
         }
     }
 
-    /// An entry of a snapshot, whose key is not in the map.
+    /// An entry of a snapshot, whose key is behind those of all before; `end_slot` follows the last one.
     pub fn restore(&mut self, key: &[u8], value: &[u8], term: Option<Term>) {
-        self.insert(key, value);
+        self.digest.add(digest::entry(key, value));
+        self.entries.restore(key, value);
         if let Some(term) = term {
             self.terms.set(key, term);
         }
-        self.changes.clear();
     }
 
-    pub fn get(&self, key: &[u8]) -> Option<&[u8]> {
-        self.entries.get(key).map(|value| &value[..])
+    pub fn get(&self, key: &[u8]) -> Option<Cow<'_, [u8]>> {
+        self.entries.get(key)
     }
 
     /// Carries out one command on one key, at this time of the log. A failed condition changes nothing and is a
@@ -150,8 +151,10 @@ impl Kv {
 
     pub fn query(&self, query: &Query<'_>) -> Reply {
         match *query {
-            Query::Get { key } => Reply::Value(self.entries.get(key).map(|value| value.to_vec())),
-            Query::Scan { from, to, limit } => scan(&self.entries, from, to, limit),
+            Query::Get { key } => Reply::Value(self.entries.get(key).map(Cow::into_owned)),
+            Query::Scan { from, to, limit } => {
+                scan(limit, |visit| self.entries.scan(from, to, visit))
+            }
             Query::Sql(_) | Query::Nearest { .. } | Query::Ttl { .. } => {
                 Reply::Failed(Failure::Invalid)
             }
@@ -162,18 +165,17 @@ impl Kv {
     // are in the cache by then. The entry API would cost every overwrite an allocated key instead.
 
     fn put(&mut self, key: &[u8], value: &[u8]) -> Reply {
-        match self.entries.get_mut(key) {
-            Some(present) => {
-                note(&mut self.changes, key, Some(value));
-                replace(&mut self.digest, key, present, value);
-            }
-            None => self.insert(key, value),
+        if let Some(present) = self.entries.get_mut(key) {
+            note(&mut self.changes, key, Some(value));
+            replace(&mut self.digest, key, present, value);
+        } else {
+            self.insert(key, value);
         }
         Reply::Done
     }
 
     fn create(&mut self, key: &[u8], value: &[u8]) -> Reply {
-        if self.entries.contains_key(key) {
+        if self.entries.contains(key) {
             return Reply::Failed(Failure::Exists);
         }
         self.insert(key, value);
@@ -201,7 +203,7 @@ impl Kv {
 
     fn lock(&mut self, key: &[u8], value: &[u8], end_us: u64) -> Reply {
         if let Some(present) = self.entries.get(key) {
-            return Reply::Failed(Failure::Mismatch { present: Some(present.to_vec()) });
+            return Reply::Failed(Failure::Mismatch { present: Some(present.into_owned()) });
         }
         let token = self.terms.next_token();
         self.terms.set(key, Term { end_us, token });
@@ -225,16 +227,15 @@ impl Kv {
 
     fn cas(&mut self, key: &[u8], expect: Option<&[u8]>, value: &[u8]) -> Reply {
         let present = self.entries.get_mut(key);
-        if present.as_deref().map(|present| &present[..]) != expect {
+        if present.as_deref() != expect {
             let present = present.map(|present| present.to_vec());
             return Reply::Failed(Failure::Mismatch { present });
         }
-        match present {
-            Some(present) => {
-                note(&mut self.changes, key, Some(value));
-                replace(&mut self.digest, key, present, value);
-            }
-            None => self.insert(key, value),
+        if let Some(present) = present {
+            note(&mut self.changes, key, Some(value));
+            replace(&mut self.digest, key, present, value);
+        } else {
+            self.insert(key, value);
         }
         Reply::Done
     }
@@ -244,7 +245,7 @@ impl Kv {
             self.insert(key, by.to_string().as_bytes());
             return Reply::Integer(by);
         };
-        let sum = match parse_integer(present) {
+        let sum = match parse_integer(&present) {
             Ok(integer) => integer.checked_add(by).ok_or(Failure::Overflow),
             Err(failure) => Err(failure),
         };
@@ -265,35 +266,35 @@ impl Kv {
             Some(Term { end_us, token }) => {
                 Reply::Ttl { left_us: Some(end_us.saturating_sub(now_us)), token }
             }
-            None if self.entries.contains_key(key) => Reply::Ttl { left_us: None, token: 0 },
+            None if self.entries.contains(key) => Reply::Ttl { left_us: None, token: 0 },
             None => Reply::Failed(Failure::NotFound),
         }
     }
 
     /// The entries as they are now, to be scanned later.
     pub fn scan_view(&self) -> ScanView {
-        ScanView(self.entries.clone())
+        ScanView(self.entries.freeze())
     }
 
     fn insert(&mut self, key: &[u8], value: &[u8]) {
         note(&mut self.changes, key, Some(value));
         self.digest.add(digest::entry(key, value));
-        let before = self.entries.insert(key.into(), value.into());
-        assert!(before.is_none(), "a key that exists is replaced, or the digest would keep it");
+        self.entries.insert(key, value);
     }
 
     /// Changes one value behind the digest's back.
     pub fn corrupt(&mut self) {
-        if let Some((key, value)) = self.entries.get_min().cloned() {
-            self.entries.insert(key, value.iter().rev().copied().chain([b'0']).collect());
-        }
+        self.entries.corrupt();
     }
 
     /// What `digest` must be.
     #[cfg(test)]
     pub fn digest_from_scratch(&self) -> u128 {
         let mut digest = Digest::default();
-        self.entries.iter().for_each(|(key, value)| digest.add(digest::entry(key, value)));
+        self.entries.scan(b"", None, |key, value| {
+            digest.add(digest::entry(key, value));
+            true
+        });
         for (key, term) in self.terms.iter() {
             digest.add(digest::term(key, term.end_us, term.token));
         }
@@ -304,36 +305,32 @@ impl Kv {
     }
 }
 
-/// The entries as they were. It shares what has not changed since, so it costs nothing to take.
+/// The entries as they were behind one slot, at no cost to speak of.
 #[derive(Clone, Debug)]
-pub struct ScanView(Entries);
+pub struct ScanView(FrozenTable);
 
 impl ScanView {
     /// As `Query::Scan`.
     pub fn scan(&self, from: &[u8], to: Option<&[u8]>, limit: u32) -> Reply {
-        scan(&self.0, from, to, limit)
+        scan(limit, |visit| self.0.scan(from, to, visit))
     }
 }
 
-/// At least one entry comes back where there is one and `limit` is not 0, however large it is:
-/// a scan that goes on at `next` always gets on.
-fn scan(map: &Entries, from: &[u8], to: Option<&[u8]>, limit: u32) -> Reply {
-    let mut entries = Vec::new();
-    // The map panics at a range that ends before it begins.
-    if to.is_some_and(|to| to <= from) {
-        return Reply::Entries { entries, next: None };
-    }
+/// What `show` shows, as far as it fits a reply. At least one entry comes back where there is one and `limit` is not 0,
+/// however large it is: a scan that goes on at `next` always gets on.
+fn scan(limit: u32, show: impl FnOnce(&mut dyn FnMut(&[u8], &[u8]) -> bool)) -> Reply {
     let limit = usize::try_from(limit).map_or(SCAN_ENTRIES_MAX, |l| l.min(SCAN_ENTRIES_MAX));
-    let end = to.map_or(Bound::Unbounded, Bound::Excluded);
-    let mut size = 0;
-    for (key, value) in map.range::<_, [u8]>((Bound::Included(from), end)) {
+    let (mut entries, mut next, mut size) = (Vec::new(), None, 0);
+    show(&mut |key, value| {
         if limit <= entries.len() || SCAN_SIZE_SOFT_MAX <= size {
-            return Reply::Entries { entries, next: Some(key.to_vec()) };
+            next = Some(key.to_vec());
+            return false;
         }
         size += key.len() + value.len() + ENTRY_FRAMING_SIZE;
         entries.push((key.to_vec(), value.to_vec()));
-    }
-    Reply::Entries { entries, next: None }
+        true
+    });
+    Reply::Entries { entries, next }
 }
 
 /// Notes a change for watchers.
@@ -342,15 +339,11 @@ fn note(changes: &mut Vec<u8>, key: &[u8], value: Option<&[u8]>) {
 }
 
 /// Sets the value of a key that exists. It is no method, so that `present` may come from the map.
-fn replace(digest: &mut Digest, key: &[u8], present: &mut Arc<[u8]>, value: &[u8]) {
+fn replace(digest: &mut Digest, key: &[u8], present: Present<'_>, value: &[u8]) {
     let entry = digest::keyed(key);
-    digest.remove(entry(present));
+    digest.remove(entry(&present));
     digest.add(entry(value));
-    // Most values keep their size, and then their allocation too, unless a snapshot shares it.
-    match Arc::get_mut(present) {
-        Some(present) if present.len() == value.len() => present.copy_from_slice(value),
-        _ => *present = value.into(),
-    }
+    present.set(value);
 }
 
 /// Reads an optional sign and ASCII digits, and nothing else.
@@ -394,20 +387,27 @@ mod tests {
         }
     }
 
+    fn all(kv: &Kv) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let mut all = Vec::new();
+        kv.entries.scan(b"", None, |key, value| {
+            all.push((key.to_vec(), value.to_vec()));
+            true
+        });
+        all
+    }
+
     /// Applies a command that must fail, and checks that it changed nothing.
     fn fails(kv: &mut Kv, command: Command<'_>) -> Failure {
-        let before = (kv.entries.clone(), kv.digest);
+        let before = (all(kv), kv.digest);
         let reply = kv.apply(&command, 0);
-        assert_eq!((&kv.entries, kv.digest), (&before.0, before.1));
+        assert_eq!((all(kv), kv.digest), before);
         match reply {
             Reply::Failed(failure) => failure,
             other => panic!("{command:?} answered {other:?}"),
         }
     }
 
-    #[test]
-    fn put_sets_whether_the_key_exists_or_not() {
-        let mut kv = Kv::default();
+    fn put_sets_whether_the_key_exists_or_not(mut kv: Kv) {
         for value in [&b"one"[..], b"two", b"three", b""] {
             put(&mut kv, b"k", value);
             assert_eq!(get(&kv, b"k").as_deref(), Some(value));
@@ -417,9 +417,7 @@ mod tests {
         assert_eq!(get(&kv, b"other"), None);
     }
 
-    #[test]
-    fn create_needs_a_missing_key_and_update_a_present_one() {
-        let mut kv = Kv::default();
+    fn create_needs_a_missing_key_and_update_a_present_one(mut kv: Kv) {
         let failure = fails(&mut kv, Command::Update { key: b"k", value: b"v" });
         assert_eq!(failure, Failure::NotFound);
         assert_eq!(kv.apply(&Command::Create { key: b"k", value: b"v" }, 0), Reply::Done);
@@ -430,9 +428,7 @@ mod tests {
         assert_eq!(kv.digest(), kv.digest_from_scratch());
     }
 
-    #[test]
-    fn delete_needs_a_present_key() {
-        let mut kv = Kv::default();
+    fn delete_needs_a_present_key(mut kv: Kv) {
         assert_eq!(fails(&mut kv, Command::Delete { key: b"k" }), Failure::NotFound);
         put(&mut kv, b"k", b"v");
         assert_eq!(kv.apply(&Command::Delete { key: b"k" }, 0), Reply::Done);
@@ -441,9 +437,7 @@ mod tests {
     }
 
     /// Cas tells a missing key from an empty value, and says what is there instead.
-    #[test]
-    fn cas_sets_what_holds_the_expected_value() {
-        let mut kv = Kv::default();
+    fn cas_sets_what_holds_the_expected_value(mut kv: Kv) {
         let cas = |expect, value| Command::Cas { key: b"k", expect, value };
         assert_eq!(fails(&mut kv, cas(Some(b""), b"v")), Failure::Mismatch { present: None });
         assert_eq!(kv.apply(&cas(None, b""), 0), Reply::Done);
@@ -456,9 +450,7 @@ mod tests {
         assert_eq!(kv.digest(), kv.digest_from_scratch());
     }
 
-    #[test]
-    fn incr_counts_in_decimal_from_zero() {
-        let mut kv = Kv::default();
+    fn incr_counts_in_decimal_from_zero(mut kv: Kv) {
         for (by, sum) in [(5, 5), (-7, -2), (0, -2), (102, 100)] {
             assert_eq!(kv.apply(&Command::Incr { key: b"n", by }, 0), Reply::Integer(sum));
             assert_eq!(get(&kv, b"n"), Some(sum.to_string().into_bytes()));
@@ -468,9 +460,7 @@ mod tests {
         assert_eq!(kv.apply(&Command::Incr { key: b"n", by: 1 }, 0), Reply::Integer(8));
     }
 
-    #[test]
-    fn incr_refuses_what_is_no_integer_of_64_bits() {
-        let mut kv = Kv::default();
+    fn incr_refuses_what_is_no_integer_of_64_bits(mut kv: Kv) {
         for text in [&b""[..], b"-", b"1.0", b" 1", b"1 ", b"0x1", b"\xff", b"\xd9\xa1"] {
             put(&mut kv, b"n", text);
             assert_eq!(fails(&mut kv, Command::Incr { key: b"n", by: 1 }), Failure::NotAnInteger);
@@ -490,9 +480,7 @@ mod tests {
     }
 
     /// Byte order is neither numeric order nor that of lengths; 0xff sorts last.
-    #[test]
-    fn scan_goes_in_byte_order_within_its_bounds() {
-        let mut kv = Kv::default();
+    fn scan_goes_in_byte_order_within_its_bounds(mut kv: Kv) {
         for key in [&b"b"[..], b"a", b"a\x00", b"10", b"9", b"\xff", b"ab", b"B"] {
             put(&mut kv, key, b"");
         }
@@ -503,9 +491,7 @@ mod tests {
     }
 
     /// A range that is empty or turned round is answered, not a panic in every replica.
-    #[test]
-    fn scan_of_an_empty_range_is_empty() {
-        let mut kv = Kv::default();
+    fn scan_of_an_empty_range_is_empty(mut kv: Kv) {
         put(&mut kv, b"m", b"");
         for (from, to) in [(&b"m"[..], &b"m"[..]), (b"z", b"a"), (b"n", b"z"), (b"", b"")] {
             assert_eq!(scan(&kv, from, Some(to), 100), (vec![], None));
@@ -514,9 +500,7 @@ mod tests {
     }
 
     /// A client that goes on at `next` sees each key once, whatever ended the replies.
-    #[test]
-    fn scans_that_go_on_cover_every_key_once() {
-        let mut kv = Kv::default();
+    fn scans_that_go_on_cover_every_key_once(mut kv: Kv) {
         let keys: Vec<Vec<u8>> =
             (0..SCAN_ENTRIES_MAX + 321).map(|i| format!("{i:06}").into_bytes()).collect();
         keys.iter().for_each(|key| put(&mut kv, key, b"v"));
@@ -536,9 +520,7 @@ mod tests {
     }
 
     /// Large values end a reply by its size, and one that alone is too large still gets through.
-    #[test]
-    fn scan_replies_are_bounded_in_size() {
-        let mut kv = Kv::default();
+    fn scan_replies_are_bounded_in_size(mut kv: Kv) {
         let keys: Vec<Vec<u8>> = (0..6).map(|i| vec![b'a' + i]).collect();
         keys.iter().for_each(|key| put(&mut kv, key, &vec![7; VALUE_SIZE_MAX * 2 / 3]));
         put(&mut kv, &keys[2], &vec![7; VALUE_SIZE_MAX]);
@@ -557,16 +539,14 @@ mod tests {
 
     /// What watchers are told of a command.
     fn told(kv: &mut Kv, run: impl FnOnce(&mut Kv)) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
-        kv.forget_changes();
+        kv.end_slot(Slot(1));
         run(kv);
         assert_eq!(kv.digest(), kv.digest_from_scratch());
         let copy = |it: Change<'_>| (it.key.to_vec(), it.value.map(<[u8]>::to_vec));
         changes::read(&kv.changes).map(copy).collect()
     }
 
-    #[test]
-    fn a_key_goes_when_its_time_is_over() {
-        let mut kv = Kv::default();
+    fn a_key_goes_when_its_time_is_over(mut kv: Kv) {
         for (key, ttl_us) in [(b"a", 30), (b"b", 10), (b"c", 20)] {
             let put = Command::PutFor { key, value: b"v", ttl_us };
             assert_eq!(kv.apply(&put, 100), Reply::Done);
@@ -588,9 +568,7 @@ mod tests {
     }
 
     /// However many are due, one slot takes its time for a thousand.
-    #[test]
-    fn keys_go_in_steps() {
-        let mut kv = Kv::default();
+    fn keys_go_in_steps(mut kv: Kv) {
         for n in 0..EXPIRIES_PER_SLOT_MAX as u32 + 1 {
             let key = &n.to_be_bytes();
             kv.apply(&Command::PutFor { key, value: b"", ttl_us: 1 }, 0);
@@ -601,9 +579,7 @@ mod tests {
     }
 
     /// Who held a lock before has a token that is of no use any more.
-    #[test]
-    fn a_lock_is_held_by_one_at_a_time() {
-        let mut kv = Kv::default();
+    fn a_lock_is_held_by_one_at_a_time(mut kv: Kv) {
         let lock = |value| Command::Lock { key: b"l", value, ttl_us: 10 };
         let renew = |token| Command::Renew { key: b"l", token, ttl_us: 50 };
         let unlock = |token| Command::Unlock { key: b"l", token };
@@ -629,9 +605,7 @@ mod tests {
         assert!(!kv.is_held(b"none", 0));
     }
 
-    #[test]
-    fn a_mark_is_gone_back_to() {
-        let mut kv = Kv::default();
+    fn a_mark_is_gone_back_to(mut kv: Kv) {
         kv.apply(&Command::PutFor { key: b"a", value: b"1", ttl_us: 9 }, 0);
         let (mark, digest, changes) = (kv.mark(), kv.digest(), kv.changes.clone());
         put(&mut kv, b"a", b"2");
@@ -641,5 +615,48 @@ mod tests {
         assert_eq!((kv.digest_from_scratch(), kv.terms().last_token()), (digest, 0));
         kv.expire(9);
         assert_eq!(kv.len(), 0);
+    }
+
+    /// Each of these tests for the map in each engine.
+    macro_rules! in_each_engine {
+        ($($test:ident)*) => {
+            mod in_memory {
+                use super::*;
+                $(#[test]
+                fn $test() {
+                    super::$test(Kv::default());
+                })*
+            }
+
+            #[cfg(feature = "rocksdb")]
+            mod in_rocksdb {
+                use super::*;
+                use crate::store::EngineChoice;
+                $(#[test]
+                fn $test() {
+                    let dir = tempfile::tempdir().unwrap();
+                    let engine = EngineChoice::Rocksdb { cache_size: 8 << 20, compress: false };
+ let engine = engine.open(dir.path());
+                    super::$test(Kv::new(&engine.unwrap()));
+                })*
+            }
+        };
+    }
+
+    in_each_engine! {
+        put_sets_whether_the_key_exists_or_not
+        create_needs_a_missing_key_and_update_a_present_one
+        delete_needs_a_present_key
+        cas_sets_what_holds_the_expected_value
+        incr_counts_in_decimal_from_zero
+        incr_refuses_what_is_no_integer_of_64_bits
+        scan_goes_in_byte_order_within_its_bounds
+        scan_of_an_empty_range_is_empty
+        scans_that_go_on_cover_every_key_once
+        scan_replies_are_bounded_in_size
+        a_key_goes_when_its_time_is_over
+        keys_go_in_steps
+        a_lock_is_held_by_one_at_a_time
+        a_mark_is_gone_back_to
     }
 }

@@ -12,11 +12,17 @@
 pub mod changes;
 pub mod command;
 pub(crate) mod digest;
+#[cfg(feature = "rocksdb")]
+mod disk_table;
+mod engine;
+#[cfg(all(test, feature = "rocksdb"))]
+mod engine_tests;
 mod image_index;
 mod images;
 mod kv;
 mod sessions;
 pub mod snapshot;
+mod table;
 mod terms;
 mod transaction;
 
@@ -32,6 +38,7 @@ use crate::wire::kv::{decode_command, decode_statement, decode_transaction};
 
 use changes::History;
 pub use command::{Command, Failure, Image, Query, Reply, StepReply, prefix_end};
+pub use engine::{Engine, EngineChoice};
 use images::Images;
 use kv::Kv;
 pub use kv::ScanView;
@@ -91,6 +98,11 @@ impl Store {
         Store::default()
     }
 
+    /// One whose entries lie there.
+    pub fn in_engine(engine: &Engine) -> Store {
+        Store { kv: Kv::new(engine), ..Store::default() }
+    }
+
     /// A store in which the sessions 1 to `count` are open: what scripted clusters begin with.
     #[cfg(feature = "sim")]
     pub fn with_sessions(count: u64) -> Store {
@@ -123,7 +135,7 @@ impl Store {
         }
         self.database.settle();
         self.history.push(slot, self.kv.changes());
-        self.kv.forget_changes();
+        self.kv.end_slot(slot);
     }
 
     fn apply_command(&mut self, slot: Slot, index: usize, command: &CommandRef<'_>) -> Outcome {

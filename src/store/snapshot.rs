@@ -34,9 +34,11 @@ use crate::sql::{Database, Pages};
 
 use super::changes::History;
 use super::digest::{self, Digest};
+use super::engine::Engine;
 use super::images::Images;
-use super::kv::{Entries, Kv};
+use super::kv::Kv;
 use super::sessions::{SESSION_REPLIES_SIZE_SOFT_MAX, Session, Sessions};
+use super::table::{Entries, FrozenTable};
 use super::terms::{Term, Terms};
 use super::{Store, digest_of};
 
@@ -69,7 +71,7 @@ pub struct Frozen {
     digest: u128,
     time_us: u64,
     sessions: OrdMap<SessionId, Arc<Session>>,
-    entries: Entries,
+    entries: FrozenTable,
     terms: Terms,
     images: Entries,
     pages: Pages,
@@ -83,7 +85,7 @@ impl Store {
             digest: self.digest(),
             time_us: self.sessions.time_us(),
             sessions: self.sessions.all().clone(),
-            entries: self.kv.entries().clone(),
+            entries: self.kv.freeze(),
             terms: self.kv.terms().clone(),
             images: self.images.entries().clone(),
             pages: self.database.pages(),
@@ -148,8 +150,8 @@ impl Frozen {
             digest.add(digest::last_token(last_token));
         }
         let mut terms = self.terms.iter().peekable();
-        for (key, value) in self.entries.iter() {
-            if let Some((_, term)) = terms.next_if(|(of, _)| *of == key) {
+        self.entries.for_each(|key, value| {
+            if let Some((_, term)) = terms.next_if(|(of, _)| of[..] == *key) {
                 chunk.push(ENTRY_WITH_TERM);
                 put_u64(&mut chunk, term.end_us);
                 put_u64(&mut chunk, term.token);
@@ -162,8 +164,8 @@ impl Frozen {
             chunk.extend_from_slice(key);
             chunk.extend_from_slice(value);
             digest.add(digest::entry(key, value));
-            close(&mut chunk, CHUNK_SIZE_SOFT_MAX)?;
-        }
+            close(&mut chunk, CHUNK_SIZE_SOFT_MAX)
+        })?;
         for (hash, meta) in self.images.iter() {
             put_entry(&mut chunk, IMAGE, hash, meta);
             digest.add(digest::image(hash, meta));
@@ -462,9 +464,9 @@ pub struct Loader {
 }
 
 impl Loader {
-    /// For the state behind slot `applied`, at most `SLOT_MAX`.
-    pub fn new(applied: Slot) -> Loader {
-        let (kv, images) = (Kv::default(), Images::default());
+    /// For the state behind slot `applied`, at most `SLOT_MAX`; its entries are to lie there.
+    pub fn new(applied: Slot, engine: &Engine) -> Loader {
+        let (kv, images) = (Kv::new(engine), Images::default());
         let (pages, sessions) = (Pages::default(), Sessions::default());
         Loader { decoder: Decoder::new(applied), kv, images, pages, sessions }
     }
@@ -492,6 +494,7 @@ impl Loader {
         let (key_count, session_count, digest) = self.decoder.finish()?;
         self.pages.settle();
         self.images.settle();
+        self.kv.end_slot(applied);
         let Loader { kv, images, pages, sessions, .. } = self;
         let database = Database::new(pages);
         let stored = digest_of(&kv, &images, &database, &sessions) == digest;
@@ -558,7 +561,7 @@ mod tests {
     }
 
     fn load(applied: Slot, chunks: &[Vec<u8>]) -> Result<Store, &'static str> {
-        let mut loader = Loader::new(applied);
+        let mut loader = Loader::new(applied, &Engine::Memory);
         chunks.iter().try_for_each(|chunk| loader.push(chunk))?;
         loader.finish().map(|(.., store)| store)
     }

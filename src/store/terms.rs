@@ -10,7 +10,7 @@
 use imbl::{OrdMap, OrdSet};
 
 use super::digest::{self, Digest};
-use super::kv::Key;
+use super::table::Key;
 
 /// How long a key lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

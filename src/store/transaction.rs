@@ -108,6 +108,7 @@ pub fn transact(
 
 fn holds(kv: &Kv, condition: &Condition<'_>) -> bool {
     let value = kv.get(condition.key);
+    let value = value.as_deref();
     match (condition.holds, value) {
         (Holds::Missing, value) => value.is_none(),
         (Holds::Token(token), _) => kv.is_held(condition.key, token),

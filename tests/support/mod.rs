@@ -51,7 +51,7 @@ pub struct TestNode {
     pub id: u16,
     pub peer_address: SocketAddr,
     pub client_address: SocketAddr,
-    /// Of a node that joins; the others share one.
+    /// Of a node that joins or keeps its keys elsewhere; the others share one.
     config: Option<PathBuf>,
     process: Option<Process>,
 }
@@ -85,8 +85,9 @@ impl Cluster {
             (0..2 * roles.len()).map(|_| listener_on_a_free_port()).collect();
         let address = |i: usize| listeners[i].local_addr().expect("a bound address");
         let mut config = format!(
-            "cluster = {name:?}\ndata_dir = {:?}\n{extra}\n",
-            dir.path().join("unused").display().to_string()
+            "cluster = {name:?}\ndata_dir = {:?}\n{extra}\n{}",
+            dir.path().join("unused").display().to_string(),
+            store_section(extra)
         );
         let mut nodes = BTreeMap::new();
         for (i, roles) in roles.iter().enumerate() {
@@ -138,7 +139,8 @@ impl Cluster {
         };
         let seed = &self.nodes[&seed];
         let config = format!(
-            "cluster = \"test\"\ndata_dir = \"unused\"\njoin = true\n{}{}",
+            "cluster = \"test\"\ndata_dir = \"unused\"\njoin = true\n{}{}{}",
+            store_section(""),
             entry(id, peer_address, client_address),
             entry(seed.id, seed.peer_address, seed.client_address)
         );
@@ -147,6 +149,16 @@ impl Cluster {
         let config = Some(path);
         let node = TestNode { id, peer_address, client_address, config, process: None };
         self.nodes.insert(id, node);
+    }
+
+    /// From its next start on a node keeps its keys in this engine, whatever the others do.
+    pub fn set_engine(&mut self, id: u16, engine: &str) {
+        let shared = std::fs::read_to_string(self.config_path()).expect("the configuration");
+        assert!(!shared.contains("[store]"), "every node has an engine already");
+        let path = self.dir.path().join(format!("n{id}-{engine}.toml"));
+        let config = format!("{shared}[store]\nengine = {engine:?}\ncache_mib = 8\n");
+        std::fs::write(&path, config).expect("the configuration");
+        self.nodes.get_mut(&id).expect("a node of the cluster").config = Some(path);
     }
 
     /// Runs `loggos` with these words; what it printed, or its exit code and what it complained of.
@@ -298,6 +310,13 @@ impl Drop for Cluster {
             }
         }
     }
+}
+
+/// Where all nodes keep their keys: `LOGGOS_TEST_ENGINE`, or in memory.
+fn store_section(extra: &str) -> String {
+    let engine = std::env::var("LOGGOS_TEST_ENGINE").ok().filter(|_| !extra.contains("[store]"));
+    engine
+        .map_or_else(String::new, |engine| format!("[store]\nengine = {engine:?}\ncache_mib = 8\n"))
 }
 
 /// Below what the kernel gives to outgoing connections: one of those would take the port of a node that is
