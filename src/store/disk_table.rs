@@ -24,8 +24,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use imbl::OrdMap;
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamily, DB, DBCompressionType, DBRawIterator, Options,
-    ReadOptions, Snapshot, WriteBatch,
+    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType,
+    DBRawIterator, Options, ReadOptions, Snapshot, WriteBatch,
 };
 use self_cell::self_cell;
 
@@ -96,8 +96,12 @@ impl Disk {
     /// An empty table.
     pub fn table(&self) -> DiskTable {
         let path = self.dir.join(self.next.fetch_add(1, Ordering::Relaxed).to_string());
-        let open =
-            |compression| DB::open_cf(&self.options(compression), &path, ["default", APPLIED]);
+        let open = |compression| {
+            let options = self.options(compression);
+            // Each has options of its own, and the default ones unless it is told.
+            let family = |name| ColumnFamilyDescriptor::new(name, options.clone());
+            DB::open_cf_descriptors(&options, &path, ["default", APPLIED].map(family))
+        };
         let opened = match self.compress {
             // A library may be built without it.
             true => open(DBCompressionType::Lz4).or_else(|_| open(DBCompressionType::None)),

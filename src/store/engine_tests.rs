@@ -151,6 +151,23 @@ fn a_table_is_made_anew() {
     assert_eq!(Store::in_engine(&engine).keys(), 0);
 }
 
+/// Both column families are bounded as the configuration says, and not as RocksDB would by itself.
+#[test]
+fn tables_are_made_as_configured() {
+    let dir = tempfile::tempdir().unwrap();
+    let choice = EngineChoice::Rocksdb { cache_size: 20 << 20, compress: false };
+    let _store = Store::in_engine(&choice.open(dir.path()).unwrap());
+    let files = std::fs::read_dir(dir.path().join("keys/0")).unwrap();
+    let mut options: Vec<_> = files.map(|file| file.unwrap().path()).collect();
+    options.retain(|path| path.to_str().unwrap().contains("/OPTIONS-"));
+    let options = std::fs::read_to_string(options.iter().max().unwrap()).unwrap();
+    let lines = |wanted| options.lines().filter(|line| line.trim() == wanted).count();
+    assert_eq!(lines("write_buffer_size=5242880"), 2);
+    assert_eq!(lines("compression=kNoCompression"), 2);
+    assert_eq!(lines("cache_index_and_filter_blocks=true"), 2);
+    assert_eq!(lines("filter_policy=nullptr"), 0);
+}
+
 /// Memory that was damaged is found out: the digest is made anew from what is there.
 #[test]
 fn a_value_that_changed_by_itself_is_found_out() {
