@@ -715,6 +715,14 @@ def test_scans(connected):
     assert [key for key, _ in c.scan("scan/", limit=5)] == [b"scan/%d" % at for at in range(5)]
     assert [key for key, _ in c.scan(start="scan/7", end="scan/8")] == [b"scan/7"]
     assert list(c.scan("scan/", limit=0)) == []
+    # All of one moment, though more is written between the pages.
+    pages = c.scan("scan/")
+    first = next(pages)
+    c.put("scan/8", "after")
+    c.put("scan/9", "after")
+    assert [first, *pages] == [(b"scan/%d" % at, value) for at in range(9)]
+    c.put("scan/8", value)
+    c.delete("scan/9")
 
 
 def test_sql(connected):

@@ -28,6 +28,8 @@ TIMEOUT_S = 10.0
 # without a command, and its answer to the next one then cannot be definite.
 SESSION_IDLE_S_MAX = 3600.0
 IMAGES_MAX = 10_000
+# More than one reply has: the rest is asked for.
+ENTRIES_ALL = 2**32 - 1
 # How often a large result is read anew whose rest was lost.
 RESULT_TRIES = 3
 
@@ -141,8 +143,9 @@ class Client:
         max_age: float | None = None,
     ) -> Iterator[tuple[bytes, bytes]]:
         """Keys with their values, in key order: all that begin with `prefix`, or those with
-        `start <= key < end`. They come in pages, and each page is read when it is needed: what is
-        written meanwhile may show in later ones."""
+        `start <= key < end`. They come in pages, and each page is read when it is needed; all are
+        of the moment of the first, which the node keeps for half a minute behind each page. If it
+        is gone, with its node or by then, the rest is an error (`Definite`)."""
         prefix = commands.data(prefix, "a prefix")
         if prefix and not (start is end is None):
             raise ValueError("a prefix, or start and end")
@@ -159,18 +162,28 @@ class Client:
         consistency: str,
         max_age: float | None,
     ) -> Iterator[tuple[bytes, bytes]]:
-        left = limit
-        while left is None or left > 0:
-            most = (
-                commands.SCAN_ENTRIES_MAX if left is None else min(left, commands.SCAN_ENTRIES_MAX)
-            )
-            scan = commands.Scan(start, end, most)
-            page = self._ask(replies.Entries, scan, consistency, max_age)
-            yield from page.entries
-            if page.next is None:
+        most = ENTRIES_ALL if limit is None else min(limit, ENTRIES_ALL)
+        with self._turn:
+            of, page = self._first(commands.Scan(start, end, most), consistency, max_age)
+        done = 0
+        while True:
+            if not isinstance(page, replies.Entries):
+                raise Definite("the reply does not fit the request")
+            entries = page.entries if limit is None else page.entries[: limit - done]
+            done += len(entries)
+            yield from entries
+            if page.next is None or done == limit:
                 return
-            start = page.next
-            left = None if left is None else left - len(page.entries)
+            with self._turn:
+                page = self._more(of, done)
+
+    def _more(self, of: int, skip: int) -> Reply:
+        """What a scan gives behind its first `skip` entries."""
+        request = messages.ReadOn(self._take_id(), of, skip)
+        try:
+            return self._read(*self._caller.go_on(request, self._deadline()))
+        except CallFailed as error:
+            raise Definite(f"only the first {skip} entries came: {error}") from error
 
     def watch(self, prefix: Data = b"", start: int | None = None) -> Watcher:
         """Watches the keys that begin with `prefix`, from slot `start` on; None: from what follows
@@ -294,24 +307,27 @@ class Client:
     ) -> Reply:
         """Answers a query. A read changes nothing, so its errors are all definite. A stale one may
         be told `max_age`: all that was acknowledged so many seconds ago is in it."""
-        if consistency not in CONSISTENCIES:
-            raise ValueError(f"consistency is one of {', '.join(CONSISTENCIES)}")
-        if max_age is not None and consistency != "stale":
-            raise ValueError('max_age goes with consistency="stale"')
-        age_us = None if max_age is None else commands.age_us(max_age)
-        bulk = commands.encode_query(query)
         with self._turn:
-            self._begin()
             for _ in range(RESULT_TRIES):
-                id = self._take_id()
-                request = messages.Read(id, consistency, age_us)
-                reply = self._read(*self._harmless(request, bulk))
+                id, reply = self._first(query, consistency, max_age)
                 if not isinstance(reply, RowsPart):
                     return reply
                 rows = self._rest(id, reply)
                 if rows is not None:
                     return rows
             raise Definite("the rest of a large result was lost again and again")
+
+    def _first(self, query: Query, consistency: str, max_age: float | None) -> tuple[int, Reply]:
+        """The first part of what a query gives, and the id by which the rest is asked for."""
+        if consistency not in CONSISTENCIES:
+            raise ValueError(f"consistency is one of {', '.join(CONSISTENCIES)}")
+        if max_age is not None and consistency != "stale":
+            raise ValueError('max_age goes with consistency="stale"')
+        age_us = None if max_age is None else commands.age_us(max_age)
+        self._begin()
+        id = self._take_id()
+        request = messages.Read(id, consistency, age_us)
+        return id, self._read(*self._harmless(request, commands.encode_query(query)))
 
     def _rest(self, of: int, part: RowsPart) -> Rows | None:
         """All rows of a result of which this is the first part; None if the node has forgotten it,
