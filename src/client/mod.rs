@@ -150,6 +150,7 @@ impl Client {
 
     /// The session, registered now if there is none.
     fn session(&mut self, deadline_ns: u64) -> Result<&mut Session, Error> {
+        self.session.take_if(|session| !session.is_fresh(monotonic_ns()));
         if self.session.is_none() {
             let nonce = nonce().map_err(Error::Definite)?;
             match self.call(&Request::Register { nonce }, &[], deadline_ns) {
@@ -170,14 +171,25 @@ impl Client {
         bulk: &[u8],
         deadline_ns: u64,
     ) -> Result<(Response, Vec<u8>, NodeId), CallError> {
-        let mut maybe = false;
-        let mut failures = 0usize;
-        let mut back_off = BACK_OFF_MIN;
-        // A snapshot takes the time that it takes, and a second node would take as long.
-        let mut patience = match request {
+        let patience = match request {
+            // It takes the time that it takes, and a second node would take as long.
             Request::Snapshot { .. } => self.timeout,
             _ => self.first_patience(),
         };
+        self.call_patiently(request, bulk, deadline_ns, patience)
+    }
+
+    /// The same, where the first nodes may take so long each.
+    fn call_patiently(
+        &mut self,
+        request: &Request,
+        bulk: &[u8],
+        deadline_ns: u64,
+        mut patience: Duration,
+    ) -> Result<(Response, Vec<u8>, NodeId), CallError> {
+        let mut maybe = false;
+        let mut failures = 0usize;
+        let mut back_off = BACK_OFF_MIN;
         loop {
             let address = self.nodes[self.at].address;
             let attempt_ns = deadline_ns.min(monotonic_ns() + patience.as_nanos() as u64);

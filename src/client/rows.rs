@@ -1,11 +1,17 @@
 //! What queries of SQL give, however much it is: in parts, all of one state.
 
+use std::time::Duration;
+
+use crate::limits::SQL_QUERY_US_MAX;
 use crate::sql::{Rows, Statement};
 use crate::store::{Failure, Query, Reply};
 use crate::wire::client::{Consistency, Request, Response};
 use crate::wire::kv;
 
 use super::{Answer, Attempt, Client, Error, answer, never_happened, one_line};
+
+/// A node may take 2 s for each part of what a query of SQL gives.
+const SQL_PATIENCE: Duration = Duration::from_micros(SQL_QUERY_US_MAX + 500_000);
 
 /// What became of a query: done, or why SQLite refused it.
 pub type Outcome = Result<(), String>;
@@ -49,7 +55,13 @@ impl Client {
     ) -> Result<(u64, Answer), Error> {
         let bulk = kv::encode_query(query);
         let (id, deadline_ns) = (self.take_id(), self.deadline_ns());
-        match self.call(&Request::Read { id, consistency }, &bulk, deadline_ns) {
+        let patience = match query {
+            // Another node would only begin it again.
+            Query::Sql(_) => self.first_patience().max(SQL_PATIENCE),
+            _ => self.first_patience(),
+        };
+        let request = Request::Read { id, consistency };
+        match self.call_patiently(&request, &bulk, deadline_ns, patience) {
             Ok((Response::Read { slot, ballot, .. }, bulk, node)) => {
                 Ok((id, answer(&bulk, slot, ballot, node).map_err(Error::Definite)?))
             }
