@@ -32,6 +32,7 @@ clean_up() {
     rm -rf "$dir"
 }
 trap clean_up EXIT
+trap 'exit 1' INT TERM HUP
 
 {
     printf 'cluster = "rocksdb-bench"\ndata_dir = "unused"\n[store]\nengine = "%s"\ncache_mib = %s\ncompress = false\n' \

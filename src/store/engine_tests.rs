@@ -71,17 +71,19 @@ fn chunks(frozen: &Frozen) -> Vec<Vec<u8>> {
 
 fn load(engine: &Engine, applied: Slot, chunks: &[Vec<u8>]) -> Store {
     let mut loader = Loader::new(applied, engine);
-    chunks.iter().for_each(|chunk| loader.push(chunk).unwrap());
-    loader.finish().unwrap().3
+    chunks.iter().for_each(|chunk| loader.push(chunk).expect("a snapshot is read"));
+    loader.finish().expect("it is whole").3
 }
 
 fn rocksdb(dir: &tempfile::TempDir) -> Engine {
-    EngineChoice::Rocksdb { cache_size: 8 << 20, compress: true }.open(dir.path()).unwrap()
+    EngineChoice::Rocksdb { cache_size: 8 << 20, compress: true }
+        .open(dir.path())
+        .expect("there is room")
 }
 
 /// The tables that are there.
 fn tables(dir: &tempfile::TempDir) -> usize {
-    std::fs::read_dir(dir.path().join("keys")).unwrap().count()
+    std::fs::read_dir(dir.path().join("keys")).expect("it is there").count()
 }
 
 #[test]
