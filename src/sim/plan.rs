@@ -189,7 +189,7 @@ impl Plan {
         if load.value_size == 0 {
             // A batch must fit; where it is small, small segments make many.
             settings.segment_size =
-                if load.is_small() { pick(dice, &[8 << 10, 16 << 10]) } else { 68 << 10 };
+                if load.is_small() { pick(dice, &[8 << 10, 16 << 10]) } else { 256 << 10 };
         }
         let faults = draw_faults(dice, timeout_us, heavy, &storms, fixed);
         if faults.iter().any(|planned| planned.fault == Fault::Members) {
