@@ -68,7 +68,7 @@ pub trait Connections {
     /// Whether a write on `key` is in flight.
     fn writes_on(&self, at: usize, key: Key) -> bool;
 
-    /// Starts an operation, whose bytes are the generator's to tell; `flush` sends it.
+    /// Starts an operation, whose bytes are the generator's to tell; `flush` sends it. It ends later, not in here.
     fn start(
         &mut self,
         at: usize,
