@@ -87,15 +87,13 @@ def go_on(options):
     if options.needs:
         print(*needs(options))
         return 0
-    if options.experiment not in EXPERIMENTS:
-        unknown_experiment(options.experiment)
-    experiment = EXPERIMENTS[options.experiment]
-    if options.quick:
-        experiment = experiment.quick()
-    experiment = with_systems(experiment, options)
     if options.dry_run:
-        show(experiment)
+        for name in names_of(options.experiment):
+            show(chosen_experiment(name, options))
         return 0
+    if options.experiment == ALL:
+        raise WrongUse(f"one at a time here; `make mininet-experiment EXPERIMENT={ALL}` runs all")
+    experiment = chosen_experiment(options.experiment, options)
     if sandbox.is_inside():
         # Only here, where Mininet is known to be installed.
         import runner  # noqa: PLC0415
@@ -109,10 +107,21 @@ def go_on(options):
     return run_outside(options, experiment)
 
 
-def unknown_experiment(name):
-    """Says which there are."""
-    known = ", ".join(EXPERIMENTS)
-    raise WrongUse(f"no experiment {name!r}; there are: {known}; {ALL} is all comparisons")
+def names_of(word):
+    """The experiments that a word stands for."""
+    if word == ALL:
+        return COMPARISONS
+    if word not in EXPERIMENTS:
+        known = ", ".join(EXPERIMENTS)
+        raise WrongUse(f"no experiment {word!r}; there are: {known}; {ALL} is all comparisons")
+    return [word]
+
+
+def chosen_experiment(name, options):
+    """The experiment of this name as the options want it."""
+    (name,) = names_of(name)
+    experiment = EXPERIMENTS[name].quick() if options.quick else EXPERIMENTS[name]
+    return with_systems(experiment, options)
 
 
 def asked_systems(text):
@@ -128,9 +137,7 @@ def asked_systems(text):
 def needs(options):
     """What a script sees to before the run: the names of the experiments, the parts that are to be
     installed, or those that are to be built."""
-    names = COMPARISONS if options.experiment == ALL else [options.experiment]
-    if names[0] not in EXPERIMENTS:
-        unknown_experiment(names[0])
+    names = names_of(options.experiment)
     if options.needs == "names":
         return names
     asked = asked_systems(options.systems)
