@@ -59,6 +59,9 @@ pub struct Load {
     pub sends_max: u32,
     /// Bytes of every second value; others are a few bytes.
     pub value_size: usize,
+    /// All on keys of the map, without SQL, images and locks: a run has more of what goes wrong with these keys.
+    #[serde(default)]
+    pub keys_only: bool,
 }
 
 impl Load {
@@ -162,6 +165,8 @@ pub const FAULTS: [Fault; 28] = [
 pub struct Fixed {
     pub nodes: Option<usize>,
     pub clients: Option<usize>,
+    /// See `Load`.
+    pub keys_only: bool,
     pub duration_us: Option<u64>,
     pub steps_max: Option<u64>,
     /// Only these faults; an empty list means none.
@@ -186,10 +191,14 @@ impl Plan {
         let storms = draw_storms(dice, timeout_us, duration_us);
         let mut load = draw_load(dice, timeout_us, heavy);
         load.clients = fixed.clients.unwrap_or(load.clients);
+        load.keys_only = fixed.keys_only;
         if load.value_size == 0 {
             // A batch must fit; where it is small, small segments make many.
-            settings.segment_size =
-                if load.is_small() { pick(dice, &[8 << 10, 16 << 10]) } else { 256 << 10 };
+            settings.segment_size = match load.keys_only {
+                _ if load.is_small() => pick(dice, &[8 << 10, 16 << 10]),
+                true => 68 << 10,
+                false => 256 << 10,
+            };
         }
         let faults = draw_faults(dice, timeout_us, heavy, &storms, fixed);
         if faults.iter().any(|planned| planned.fault == Fault::Members) {
@@ -359,6 +368,7 @@ fn draw_load(dice: &mut StdRng, timeout_us: u64, heavy: bool) -> Load {
         // Each operation given up has an unknown outcome, and many of those hide errors.
         sends_max: pick(dice, &[1, 4, 100, 100, 100, 100, 100, 100]),
         value_size: if heavy { 900_000 } else { pick(dice, &[0, 0, 0, 2000]) },
+        keys_only: false,
     }
 }
 
