@@ -11,7 +11,9 @@ use rand::rngs::SysRng;
 
 use crate::config::Config;
 use crate::limits;
-use crate::paxos::{Configurations, Effects, Epochs, Node, NodeConfig, Recovered, Roles, Slot};
+use crate::paxos::{
+    Configurations, Effects, Epochs, Node, NodeConfig, Optimisations, Recovered, Roles, Slot,
+};
 use crate::snapshot::{Loaded, SnapshotDir, SnapshotError};
 use crate::store::{Engine, Store};
 use crate::trace;
@@ -53,6 +55,9 @@ impl Server {
         let options = Options { segment_size: config.wal_segment_size, sync: config.wal_sync };
         if !config.wal_sync {
             log::warn!("wal.sync = false: a power cut may lose what was acknowledged");
+        }
+        if config.optimisations != Optimisations::default() || !config.group_commit {
+            log::warn!("[optimisations]: some are off, for the laboratory");
         }
         // A lost wake-up would leave a sync unnoticed, so a failing waker is fatal.
         let wake = move || waker.wake().expect("the waker's descriptor stays open");
@@ -124,6 +129,7 @@ impl Server {
             election_timeout_us: config.election_timeout_us,
             request_timeout_us: config.request_timeout_us,
             window_slots: config.window_slots,
+            optimisations: config.optimisations,
             lease: config.lease,
             snapshot_chunk_size: limits::SNAPSHOT_CHUNK_SIZE,
         };

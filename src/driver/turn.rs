@@ -85,6 +85,10 @@ impl Server {
             if let Record::Accepted { slot, .. } | Record::Chosen { slot, .. } = record {
                 self.appended_end = self.appended_end.max(slot.next());
             }
+            if !self.config.group_commit && matches!(record, Record::Accepted { .. }) {
+                // As programs do that sync where they write: everybody waits.
+                self.wal.sync_now()?;
+            }
         }
         Ok(())
     }

@@ -13,7 +13,7 @@ use rand::{Rng, RngExt, SeedableRng};
 use serde::{Deserialize, Serialize};
 
 use crate::limits;
-use crate::paxos::{Addresses, Configuration, Member, NodeId, Roles};
+use crate::paxos::{Addresses, Configuration, Member, NodeId, Optimisations, Roles};
 
 use super::cluster::Settings;
 
@@ -206,6 +206,7 @@ impl Plan {
             settings.learn_values_max = 100;
         }
         let seed = dice.next_u64();
+        settings.optimisations = draw_optimisations(seed);
         let hub = dice.random_bool(0.5);
         load.quorum_reads_percent = pick(dice, &[0, 30, 30, 100]);
         if dice.random_bool(0.5) {
@@ -276,6 +277,17 @@ fn pick<T: Copy>(dice: &mut StdRng, of: &[T]) -> T {
     *of.choose(dice).expect("there is something to choose from")
 }
 
+/// Some clusters are without one of those that a cluster is as live without. By dice of their own, so that it changes
+/// nothing else.
+fn draw_optimisations(seed: u64) -> Optimisations {
+    let mut dice = StdRng::seed_from_u64(seed);
+    Optimisations {
+        batching: dice.random_range(0..20) != 0,
+        phase1_skip: dice.random_range(0..20) != 0,
+        quorum_connected_election: true,
+    }
+}
+
 fn draw_settings(dice: &mut StdRng, timeout_us: u64, heavy: bool, fixed: &Fixed) -> Settings {
     let acceptors = fixed.nodes.unwrap_or_else(|| pick(dice, &[1, 3, 3, 3, 3, 5, 5, 7]));
     let mut roles = Vec::new();
@@ -303,6 +315,7 @@ fn draw_settings(dice: &mut StdRng, timeout_us: u64, heavy: bool, fixed: &Fixed)
         phase2,
         election_timeout_us: timeout_us,
         request_timeout_us: timeout_us * dice.random_range(4..30),
+        optimisations: Optimisations::default(),
         window_slots: if heavy { 16 } else { pick(dice, &[1, 2, 4, 16, 256]) },
         alpha_slots: 256,
         spares: 0,
