@@ -345,14 +345,14 @@ impl Node {
         self.run_local(now, fx);
     }
 
-    /// The node is about to stop: let another take over, if this one leads.
+    /// The node is about to stop: let another take over, if this one leads, or is about to.
     pub fn hand_over(&mut self, fx: &mut Effects) {
         self.hand_over_to(self.successor(), fx);
     }
 
     fn hand_over_to(&mut self, successor: Option<NodeId>, fx: &mut Effects) {
         let ballot = self.election.leader();
-        let Some(leader) = self.leader.as_mut().filter(|leader| leader.is_leading()) else {
+        let Some(leader) = self.leader.as_mut().filter(|leader| !leader.is_idle()) else {
             return;
         };
         // Before all else, or those whom the successor asks are bound for a while.
