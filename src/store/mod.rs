@@ -32,7 +32,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::limits::{SQL_QUERY_ROWS_SIZE_MAX, SQL_STEPS_MAX};
 use crate::paxos::{Batch, Bytes, CommandId, CommandRef, SessionId, Slot, Value};
-use crate::sql::{Budget, Database, Moment, Page, Pages, Reader};
+use crate::sql::{Budget, Database, Moment, Page, Pages, Reader, View};
 use crate::wire::codec;
 use crate::wire::kv::{decode_command, decode_statement, decode_transaction};
 
@@ -300,7 +300,8 @@ impl SqlQuery {
         let Ok(statement) = decode_statement(&self.statement) else {
             return Reply::Failed(Failure::Invalid);
         };
-        match reader.query(&self.pages, self.moment, budget, &statement, skip) {
+        let view = View { pages: &self.pages, moment: self.moment, budget };
+        match reader.query(view, &statement, skip) {
             Ok(Page { rows, next: None }) => Reply::Rows(rows),
             Ok(Page { rows, next: Some(next) }) => Reply::RowsPart { rows, next },
             Err(why) => Reply::Failed(Failure::Sql { why }),
