@@ -62,7 +62,7 @@ impl Kv {
         terms: Terms,
     ) -> Result<Kv, String> {
         let entries = engine.linked_table(checkpoint, slot, len)?;
-        if let Table::Memory(_) = entries {
+        if matches!(entries, Table::Memory(_)) {
             entries.freeze().verify(digest, || {})?;
         }
         Ok(Kv { entries, digest: Digest::of_sum(digest), terms, ..Kv::default() })
