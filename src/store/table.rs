@@ -285,7 +285,7 @@ impl FrozenTable {
     }
     /// Makes a checkpoint of the entries, which is durable then: a directory that is not there yet. The table is held
     /// since they were frozen.
-    #[cfg_attr(not(feature = "rocksdb"), allow(unused_variables))]
+    #[cfg_attr(not(feature = "rocksdb"), allow(unused_variables, clippy::needless_pass_by_value))]
     pub fn checkpoint(&self, path: &Path, hold: Arc<Hold>) -> Result<(), String> {
         match self {
             FrozenTable::Memory(_) => unreachable!("it cannot be held"),
