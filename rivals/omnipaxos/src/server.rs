@@ -179,7 +179,8 @@ impl Server {
         self.node.omnipaxos.tick();
         let heard = self.node.omnipaxos.get_ui_states().heartbeats.len();
         let election_ns = self.node.tick.as_nanos() as u64 * TICKS_PER_ELECTION;
-        if (self.peers.len() + 1) / 2 <= heard {
+        // With ourselves, more than half of all.
+        if self.peers.len().div_ceil(2) <= heard {
             self.connected_ns = now_ns;
         }
         self.is_connected = now_ns < self.connected_ns + election_ns * ALONE_ELECTIONS;
