@@ -2,6 +2,7 @@
 
 from dataclasses import asdict, dataclass, replace
 
+from calibration import CALIBRATION
 from experiment import SAME, Experiment
 from faults import At, CutLink, HealLink, Kill, Pause, Restart, Resume
 
@@ -377,6 +378,7 @@ EXPERIMENTS = {
         RECONFIGURE,
         SNAPSHOT,
         STEADY,
+        CALIBRATION,
         SMOKE,
         SAMPLE,
     )

@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import sandbox
+import shaping
 from experiments import (
     EXPERIMENTS,
     Partition,
@@ -32,7 +33,9 @@ from faults import words
 from scenarios import of_experiment
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-TOOLS = ("mnexec", "brctl", "ifconfig", "nft", "ip", "ping", "sysctl", "unshare", "strace")
+TOOLS = ("mnexec", "brctl", "ifconfig", "nft", "ip", "ping", "sysctl", "unshare", "strace", "tc")
+# What a network needs besides whose links are shaped.
+SHAPING_TOOLS = ("iptables", "ethtool", "nsenter")
 
 
 def main():
@@ -44,6 +47,7 @@ def main():
     parser.add_argument("--experiment", metavar="NAME", default="failover", help="[failover]")
     parser.add_argument("--quick", action="store_true", help="a shorter run")
     parser.add_argument("--dry-run", action="store_true", help="show the schedule, run nothing")
+    parser.add_argument("--needs", action="store_true", help="what to build besides Loggos")
     parser.add_argument("--binary", type=Path, default=REPOSITORY / "target/release/loggos")
     parser.add_argument("--results", type=Path, default=REPOSITORY / "results")
     parser.add_argument("--run-id", default=time.strftime("%Y%m%d-%H%M%S"), help="[date and time]")
@@ -63,13 +67,17 @@ def main():
     if options.dry_run:
         show(experiment)
         return 0
+    if options.needs:
+        if experiment.is_shaped() and not shaping.have_netem():
+            print("shaper")
+        return 0
     if sandbox.is_inside():
         # Only here, where Mininet is known to be installed.
         import runner  # noqa: PLC0415
 
         sandbox.interrupt_on_signals()
         return runner.run(experiment, options.binary, options.run_dir)
-    missing = what_is_missing(options.binary)
+    missing = what_is_missing(options.binary, experiment)
     if missing:
         print(f"run.py: {missing}", file=sys.stderr)
         return 1
@@ -125,11 +133,12 @@ def hand_over(parents, run_dir):
         os.chown(path, user, group, follow_symlinks=False)
 
 
-def what_is_missing(binary):
+def what_is_missing(binary, experiment):
     """One line that says what an experiment lacks on this machine, None if nothing."""
     if os.geteuid() != 0:
         return "network namespaces need root: run it with sudo"
-    absent = [tool for tool in TOOLS if not shutil.which(tool)]
+    tools = TOOLS + (SHAPING_TOOLS if experiment.is_shaped() else ())
+    absent = [tool for tool in tools if not shutil.which(tool)]
     try:
         import mininet.net  # noqa: F401, PLC0415
     except ImportError:
@@ -138,12 +147,16 @@ def what_is_missing(binary):
         return f"not installed: {', '.join(absent)}; `scripts/setup.sh mininet` installs them"
     if not binary.is_file():
         return f"{binary} does not exist: build it with `make build`, or give --binary"
-    return None
+    return shaping.what_is_missing() if experiment.is_shaped() else None
 
 
 def show(experiment):
     """What an experiment does, without running it."""
     print(f"{experiment.name}: {experiment.title}")
+    if hasattr(experiment, "words"):
+        for line in experiment.words():
+            print(f"  {line}")
+        return
     print(f"  {experiment.nodes} nodes, {experiment.clients} clients, {experiment.workload}")
     match experiment:
         case Rates():

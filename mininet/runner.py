@@ -12,6 +12,7 @@ import time
 import traceback
 from pathlib import Path
 
+import calibration
 import judge
 import loads
 import partition
@@ -34,6 +35,7 @@ PLAYS = {
     Reads: reads.play,
     Reconfigure: reconfigure.play,
     Snapshot: snapshot.play,
+    calibration.Calibration: calibration.play,
 }
 
 

@@ -74,6 +74,8 @@ class Loggos:
         self.expected_exits = set()
         self.paused = set()
         self.commands = []
+        # Processes, by name, without which the network is not what it should be.
+        self.helpers = {}
 
     # Deployment
 
@@ -187,7 +189,10 @@ class Loggos:
         self.expected_exits.add(node)
 
     def check_alive(self):
-        """Raises if a node ended that nobody killed."""
+        """Raises if a node ended that nobody killed, or what the network needs."""
+        for name, process in self.helpers.items():
+            if process.poll() is not None:
+                raise RuntimeError(f"the {name} ended with {process.returncode}")
         for node, process in self.processes.items():
             if process.poll() is not None and node not in self.expected_exits:
                 raise RuntimeError(
