@@ -9,83 +9,11 @@ in `probes/`.
 import json
 import subprocess
 import sys
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from pathlib import Path
-
-from shaping import Shape
 
 PROBE = Path(__file__).resolve().parent / "probe.py"
 TIMEOUT_S = 60
-
-
-@dataclass(frozen=True, kw_only=True)
-class Calibration:
-    """Shapes, each set on the link between two hosts and measured. There is no cluster."""
-
-    name: str
-    title: str
-    nodes: int
-    client_hosts: int
-    congestion_control: str
-    # On the way from the first host to the second; nothing happens on the way back.
-    packets: tuple[Shape, ...]
-    # On both ways, because TCP needs them.
-    streams: tuple[Shape, ...]
-    repeats: int
-    count: int
-    interval_us: int
-    packet_size: int
-    stream_s: float
-    seed: int
-
-    def as_json(self):
-        """All parameters as plain values, and the kind of experiment."""
-        return {"kind": "calibration", **asdict(self)}
-
-    def quick(self):
-        """Fewer packets, once."""
-        return replace(
-            self, packets=self.packets[::2], streams=self.streams[::2], repeats=1, count=1000,
-            stream_s=1,
-        )  # fmt: skip
-
-    def shapes(self):
-        """None at the beginning."""
-        return {}
-
-    def is_shaped(self):
-        """Whether links are shaped at any time."""
-        return True
-
-    def words(self):
-        """What is done, line by line."""
-        yield f"{len(self.packets)} shapes for packets, {len(self.streams)} for TCP"
-        yield f"{self.repeats} times, {self.count:,} packets each"
-
-
-CALIBRATION = Calibration(
-    name="calibration",
-    title="Are links what they are asked to be: delay, jitter, loss, order, throughput",
-    nodes=2,
-    client_hosts=0,
-    congestion_control="cubic",
-    packets=(
-        *(Shape(delay_ms) for delay_ms in (0, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)),
-        *(Shape(20, jitter_ms) for jitter_ms in (1, 2, 5, 10, 20)),
-        *(Shape(5, 0, loss) for loss in (0.5, 1, 2, 5, 10)),
-        *(Shape(20, 0, 0, reorder) for reorder in (1, 2, 5, 10, 25)),
-    ),
-    streams=(
-        *(Shape(delay_ms) for delay_ms in (0, 0.5, 1, 5, 10, 50)),
-        *(Shape(5, 0, loss) for loss in (0.1, 0.5, 1, 2, 5)),
-    ),
-    repeats=5,
-    count=5000,
-    interval_us=1000,
-    packet_size=200,
-    stream_s=3,
-    seed=1,
-)
 
 
 def play(lab):

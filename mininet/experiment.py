@@ -44,8 +44,7 @@ class Experiment:
         return {"kind": type(self).__name__.lower(), **asdict(self)}
 
     def shapes(self):
-        """What happens to packets between hosts, by the hosts' names; nothing where none is named.
-        """
+        """What happens to packets between hosts, by their names; nothing where none is named."""
         shape = Shape(self.delay_ms, self.jitter_ms, self.loss_percent)
         return {} if shape == Shape() else uniform(node_names(self.nodes), shape)
 

@@ -2,9 +2,9 @@
 
 from dataclasses import asdict, dataclass, replace
 
-from calibration import CALIBRATION
 from experiment import SAME, Experiment
 from faults import At, CutLink, HealLink, Kill, Pause, Restart, Resume
+from link_experiments import CALIBRATION, FLAP, LOSS, TIMEOUTS, WAN
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -379,6 +379,10 @@ EXPERIMENTS = {
         SNAPSHOT,
         STEADY,
         CALIBRATION,
+        FLAP,
+        LOSS,
+        TIMEOUTS,
+        WAN,
         SMOKE,
         SAMPLE,
     )

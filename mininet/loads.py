@@ -69,12 +69,12 @@ def judge_now(lab, system, labels):
             path.unlink()
 
 
-def one_load(lab, system, name, rate, seed, schedule, more=()):
+def one_load(lab, system, name, rate, seed, schedule, more=(), load=None):
     """One load from its start to the load generators' exit; returns their labels. They take `more`
-    arguments."""
-    experiment = system.experiment
+    arguments; `load` is an experiment that says what they do, if not the cluster's."""
+    experiment = load or system.experiment
     total_s = experiment.warmup_s + experiment.duration_s
-    benches = system.bench(rate, seed, name, trace=bool(schedule.pending), more=more)
+    benches = system.bench(rate, seed, name, trace=bool(schedule.pending), load=load, more=more)
     begin = time.monotonic()
     while True:
         elapsed = time.monotonic() - begin

@@ -1,9 +1,9 @@
 """What runs on the hosts of the experiment `calibration`, as a program of its own.
 
-    probe.py receive ADDRESS FILE SILENCE_S     packets into a file, until none comes for so long
-    probe.py send ADDRESS COUNT INTERVAL_US SIZE
-    probe.py drain ADDRESS                      one connection; prints bytes and nanoseconds
-    probe.py pour ADDRESS SECONDS               as much as it takes
+probe.py receive ADDRESS FILE SILENCE_S     packets into a file, until none comes for so long
+probe.py send ADDRESS COUNT INTERVAL_US SIZE
+probe.py drain ADDRESS                      one connection; prints bytes and nanoseconds
+probe.py pour ADDRESS SECONDS               as much as it takes
 """
 
 import json

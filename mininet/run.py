@@ -154,9 +154,13 @@ def show(experiment):
     """What an experiment does, without running it."""
     print(f"{experiment.name}: {experiment.title}")
     if hasattr(experiment, "words"):
-        for line in experiment.words():
-            print(f"  {line}")
-        return
+        print("\n".join(f"  {line}" for line in experiment.words()))
+    else:
+        show_cluster(experiment)
+
+
+def show_cluster(experiment):
+    """What an experiment of `experiments.py` does."""
     print(f"  {experiment.nodes} nodes, {experiment.clients} clients, {experiment.workload}")
     match experiment:
         case Rates():

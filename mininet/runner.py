@@ -13,17 +13,22 @@ import traceback
 from pathlib import Path
 
 import calibration
+import flap
 import judge
 import loads
+import loss
 import partition
 import quorums
 import reads
 import reconfigure
 import sandbox
 import snapshot
+import timeouts
+import wan
 from experiments import Partition, Quorums, Rates, Reads, Reconfigure, Snapshot, Timeline
 from judge import CheckFailed
 from lab import CHECK_FAILED, Lab, write_json
+from link_experiments import Calibration, Flap, Loss, Timeouts, Wan
 from sandbox import Interrupted
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -35,7 +40,11 @@ PLAYS = {
     Reads: reads.play,
     Reconfigure: reconfigure.play,
     Snapshot: snapshot.play,
-    calibration.Calibration: calibration.play,
+    Calibration: calibration.play,
+    Flap: flap.play,
+    Loss: loss.play,
+    Timeouts: timeouts.play,
+    Wan: wan.play,
 }
 
 

@@ -165,7 +165,7 @@ class Shaper:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            preexec_fn=_urgent,  # noqa: PLW1509 (there are no other threads at this time)
+            preexec_fn=_urgent,  # noqa: PLW1509 (it asks the kernel and no more)
         )
         if self._answer() != "ready":
             raise RuntimeError("the shaper did not begin")

@@ -10,6 +10,7 @@ import time
 from mininet.log import setLogLevel
 from mininet.net import Mininet
 from mininet.nodelib import LinuxBridge
+
 from shaping import Place
 
 SWITCH = "s1"

@@ -287,6 +287,22 @@ class Loggos:
         ]  # fmt: skip
         return label, self._bench(self.star.clients[1], label, arguments, True, self.experiment)
 
+    def bench_near(self, node, client, rate, seed, label, more=()):
+        """Starts a load generator on that client host, which talks to this node and to no other;
+        returns its process. `more` are further arguments."""
+        experiment = self.experiment
+        arguments = [
+            "--nodes", f"{node_address(node)}:{CLIENT_PORT}",
+            "--target", "spread",
+            "--duration", f"{experiment.duration_s}s",
+            "--warmup", f"{experiment.warmup_s}s",
+            "--seed", str(seed),
+            "--rate", str(rate),
+            "--arrivals", "poisson",
+            *more,
+        ]  # fmt: skip
+        return self._bench(self.star.clients[client], label, arguments, True, experiment)
+
     def _bench(self, host, label, arguments, trace, experiment):
         command = [
             str(self._home(host) / "loggos"), "bench", *arguments,
