@@ -13,7 +13,10 @@ from pathlib import Path
 import matplotlib
 
 from loggos import (
+    calibration,
     faults,
+    flap,
+    loss,
     partition,
     quorums,
     reads,
@@ -22,6 +25,8 @@ from loggos import (
     snapshot,
     steady,
     timeline,
+    timeouts,
+    wan,
 )
 from loggos.runs import Run
 
@@ -35,6 +40,11 @@ REPORTS = {
     "reads": reads.report,
     "reconfigure": reconfigure.report,
     "snapshot": snapshot.report,
+    "calibration": calibration.report,
+    "flap": flap.report,
+    "loss": loss.report,
+    "timeouts": timeouts.report,
+    "wan": wan.report,
 }
 
 
@@ -47,6 +57,20 @@ def kind(run: Run) -> str:
 def conditions(run: Run) -> str:
     """The run's conditions in a few lines, so that nobody has to guess them from a figure."""
     experiment, machine = run.experiment, run.environment.get("machine", {})
+    lines = [
+        # Some have no cluster.
+        *(of_cluster(experiment) if "workload" in experiment else []),
+        f"- all hosts share one machine: {machine.get('cores', '?')} cores "
+        f"({machine.get('cpu', 'unknown')}), kernel {machine.get('kernel', '?')}; "
+        f"links by {run.environment.get('links', '?')}; "
+        f"load average before the run: {machine.get('load_average', '?')}",
+        f"- commit {run.environment.get('commit', '?')}, run {run.path.name}",
+    ]
+    return "\n".join(lines)
+
+
+def of_cluster(experiment: dict) -> list[str]:
+    """What an experiment says of the cluster and its load, in a few lines."""
     load = "closed loop"
     if experiment.get("rate"):
         load = f"open loop, {experiment['rate']:,} operations/s"
@@ -56,18 +80,12 @@ def conditions(run: Run) -> str:
     if experiment.get("sizes"):
         sizes = " and ".join(str(size) for size in experiment["sizes"])
         clients = f"{sizes} nodes, each with a client of its own"
-    lines = [
+    return [
         f"- {clients}, {load}, "
         f"workload {experiment['workload']}, values of {experiment['value_size']} bytes",
         f"- election timeout {experiment['election_timeout_ms']} ms, log synced to disk: "
         f"{'yes' if experiment['sync'] else 'no'}",
-        f"- all hosts share one machine: {machine.get('cores', '?')} cores "
-        f"({machine.get('cpu', 'unknown')}), kernel {machine.get('kernel', '?')}; "
-        f"links by {run.environment.get('links', '?')}; "
-        f"load average before the run: {machine.get('load_average', '?')}",
-        f"- commit {run.environment.get('commit', '?')}, run {run.path.name}",
     ]
-    return "\n".join(lines)
 
 
 def verdict(run: Run) -> tuple[bool, str]:
