@@ -172,8 +172,9 @@ class Loss(Experiment):
     closed_s: float
 
     def quick(self):
-        """Fewer shapes, once each."""
-        return replace(self, cells=self.cells[::3], repeats=1, duration_s=5, closed_s=2)
+        """Nothing wrong, and the worst of each, once."""
+        worst = (self.cells[0], *self.cells[5::3])
+        return replace(self, cells=worst, repeats=1, duration_s=5, closed_s=2)
 
     def is_shaped(self):
         """Whether links are shaped at any time."""

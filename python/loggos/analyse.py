@@ -164,9 +164,9 @@ def analyse(run: Run) -> bool:
     parts = [
         f"# {run.name}: {run.experiment.get('title', '')}".rstrip(": "),
         conditions(run),
-        sentence,
-        judged(run),
     ]
+    if "workload" in run.experiment or not sound:
+        parts += [sentence, judged(run)]
     table, found = REPORTS[kind(run)](run, figures)
     parts += found
     parts.append(

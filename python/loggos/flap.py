@@ -18,8 +18,8 @@ def stretches(run: Run) -> pd.DataFrame:
     """A row for each stretch.
 
     Columns: `link`, `period_s`, `repeat`; the share of windows of 100 ms with a reply, to any
-    client `served_percent` and to the one that had fewest `worst_percent`; of the operations due in it
-    those answered within the bound, `in_time_percent`; `elections_per_minute`.
+    client `served_percent` and to the one that had fewest `worst_percent`; of the operations due in
+    it those answered within the bound, `in_time_percent`; `elections_per_minute`.
     """
     leads, operations = cells.leads(run.path), cells.operations(run.path)
     good = stats.succeeded(operations)

@@ -5,7 +5,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from loggos.plots import COLORS, OFFERED, STYLE, WIDTH
+from loggos.plots import COLORS, OFFERED, STYLE, WIDTH, log_milliseconds
 
 BARS = {"marker": "o", "ms": 3.5, "capsize": 2, "elinewidth": 0.8}
 
@@ -43,12 +43,12 @@ def calibration(table: pd.DataFrame, carried: pd.DataFrame) -> Figure:
             axes.errorbar(
                 rows[name], rows["mbit_s"], yerr=rows["mbit_s_ci95"], color=COLORS["p50"], **BARS
             )
-            axes.set_yscale("log")
-            axes.yaxis.set_major_formatter(lambda y, _: f"{y:,.10g}")
-            axes.minorticks_off()
             axes.set_xlim(left=0)
+            axes.set_ylim(bottom=0)
             axes.set_xlabel(words)
             axes.set_ylabel("TCP (Mbit/s)")
+        # From hundreds to a few.
+        log_milliseconds(panels[1, 2])
     return figure
 
 

@@ -23,7 +23,7 @@ def flap(table: pd.DataFrame) -> Figure:
     """Availability and elections against the period; bars show the 95 % interval of the mean."""
     with rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 4.2), layout="constrained")
-        panels = figure.subplots(2, 2, sharex=True).flat
+        panels = list(figure.subplots(2, 2, sharex=True).flat)
         calm = table[table["link"] == "none"]
         for axes, (name, words) in zip(panels, MEASURES.items(), strict=True):
             for value in calm[name]:
@@ -40,8 +40,10 @@ def flap(table: pd.DataFrame) -> Figure:
             axes.set_xticks(periods, [f"{period:g}" for period in periods])
             axes.minorticks_off()
             axes.set_ylabel(words)
-            axes.set_ylim(0, 105 if name.endswith("percent") else None)
-        handles, labels = figure.axes[0].get_legend_handles_labels()
+            most = max(1, 1.1 * (table[name] + table[f"{name}_ci95"].fillna(0)).max())
+            axes.set_ylim(0, 105 if name.endswith("percent") else most)
+        for axes in panels[2:]:
+            axes.set_xlabel("period of the flapping link (s)")
+        handles, labels = panels[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=3, handlelength=3.5)
-        figure.supxlabel("period of the flapping link (s)", fontsize=8)
     return figure

@@ -43,7 +43,7 @@ def loss(table: pd.DataFrame) -> Figure:
             )  # fmt: skip
             bottom.set_xlabel(words)
         log_milliseconds(panels[0, 0])
-        panels[1, 0].set_ylim(bottom=0)
+        panels[1, 0].set_ylim(0, 1.1e-3 * table["closed_per_s"].max())
         panels[2, 0].set_ylim(0, max(1, 1.1 * table["elections_per_minute"].max()))
         panels[0, 0].set_ylabel("latency (ms)")
         panels[1, 0].set_ylabel("closed loop\n(thousand operations/s)")

@@ -4,7 +4,6 @@ import numpy as np
 import pandas as pd
 from matplotlib import rc_context
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from loggos.plots import STYLE, WIDTH
 
@@ -34,14 +33,14 @@ def latency(found: pd.DataFrame, experiment: dict) -> Figure:
                     values = np.sort(mine[mine["region"] == region]["latency_ms"])
                     share = np.arange(1, len(values) + 1) / max(len(values), 1)
                     axes.step(values, share, where="post", color=color, ls=line, label=region)
-                axes.set_xscale("log")
-                axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.10g}"))
-                axes.xaxis.set_minor_formatter(NullFormatter())
-                axes.set_ylim(0, 1)
                 if row == 0:
                     axes.set_title(kind, fontsize=8)
             panels[row, 0].set_ylabel(f"led from {leader}")
-        figure.supxlabel("latency (ms)", fontsize=8)
+        # The slowest few would take half of the axis.
+        panels[0, 0].set_xlim(0, 1.1 * found["latency_ms"].quantile(0.995))
+        panels[0, 0].set_ylim(0, 1)
+        for axes in panels[-1]:
+            axes.set_xlabel("latency (ms)")
         handles, labels = panels[0, 0].get_legend_handles_labels()
         figure.legend(
             handles, labels, loc="outside lower center", ncols=len(labels), handlelength=3.5,
