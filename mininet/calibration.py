@@ -19,7 +19,7 @@ TIMEOUT_S = 60
 def play(lab):
     """All shapes, again and again."""
     experiment = lab.experiment
-    star, links = lab.network(experiment, lab.run_dir)
+    star, links = lab.network(experiment, lab.run_dir, experiment.nodes)
     (lab.run_dir / "probes").mkdir()
     a, b = star.nodes.values()
     for repeat in range(1, experiment.repeats + 1):

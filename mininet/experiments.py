@@ -2,6 +2,7 @@
 
 from dataclasses import asdict, dataclass, replace
 
+from comparisons import CDF, COST, FAILOVER, SIZES, STEADY, Comparison
 from experiment import SAME, Experiment
 from faults import At, CutLink, HealLink, Kill, Pause, Restart, Resume
 from link_experiments import CALIBRATION, FLAP, LOSS, TIMEOUTS, WAN
@@ -34,20 +35,6 @@ class Timeline(Experiment):
             warmup_s=self.warmup_s / 2,
             schedule=tuple(replace(event, seconds=event.seconds / 2) for event in self.schedule),
         )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rates(Experiment):
-    """One run of the load for each of `rates` operations a second, `repeats` times over."""
-
-    rates: tuple[int, ...]
-    repeats: int
-    duration_s: float
-    warmup_s: float
-
-    def quick(self):
-        """Fewer rates, once each."""
-        return replace(self, rates=self.rates[::3], repeats=1, duration_s=3, warmup_s=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,9 +144,9 @@ class Reads(Experiment):
         return replace(self, rates=self.rates[::2], repeats=1, duration_s=2, deaths=4)
 
 
-FAILOVER = Timeline(
+TIMELINE = Timeline(
     **SAME,
-    name="failover",
+    name="timeline",
     title="Three nodes under load: leader killed, link cut, follower paused",
     nodes=3,
     election_timeout_ms=100,
@@ -221,28 +208,6 @@ PARTITION_SQL = replace(
     check=False,
     histories=False,
     scenarios=("quorum-loss", "constrained", "chained"),
-)
-
-STEADY = Rates(
-    **SAME,
-    name="steady",
-    title="Latency against throughput: three nodes, rising offered load",
-    nodes=3,
-    election_timeout_ms=100,
-    # Traces of every request would take part of the processor that is being measured.
-    node_traces=False,
-    clients=64,
-    in_flight=16,
-    op_timeout_ms=1000,
-    rates=(1000, 10000, 25000, 50000, 75000, 100000, 125000, 150000, 200000, 250000, 300000),
-    repeats=3,
-    duration_s=4,
-    warmup_s=1,
-    keys=1000,
-    value_size=256,
-    reads=0,
-    workload="put",
-    check=False,
 )
 
 QUORUMS = Quorums(
@@ -346,7 +311,7 @@ SNAPSHOT = Snapshot(
 )
 
 SMOKE = replace(
-    FAILOVER,
+    TIMELINE,
     name="smoke",
     title="Three nodes, a short load, one killed leader",
     clients=4,
@@ -370,14 +335,18 @@ SAMPLE = replace(
 EXPERIMENTS = {
     experiment.name: experiment
     for experiment in (
+        STEADY,
+        CDF,
+        SIZES,
         FAILOVER,
+        COST,
+        TIMELINE,
         PARTITION,
         PARTITION_SQL,
         QUORUMS,
         READS,
         RECONFIGURE,
         SNAPSHOT,
-        STEADY,
         CALIBRATION,
         FLAP,
         LOSS,
@@ -387,3 +356,6 @@ EXPERIMENTS = {
         SAMPLE,
     )
 }
+
+# `all` is each of these in turn.
+COMPARISONS = [name for name, it in EXPERIMENTS.items() if isinstance(it, Comparison)]

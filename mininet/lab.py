@@ -6,7 +6,7 @@ import sys
 import time
 
 from links import Links
-from systems.loggos import EVERYBODY, Loggos
+from systems.loggos import Loggos
 from topology import Star
 from writeback import WriteBack
 
@@ -63,10 +63,11 @@ class Lab:
         self._parts = []
         self.began = time.monotonic()
 
-    def network(self, experiment, folder):
-        """Hosts and their links, shaped as the experiment begins; its files are in `folder`."""
+    def network(self, experiment, folder, hosts):
+        """So many hosts, those of clients, and their links, shaped as the experiment begins; what
+        became of these is in `folder` in the end."""
         folder.mkdir(exist_ok=True)
-        star = Star(experiment.nodes, experiment.client_hosts, experiment.congestion_control)
+        star = Star(hosts, experiment.client_hosts, experiment.congestion_control)
         self._parts.append(star.stop)
         star.start()
         links = Links(star, getattr(experiment, "loss_permille", 0))
@@ -78,10 +79,10 @@ class Lab:
         self.environment["ping"] = star.ping()
         return star, links
 
-    def deploy(self, experiment, folder, setup=EVERYBODY):
+    def deploy(self, experiment, folder, setup=None, adapter=Loggos):
         """A cluster on hosts of its own, not yet started; its files are in `folder`."""
-        star, links = self.network(experiment, folder)
-        system = Loggos(experiment, star, self.binary, folder, setup)
+        star, links = self.network(experiment, folder, adapter.hosts(experiment.nodes))
+        system = adapter(experiment, star, self.binary, folder, setup)
         system.helpers = links.helpers
         self._parts.append(WriteBack(folder / "traces").stop)
         self._parts.append(system.kill_all)

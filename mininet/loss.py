@@ -7,7 +7,6 @@ from dataclasses import asdict, replace
 
 import loads
 from experiment import node_names
-from faults import Schedule
 from reads import note, now_ns, wait_well
 from shaping import Shape, uniform
 
@@ -26,23 +25,22 @@ def play(lab):
             wait_well(system, {})
             found = links.shape(uniform(nodes, shape), experiment.seed)
             about = {"cell": number, "repeat": repeat, **asdict(shape), "round_trips": found}
-            one_cell(lab, system, links, about)
+            one_cell(lab, system, about)
         lab.say(f"  {lab.elapsed_s():6.1f} s  repeat {repeat} of {experiment.repeats}")
     links.shape(uniform(nodes, Shape()), experiment.seed)
     lab.environment["links"] = links.describe()
     loads.end(lab, system)
 
 
-def one_cell(lab, system, links, about):
+def one_cell(lab, system, about):
     """A load at a steady rate, and one in a closed loop."""
     experiment = system.experiment
     seed = experiment.seed + 1000 * about["repeat"]
     closed = replace(experiment, duration_s=experiment.closed_s)
     for load, rate, how in (("open", experiment.rate, experiment), ("closed", None, closed)):
         label = f"bench-{load}-{about['cell']:02d}-{about['repeat']}"
-        nothing = Schedule((), system, links, lab.run_dir / "faults.jsonl")
         begin_ns = now_ns()
-        labels = loads.one_load(lab, system, label, rate, seed, nothing, load=how)
+        labels = loads.one_load(lab, system, label, rate, seed, load=how)
         times = {"begin_ns": begin_ns, "end_ns": now_ns()}
         loads.judge_now(lab, system, labels)
         note(lab.run_dir / "cells.jsonl", {**about, "load": load, "labels": labels, **times})

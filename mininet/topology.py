@@ -11,6 +11,7 @@ from mininet.log import setLogLevel
 from mininet.net import Mininet
 from mininet.nodelib import LinuxBridge
 
+from addresses import node_address
 from shaping import Place
 
 SWITCH = "s1"
@@ -102,8 +103,3 @@ class Star:
     def stop(self):
         """Takes everything down again."""
         self.net.stop()
-
-
-def node_address(node):
-    """The address of a node's host."""
-    return f"10.0.0.{node}"

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats as scipy_stats
 
-from loggos import cells, plots, plots_calibration
+from loggos import plots, plots_calibration, stretches
 from loggos.runs import Run
 from loggos.tables import markdown
 
@@ -24,7 +24,7 @@ def packets(run: Run) -> pd.DataFrame:
     was sent earlier); of their delay in ms `median`, `low` and `high` (1st and 99th percentile).
     """
     rows = []
-    lines = cells.lines(run.path / "cells.jsonl")
+    lines = stretches.lines(run.path / "cells.jsonl")
     for line in lines[lines["kind"] == "packets"].itertuples():
         came = pd.read_csv(run.path / "probes" / line.file)
         delay_ms = (came["received_ns"] - came["sent_ns"]) / 1e6
@@ -48,10 +48,10 @@ def packets(run: Run) -> pd.DataFrame:
 
 def streams(run: Run) -> pd.DataFrame:
     """A row for each shape: `mbit_s` that one TCP connection carried, its interval, `n`."""
-    lines = cells.lines(run.path / "cells.jsonl")
+    lines = stretches.lines(run.path / "cells.jsonl")
     lines = lines[lines["kind"] == "stream"]
     rows = lines.assign(mbit_s=lines["bytes"] * 8e3 / lines["ns"])
-    return cells.means(rows, SHAPE, ["mbit_s"])
+    return stretches.means(rows, SHAPE, ["mbit_s"])
 
 
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
@@ -68,7 +68,7 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
         overtook_percent=100 * rows["overtook"] / (rows["sent"] - rows["lost"]),
     )
     names = ["measured_ms", "spread_ms", "lost_percent", "overtook_percent"]
-    table = cells.means(rows, SHAPE, names)
+    table = stretches.means(rows, SHAPE, names)
     groups = rows.groupby(SHAPE, sort=False)
     table["as_asked"] = [bool(as_asked(group)) for _, group in groups]
     return table

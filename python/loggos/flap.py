@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from loggos import cells, plots, plots_flap, stats
+from loggos import plots, plots_flap, stats, stretches
 from loggos.runs import Run
 from loggos.tables import markdown
 
@@ -14,32 +14,32 @@ BOUND_MS = 500
 MEASURES = ["served_percent", "worst_percent", "in_time_percent", "elections_per_minute"]
 
 
-def stretches(run: Run) -> pd.DataFrame:
+def points(run: Run) -> pd.DataFrame:
     """A row for each stretch.
 
     Columns: `link`, `period_s`, `repeat`; the share of windows of 100 ms with a reply, to any
     client `served_percent` and to the one that had fewest `worst_percent`; of the operations due in
     it those answered within the bound, `in_time_percent`; `elections_per_minute`.
     """
-    leads, operations = cells.leads(run.path), cells.operations(run.path)
+    leads, operations = stretches.leads(run.path), stretches.operations(run.path)
     good = stats.succeeded(operations)
     ends = good["end_ns"].to_numpy()
     of_node = {node: rows["end_ns"].to_numpy() for node, rows in good.groupby("at")}
     rows = []
-    for line in cells.lines(run.path / "cells.jsonl").itertuples():
+    for line in stretches.lines(run.path / "cells.jsonl").itertuples():
         begin_ns, end_ns = line.begin_ns, line.end_ns
         due = operations[operations["start_ns"].between(begin_ns, end_ns, inclusive="left")]
         in_time = stats.succeeded(due)["latency_ns"] <= BOUND_MS * 1e6
-        shares = [cells.served_percent(times, begin_ns, end_ns) for times in of_node.values()]
+        shares = [stretches.served_percent(times, begin_ns, end_ns) for times in of_node.values()]
         rows.append(
             {
                 "link": line.link,
                 "period_s": line.period_s,
                 "repeat": line.repeat,
-                "served_percent": cells.served_percent(ends, begin_ns, end_ns),
+                "served_percent": stretches.served_percent(ends, begin_ns, end_ns),
                 "worst_percent": min(shares),
                 "in_time_percent": 100 * in_time.sum() / len(due),
-                "elections_per_minute": cells.within(leads, begin_ns, end_ns)
+                "elections_per_minute": stretches.within(leads, begin_ns, end_ns)
                 * 60e9
                 / (end_ns - begin_ns),
             }
@@ -49,7 +49,7 @@ def stretches(run: Run) -> pd.DataFrame:
 
 def report(run: Run, figures: Path) -> tuple[pd.DataFrame, list[str]]:
     """The table, and the parts of the page."""
-    table = cells.means(stretches(run), BY, MEASURES)
+    table = stretches.means(points(run), BY, MEASURES)
     plots.save(plots_flap.flap(table), figures, "flap")
     return table, [
         "![Availability against the period of a flapping link](figures/flap.svg)",

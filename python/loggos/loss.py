@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from loggos import cells, plots, plots_loss
+from loggos import plots, plots_loss, stretches
 from loggos.runs import Run
 from loggos.tables import markdown
 
@@ -20,12 +20,14 @@ def loads(run: Run) -> pd.DataFrame:
     elected, `elections_per_minute`; in a closed loop `closed_per_s` operations;
     `elections` in both.
     """
-    leads = cells.leads(run.path)
-    lines = cells.lines(run.path / "cells.jsonl")
+    leads = stretches.leads(run.path)
+    lines = stretches.lines(run.path / "cells.jsonl")
     rows = []
     for (_, repeat), group in lines.groupby(["cell", "repeat"], sort=False):
         of = {line.load: line for line in group.itertuples()}
-        count = {load: cells.within(leads, line.begin_ns, line.end_ns) for load, line in of.items()}
+        count = {
+            load: stretches.within(leads, line.begin_ns, line.end_ns) for load, line in of.items()
+        }
         benches = {load: _benches(run, line.labels) for load, line in of.items()}
         latency = [bench["writes"]["latency_us"] for bench in benches["open"]]
         minutes = (of["open"].end_ns - of["open"].begin_ns) / 60e9
@@ -51,7 +53,7 @@ def _benches(run: Run, labels: list[str]) -> list[dict]:
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
     """A row for each shape: the means of `n` repeats with half the width of their intervals, and
     the leaders elected in all of them, in both loads."""
-    table = cells.means(rows, SHAPE, MEASURES)
+    table = stretches.means(rows, SHAPE, MEASURES)
     sums = rows.groupby(SHAPE, sort=False)["elections"].sum()
     return table.assign(elections=sums.to_numpy())
 

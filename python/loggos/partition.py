@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from loggos import cells, faults, plots, plots_partition, stats, trace
+from loggos import faults, plots, plots_partition, stats, stretches, trace
 from loggos.runs import Run
 from loggos.tables import markdown
 
@@ -30,7 +30,7 @@ def cuts(run: Run) -> pd.DataFrame:
         lines = (folder / "cuts.jsonl").read_text().splitlines()
         courses = pd.DataFrame([json.loads(line) for line in lines])
         nodes = int(folder.name.split("-")[0])
-        signs = faults.signs(cells.records(folder.glob("traces/n*.trace"), cells.SIGNS))
+        signs = faults.signs(stretches.records(folder.glob("traces/n*.trace"), stretches.SIGNS))
         replies = _replies(folder)
         timeout_ns = run.experiment["election_timeout_ms"] * 1_000_000
         frames.append(measured(courses[~courses["disturbed"]], signs, replies, nodes, timeout_ns))

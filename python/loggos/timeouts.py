@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from loggos import cells, plots, plots_timeouts, stats
+from loggos import plots, plots_timeouts, stats, stretches
 from loggos.runs import Run
 from loggos.tables import markdown
 
@@ -21,19 +21,19 @@ def times(run: Run) -> pd.DataFrame:
     """
     rows = []
     for folder in sorted(run.path.glob("*-nodes-rtt-*")):
-        leads, operations = cells.leads(folder), stats.succeeded(cells.operations(folder))
+        leads, operations = stretches.leads(folder), stats.succeeded(stretches.operations(folder))
         ends = operations["end_ns"].to_numpy()
-        lines = cells.lines(folder / "cells.jsonl")
+        lines = stretches.lines(folder / "cells.jsonl")
         for _, group in lines.groupby("repeat", sort=False):
             calm = group[group["kind"] == "calm"].iloc[0]
             dead = group[group["kind"] == "death"].iloc[0]
             begin_ns, end_ns = int(calm["begin_ns"]), int(calm["end_ns"])
             row = {
                 **{name: calm[name] for name in [*BY, "repeat"]},
-                "false_per_minute": cells.within(leads, begin_ns, end_ns)
+                "false_per_minute": stretches.within(leads, begin_ns, end_ns)
                 * 60e9
                 / (end_ns - begin_ns),
-                "served_percent": cells.served_percent(ends, begin_ns, end_ns),
+                "served_percent": stretches.served_percent(ends, begin_ns, end_ns),
                 "down_ms": float("nan"),
                 "back": pd.isna(dead["leader"]),
             }
@@ -50,7 +50,7 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
     intervals; `deaths`, how many leaders there were that could die, and `not_back`, how often
     nobody was served again while one was dead."""
     measures = ["false_per_minute", "served_percent", "down_ms"]
-    table = cells.means(rows, BY, measures)
+    table = stretches.means(rows, BY, measures)
     groups = rows.groupby(BY, sort=False)
     table["down_timeouts"] = table["down_ms"] / table["timeout_ms"]
     table["deaths"] = groups["down_ms"].count().to_numpy()

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from loggos import cells, plots, plots_wan, stats, trace
+from loggos import plots, plots_wan, stats, stretches, trace
 from loggos.runs import Run
 from loggos.tables import markdown
 
@@ -49,7 +49,7 @@ def summary(found: pd.DataFrame, experiment: dict) -> pd.DataFrame:
     of `p50_ms` and `p99_ms`, with their intervals; and `floor_ms`, what the network alone takes."""
     groups = found.groupby([*BY, "repeat"], sort=False)["latency_ms"]
     loads = pd.DataFrame({"p50_ms": groups.median(), "p99_ms": groups.quantile(0.99)})
-    table = cells.means(loads.reset_index(), BY, ["p50_ms", "p99_ms"])
+    table = stretches.means(loads.reset_index(), BY, ["p50_ms", "p99_ms"])
     count = found.groupby(BY, sort=False).size()
     table.insert(3, "operations", [int(count[tuple(row)]) for row in table[BY].to_numpy()])
     table["floor_ms"] = [floor_ms(experiment, *row) for row in table[BY].to_numpy()]
