@@ -29,7 +29,7 @@ def latency(found: pd.DataFrame, experiment: dict) -> Figure:
         for row, leader in enumerate(leaders):
             for axes, kind in zip(panels[row], kinds, strict=True):
                 mine = found[(found["leader"] == leader) & (found["operation"] == kind)]
-                for (color, line), region in zip(LINES, experiment["regions"], strict=True):
+                for (color, line), region in zip(LINES, experiment["regions"], strict=False):
                     values = np.sort(mine[mine["region"] == region]["latency_ms"])
                     share = np.arange(1, len(values) + 1) / max(len(values), 1)
                     axes.step(values, share, where="post", color=color, ls=line, label=region)
