@@ -103,7 +103,7 @@ class Netem:
             lines = [f"qdisc add dev {place.interface} root handle 1: htb"]
             for number, to in self._others(name):
                 link = f"dev {place.interface} parent 1:"
-                rate = f"rate {UNLIMITED} quantum 60000"
+                rate = f"rate {UNLIMITED} burst 1m cburst 1m quantum 60000"
                 match = f"protocol ip u32 match ip dst {places[to].address}/32"
                 lines.append(f"class add {link} classid 1:{number:x} htb {rate}")
                 lines.append(f"filter add {link} {match} flowid 1:{number:x}")
