@@ -41,8 +41,6 @@ def play(one_cell, lab):
             failures.append(_note(lab, cell, folder, failure))
         except Exception as failure:
             failures.append(_note(lab, cell, folder, failure))
-    for line in judge.summary(lab.verdicts):
-        lab.say(f"  {line}")
     if violation:
         raise violation
     if failures:

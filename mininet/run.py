@@ -157,7 +157,7 @@ def with_systems(experiment, options):
         return experiment
     there = options.results / experiment.name / options.run_id / "experiment.json"
     if not asked and there.exists():
-        return replace(experiment, systems=resume.systems_of(there.parent))
+        asked = [SYSTEMS[name] for name in resume.systems_of(there.parent)]
     chosen, left_out = [], []
     for adapter in asked or SYSTEMS.values():
         unfit = experiment.unfit(adapter)

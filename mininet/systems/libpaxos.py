@@ -25,6 +25,8 @@ SECOND = re.compile(
 SIGTERM_EXIT = -15
 # What `timeout` ends with when it had to end the client, which does not end by itself.
 TIMED_OUT = 124
+# In the kernel's table of connections.
+ESTABLISHED = "01"
 
 
 class Libpaxos(System):
@@ -75,8 +77,8 @@ class Libpaxos(System):
         return [str(program("replica")), str(node - 1), str(home / "paxos.conf")]
 
     def ready(self):
-        """Whether all of them listen."""
-        return all(self._listens(node) for node in self.nodes)
+        """Whether all are connected to all; who came too early tries again two seconds later."""
+        return all(self._acceptors(node) == len(self.nodes) for node in self.nodes)
 
     def leads(self):
         """Any proposer may propose; the client is told to use this one."""
@@ -108,13 +110,13 @@ class Libpaxos(System):
         report = report_of(printed, load)
         (self.run_dir / f"{label}.json").write_text(json.dumps(report, indent=2) + "\n")
 
-    def _listens(self, node):
-        # 0A: the state LISTEN. Asked of the host's own table: a connection would be a client.
+    def _acceptors(self, node):
+        """How many acceptors a node has connections to, itself included."""
+        # Asked of the host's own table: a connection of ours would be one of a client.
         table = Path(f"/proc/{self.pid(node)}/net/tcp").read_text(encoding="ascii")
-        return any(
-            line.split()[1].endswith(f":{PORT:04X}") and line.split()[3] == "0A"
-            for line in table.splitlines()[1:]
-        )
+        rows = [line.split() for line in table.splitlines()[1:]]
+        return len({to for _, _, to, state, *_ in rows
+                    if state == ESTABLISHED and to.endswith(f":{PORT:04X}")})  # fmt: skip
 
 
 class LibpaxosLmdb(Libpaxos):

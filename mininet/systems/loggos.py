@@ -33,6 +33,10 @@ class Setup:
     # Length of the leader's lease; 0: none.
     lease_ms: int = 0
 
+    def roles_of(self, node):
+        """A node's roles."""
+        return self.roles.get(node, ("acceptor", "leader", "replica"))
+
 
 EVERYBODY = Setup()
 
@@ -96,9 +100,8 @@ class Loggos(System):
                 f'peer_address = "{node_address(node)}:{PEER_PORT}"',
                 f'client_address = "{node_address(node)}:{CLIENT_PORT}"',
             ]
-            if node in self.setup.roles:
-                roles = ", ".join(f'"{role}"' for role in self.setup.roles[node])
-                lines.append(f"roles = [{roles}]")
+            roles = ", ".join(f'"{role}"' for role in self.setup.roles_of(node))
+            lines.append(f"roles = [{roles}]")
             lines.append("")
         if self.setup.quorums:
             phase1, phase2 = self.setup.quorums
@@ -171,13 +174,16 @@ class Loggos(System):
         return {entry["node"]: entry for entry in found if isinstance(entry.get("node"), int)}
 
     def settle(self, timeout_s):
-        """Waits until all nodes have applied the same and hold the same; returns what they said."""
+        """Waits until all replicas have applied the same and hold the same; returns what the nodes
+        said."""
+        replicas = [node for node in self.nodes if "replica" in self.setup.roles_of(node)]
         deadline = time.monotonic() + timeout_s
         answers = {}
         while time.monotonic() < deadline:
             self.check_alive()
             answers = self.status()
-            states = {(s.get("applied"), s.get("digest")) for s in answers.values()}
+            states = {(s.get("applied"), s.get("digest"))
+                      for node, s in answers.items() if node in replicas}  # fmt: skip
             if len(answers) == len(self.nodes) and len(states) == 1:
                 return answers
             time.sleep(0.1)

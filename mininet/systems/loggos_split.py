@@ -31,4 +31,4 @@ class LoggosSplit(Loggos):
         """The acceptors first."""
         leader = self.leader()
         others = [node for node in self.running() if node != leader]
-        return sorted(others, key=lambda node: self.setup.roles[node] != ("acceptor",))
+        return sorted(others, key=lambda node: self.setup.roles_of(node) != ("acceptor",))

@@ -14,6 +14,9 @@ import matplotlib
 
 from loggos import (
     calibration,
+    cdf,
+    cost,
+    failover,
     faults,
     flap,
     loss,
@@ -22,6 +25,7 @@ from loggos import (
     reads,
     reconfigure,
     runs,
+    sizes,
     snapshot,
     steady,
     timeline,
@@ -34,7 +38,11 @@ from loggos.runs import Run
 # and the parts of the page.
 REPORTS = {
     "timeline": timeline.report,
-    "rates": steady.report,
+    "steady": steady.report,
+    "cdf": cdf.report,
+    "sizes": sizes.report,
+    "failover": failover.report,
+    "cost": cost.report,
     "partition": partition.report,
     "quorums": quorums.report,
     "reads": reads.report,
