@@ -117,7 +117,8 @@ def report(run: Run, figures: Path) -> tuple[pd.DataFrame, list[str]]:
         "hosts have one clock. `measured_ms`: median delay; `spread_ms`: what lies between the "
         "quartiles, which would be the jitter if each packet had its own; but packets keep their "
         "order, so that those behind a slow one are slow, too: the spread shrinks, and the median "
-        "grows. `overtook_percent`: arrived before one that was sent earlier. `_ci95` is half the width of the mean's t interval. `as_asked`: the "
+        "grows. `overtook_percent`: arrived before one that was sent earlier. `_ci95` is half the "
+        "width of the mean's t interval. `as_asked`: the "
         f"delay is at most {DELAY_TOLERANCE_MS:g} ms too long (and within the jitter), loss and "
         f"order differ no more than chance explains in {1 - CHANCE:.2%} of such runs.",
         "## TCP",
