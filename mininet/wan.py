@@ -4,7 +4,7 @@ Each way of a linearizable read has a cluster of its own, for each region that l
 """
 
 import loads
-from lab import write_json
+from files import write_json
 from stretch import until_ended
 from systems.loggos import Setup
 

@@ -1,15 +1,22 @@
 #!/usr/bin/env bash
-# Builds the release binary, as the user who owns the repository even under sudo. `build.sh shaper` builds what
-# delays and loses packets in the laboratory instead; nothing of it is shipped.
+# Builds the release binary, as the user who owns the repository even under sudo; and parts of the laboratory that
+# are named, of which nothing is shipped: build.sh [shaper] [rivals].
+#   shaper   what delays and loses packets between emulated hosts
+#   rivals   what loads other systems
 set -euo pipefail
 # shellcheck source=scripts/common.sh
 . "$(dirname "$0")/common.sh"
 cd "$root_dir"
-case ${1:-} in
-    '') package=() binary=target/release/loggos ;;
-    shaper) package=(--package loggos-shaper) binary=target/release/loggos-shaper ;;
-    *) fail "there is nothing named $1 to build: build.sh, or build.sh shaper" ;;
-esac
+for part in "$@"; do
+    case $part in
+        shaper | rivals) ;;
+        *) fail "unknown part $part; see the top of scripts/build.sh" ;;
+    esac
+done
 scripts/setup.sh rust
-as_builder cargo build --release --quiet "${package[@]}"
-echo "built: $binary ($(du -h "$binary" | cut -f1))"
+as_builder cargo build --release --quiet
+echo "built: target/release/loggos ($(du -h target/release/loggos | cut -f1))"
+for part in "$@"; do
+    as_builder cargo build --release --quiet --package "loggos-$part"
+    echo "built: $part, in target/release"
+done
