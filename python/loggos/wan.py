@@ -92,9 +92,9 @@ def report(run: Run, figures: Path) -> tuple[pd.DataFrame, list[str]]:
         f"{run.experiment['rate']} operations/s in each. `p50_ms`, `p99_ms`: mean over `n` loads; "
         "`_ci95`: half the width of its t interval. `floor_ms`: what the round trips alone take, "
         "from the client to its node, from there to the leader and from the leader to the nearest "
-        "majority (a lease needs no majority, a quorum read no leader). A write may take less where "
-        "others read by quorum beside it: its node then learns from the acceptors that it is "
-        "chosen, before the leader says so. Reads take more: those that come while a round is "
+        "majority (a lease needs no majority, a quorum read no leader). A write may take less when "
+        "its node reads by quorum meanwhile, and so learns from the acceptors that it is chosen "
+        "before the leader says so. Reads take more: those that come while a round is "
         "under way wait for the next one.",
         "Round trips between the regions are those that M. Burke, A. Cheng and W. Lloyd emulate in "
         "*Gryff: Unifying Consensus and Shared Registers* (NSDI 2020), of regions of Amazon EC2:",
