@@ -17,7 +17,7 @@ mod sql;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use loggos::paxos::{NodeId, Roles};
+use loggos::paxos::{NodeId, Optimisations, Roles};
 use loggos::sim::{self, Cluster, Reply, Settings};
 use loggos::store;
 use loggos::wire::kv;
@@ -51,9 +51,16 @@ enum Script {
 
 struct Trial {
     nodes: u16,
+    optimisations: Optimisations,
     leader: u16,
     seed: u64,
     script: Script,
+}
+
+impl Trial {
+    fn new(nodes: u16, leader: u16, seed: u64, script: Script) -> Trial {
+        Trial { nodes, optimisations: Optimisations::default(), leader, seed, script }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -76,14 +83,15 @@ struct Row {
     restless: bool,
 }
 
-fn settings(nodes: u16) -> Settings {
+fn settings(trial: &Trial) -> Settings {
     Settings {
-        roles: vec![Roles::ALL; usize::from(nodes)],
+        roles: vec![Roles::ALL; usize::from(trial.nodes)],
         phase1: None,
         phase2: None,
         election_timeout_us: TIMEOUT_US,
         request_timeout_us: 20 * TIMEOUT_US,
         window_slots: 256,
+        optimisations: trial.optimisations,
         alpha_slots: 256,
         delay_us: (TIMEOUT_US / 200, TIMEOUT_US / 100),
         sync_us: (TIMEOUT_US / 200, TIMEOUT_US / 100),
@@ -123,7 +131,7 @@ struct Watch {
 impl Watch {
     /// The cluster with `leader` in the lead, at some moment of the heartbeat rounds.
     fn new(trial: &Trial, question: fn(u64) -> Vec<u8>) -> Watch {
-        let mut cluster = Cluster::new(settings(trial.nodes), trial.seed);
+        let mut cluster = Cluster::new(settings(trial), trial.seed);
         for node in cluster.nodes() {
             cluster.start(node);
             let pause_us = cluster.draw((0, TIMEOUT_US));
@@ -350,7 +358,7 @@ fn rows() -> Vec<Row> {
         let leader_stays = scripts.iter().all(stays);
         let restless = matches!(scripts[0].1, Script::Moving | Script::Lossy(_) | Script::Flap(..));
         let trials = scripts.iter().flat_map(|(leader, script)| {
-            (0..repeat).map(|seed| Trial { nodes, leader: *leader, seed, script: script.clone() })
+            (0..repeat).map(|seed| Trial::new(nodes, *leader, seed, script.clone()))
         });
         let trials = trials.collect();
         rows.push(Row { name: name.to_owned(), nodes, trials, leader_stays, restless });
@@ -495,7 +503,7 @@ fn clients_at_every_node_are_served_or_told() {
         {
             let leader = 1 + (i as u16 % nodes);
             let script = Script::Cuts(cuts.clone());
-            let mut watch = Watch::new(&Trial { nodes, leader, seed: i as u64, script }, put);
+            let mut watch = Watch::new(&Trial::new(nodes, leader, i as u64, script), put);
             watch.next_ask_us = u64::MAX;
             watch.cut(cuts);
             watch.run(8 * TIMEOUT_US);
@@ -551,4 +559,15 @@ fn clients_at_every_node_are_served_or_told() {
     );
     assert!(0 < relayed && 0 < told);
     assert!(told_last < 2.0 && served_last < 3.0);
+}
+
+/// What the election is for: where nodes go by silence alone, all of them compete for ever in this scenario, and the one
+/// that reaches a quorum, which hears them, does not.
+#[test]
+fn without_a_quorum_connected_election_nobody_serves() {
+    let star = all_but(5, &[(3, 1), (3, 2), (3, 4), (3, 5)]);
+    let mut trial = Trial::new(5, 1, 1, Script::Cuts(star));
+    assert!(measure(&trial).down <= DOWN_MAX);
+    trial.optimisations.quorum_connected_election = false;
+    assert!(DOWN_MAX < measure(&trial).down);
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use loggos::paxos::{Command, NodeId, ReadWay, Roles, SessionId};
+use loggos::paxos::{Command, NodeId, Optimisations, ReadWay, Roles, SessionId};
 use loggos::sim::{self, Cluster, Reply, Settings};
 use loggos::store;
 use loggos::wire::kv;
@@ -93,7 +93,8 @@ impl Play {
     /// - `write n1 x` or `write n1,n2 x`: one client sends command `x` to these replicas
     /// - `read n1`, `read n1 by-quorum`, `read n1 by-lease`
     /// - `cut 1-2 1>3`, `heal 1-2`, `heal all`, `links 1-2 2-3` (all others are cut)
-    /// - `crash n1`, `restart n1`, `pause n1`, `resume n1`, `hand-over n1`
+    /// - `crash n1`, `restart n1`, `pause n1`, `resume n1`, `hand-over n1`, `take-over n1`
+    /// - `stall-disk n1`: its syncs do not end any more
     /// - `serves n1 x within 4`: a client at `n1` has `x` acknowledged within so many election
     ///   timeouts since the last `cut` or `links`
     /// - `state`: what each node says of itself; `log`: what each replica applied
@@ -169,6 +170,8 @@ impl Play {
             ("pause", [node]) => cluster.pause(id(node)?),
             ("resume", [node]) => cluster.resume(id(node)?),
             ("hand-over", [node]) => cluster.hand_over(id(node)?),
+            ("take-over", [node]) => cluster.take_over(id(node)?),
+            ("stall-disk", [node]) => cluster.stall_disk(id(node)?),
             ("serves", [node, text, "within", timeouts]) => {
                 let timeouts: u64 = timeouts.parse().map_err(|_| "a number of timeouts")?;
                 return self.serves(node, text, timeouts);
@@ -188,6 +191,7 @@ impl Play {
             election_timeout_us: TIMEOUT_US,
             request_timeout_us: 10 * TIMEOUT_US,
             window_slots: 256,
+            optimisations: Optimisations::default(),
             alpha_slots: 256,
             spares: 0,
             delay_us: (1000, 1000),

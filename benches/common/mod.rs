@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use loggos::paxos::{
     Addresses, Bytes, Command, CommandId, Configuration, Configurations, Effects, LeaseConfig,
-    Member, Message, Node, NodeConfig, NodeId, Now, Recovered, Roles, SessionId,
+    Member, Message, Node, NodeConfig, NodeId, Now, Optimisations, Recovered, Roles, SessionId,
 };
 
 const NODES: u16 = 3;
@@ -43,6 +43,7 @@ impl Cluster {
                 election_timeout_us: 100_000,
                 request_timeout_us: 10_000_000,
                 window_slots: 256,
+                optimisations: Optimisations::default(),
                 lease: LeaseConfig::default(),
                 snapshot_chunk_size: 1 << 20,
             };

@@ -23,7 +23,7 @@ use crate::limits::{
     SNAPSHOT_LOG_SIZE_DEFAULT, SNAPSHOT_TRANSFER_BYTES_S_DEFAULT, WAL_SEGMENT_SIZE_DEFAULT,
     WAL_SEGMENT_SIZE_MIN, WINDOW_SLOTS_DEFAULT,
 };
-use crate::paxos::{Addresses, Configuration, LeaseConfig, NodeId, ReadWay, Roles};
+use crate::paxos::{Addresses, Configuration, LeaseConfig, NodeId, Optimisations, ReadWay, Roles};
 use crate::store::EngineChoice;
 use crate::wire::ClusterId;
 
@@ -50,7 +50,7 @@ const WINDOW_SLOTS: RangeInclusive<u64> = 1..=ALPHA_SLOTS as u64;
 const MIB: u64 = 1024 * 1024;
 
 /// Every section of the file with its keys; the first is what stands before all sections.
-const KEYS: [(&str, &[&str]); 9] = [
+const KEYS: [(&str, &[&str]); 10] = [
     (
         "",
         &[
@@ -68,6 +68,7 @@ const KEYS: [(&str, &[&str]); 9] = [
             "snapshot",
             "store",
             "limits",
+            "optimisations",
         ],
     ),
     ("nodes", &["id", "peer_address", "client_address", "roles"]),
@@ -78,6 +79,7 @@ const KEYS: [(&str, &[&str]); 9] = [
     ("snapshot", &["log_mib", "keep_slots", "transfer_mib_s"]),
     ("store", &["engine", "cache_mib", "compress"]),
     ("limits", &["clients_max", "window_slots"]),
+    ("optimisations", &["batching", "phase1_skip", "group_commit", "quorum_connected_election"]),
 ];
 
 const _: () = assert!(*SEGMENT_MIB.start() * MIB == WAL_SEGMENT_SIZE_MIN);
@@ -106,6 +108,10 @@ pub struct Config {
     pub lease: LeaseConfig,
     /// Slots that a leader may have proposed and not yet chosen.
     pub window_slots: usize,
+    /// All on, but in the laboratory.
+    pub optimisations: Optimisations,
+    /// False only in the laboratory: a sync for each value accepted.
+    pub group_commit: bool,
     pub wal_segment_size: u64,
     /// False only in the laboratory: acknowledge without waiting for the disk.
     pub wal_sync: bool,
@@ -201,6 +207,13 @@ impl Config {
         let clients_max = limits.integer("clients_max", &CLIENTS, CLIENTS_MAX_DEFAULT as u64)?;
         let window_slots =
             limits.integer("window_slots", &WINDOW_SLOTS, WINDOW_SLOTS_DEFAULT as u64)?;
+        let mut switches = root.section("optimisations")?;
+        let optimisations = Optimisations {
+            batching: switches.boolean("batching", true)?,
+            phase1_skip: switches.boolean("phase1_skip", true)?,
+            quorum_connected_election: switches.boolean("quorum_connected_election", true)?,
+        };
+        let group_commit = switches.boolean("group_commit", true)?;
 
         Ok(Config {
             cluster: ClusterId::of_name(&cluster_name),
@@ -215,6 +228,8 @@ impl Config {
             reads_way,
             lease,
             window_slots: window_slots as usize,
+            optimisations,
+            group_commit,
             wal_segment_size: segment_mib * MIB,
             wal_sync,
             snapshot_log_size: snapshot_log_mib * MIB,

@@ -67,6 +67,7 @@ fn a_minimal_file_gets_the_defaults() {
     assert_eq!((config.snapshot_log_size, config.snapshot_keep_slots), (256 * MIB, 0));
     assert_eq!(config.snapshot_transfer_bytes_s, 64 * MIB);
     assert_eq!((config.trace, config.log_level), (None, log::LevelFilter::Info));
+    assert_eq!((config.optimisations, config.group_commit), (Optimisations::default(), true));
 }
 
 #[test]
@@ -88,6 +89,7 @@ fn the_file_is_followed() {
         wal = { segment_mib = 8, sync = false }
         snapshot = { log_mib = 1, keep_slots = 7, transfer_mib_s = 3 }
         limits = { clients_max = 1, window_slots = 256 }
+        optimisations = { batching = false, group_commit = false, quorum_connected_election = false }
         "#,
     )
     .unwrap();
@@ -104,6 +106,9 @@ fn the_file_is_followed() {
     assert_eq!((config.snapshot_log_size, config.snapshot_keep_slots), (MIB, 7));
     assert_eq!(config.snapshot_transfer_bytes_s, 3 * MIB);
     assert_eq!((config.clients_max, config.window_slots), (1, 256));
+    let optimisations =
+        Optimisations { batching: false, phase1_skip: true, quorum_connected_election: false };
+    assert_eq!((config.optimisations, config.group_commit), (optimisations, false));
 }
 
 #[test]
@@ -233,7 +238,7 @@ fn errors_in_the_first_lines_are_told_as_well() {
         (
             "node = 1",
             "clutser = 1",
-            "clutser = 1: is no key here; the keys are cluster, node, data_dir, join, log_level, trace, nodes, timing, quorum, reads, wal, snapshot, store, limits",
+            "clutser = 1: is no key here; the keys are cluster, node, data_dir, join, log_level, trace, nodes, timing, quorum, reads, wal, snapshot, store, limits, optimisations",
         ),
         ("node = 1", "node = 1\nwal = 3", "wal = 3: must be a table, [wal]"),
         ("node = 1", "node = 1\ntrace = ''", "trace = \"\": must be a path, not empty"),

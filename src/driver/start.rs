@@ -11,8 +11,10 @@ use rand::rngs::SysRng;
 
 use crate::config::Config;
 use crate::limits;
-use crate::paxos::{Configurations, Effects, Epochs, Node, NodeConfig, Recovered, Roles, Slot};
-use crate::snapshot::{Loaded, SnapshotDir, SnapshotError};
+use crate::paxos::{
+    Configurations, Effects, Epochs, Node, NodeConfig, Optimisations, Recovered, Roles, Slot,
+};
+use crate::snapshot::{Form, Loaded, SnapshotDir, SnapshotError};
 use crate::store::{Engine, Store};
 use crate::trace;
 use crate::wal::{Identity, Options, Wal};
@@ -54,6 +56,9 @@ impl Server {
         if !config.wal_sync {
             log::warn!("wal.sync = false: a power cut may lose what was acknowledged");
         }
+        if config.optimisations != Optimisations::default() || !config.group_commit {
+            log::warn!("[optimisations]: some are off, for the laboratory");
+        }
         // A lost wake-up would leave a sync unnoticed, so a failing waker is fatal.
         let wake = move || waker.wake().expect("the waker's descriptor stays open");
         let mut progress = report_progress("reading the log");
@@ -73,6 +78,7 @@ impl Server {
             Some(loaded) => loaded,
             None => (Store::in_engine(&engine), begin_with(&dir, &config)?),
         };
+        let is_linked = dir.form(loaded.applied()) == Some(Form::Linked);
         if !wal.lost().is_empty() {
             recovered = wal.recovered_above(loaded.applied().next());
             tell_of_damage(&wal, &recovered);
@@ -93,6 +99,9 @@ impl Server {
         let chunks = chunk_reader(wake.clone()).map_err(io_error("cannot start a thread"))?;
         let sql_queries =
             SqlQueries::start(wake.clone()).map_err(io_error("cannot start a thread"))?;
+        let verifier = Server::start_verifier(&engine, rule, is_linked, wake.clone())
+            .map_err(io_error("cannot start a thread"))?;
+        let links = engine.has_checkpoints();
         let catch_up = CatchUp::start(
             engine,
             &dir,
@@ -101,7 +110,7 @@ impl Server {
             config.snapshot_transfer_bytes_s,
             wake.clone(),
         )?;
-        let snapshots = Snapshots::start(&dir, config.cluster, rule, log_size, wake)?;
+        let snapshots = Snapshots::start(&dir, config.cluster, rule, log_size, links, wake)?;
         let configurations = members::recover(&config, epochs, &wal, log_begin, first_unchosen)?;
         let me = config.nodes.iter().find(|n| n.id == config.node).expect("checked by Config");
         let remembered = configurations.roles(config.node);
@@ -124,6 +133,7 @@ impl Server {
             election_timeout_us: config.election_timeout_us,
             request_timeout_us: config.request_timeout_us,
             window_slots: config.window_slots,
+            optimisations: config.optimisations,
             lease: config.lease,
             snapshot_chunk_size: limits::SNAPSHOT_CHUNK_SIZE,
         };
@@ -181,6 +191,7 @@ impl Server {
             held: Held::default(),
             store,
             snapshots,
+            verifier,
             chunks,
             sql_queries,
             watches: Watches::default(),
@@ -261,6 +272,9 @@ fn load_snapshot(
         Ok(Some(Loaded { store, summary })) => {
             let ms = (trace::monotonic_ns() - begun_ns) / 1_000_000;
             let (slot, size) = (summary.head.slot, summary.size);
+            if dir.form(slot) == Some(Form::Linked) {
+                log::info!("opened the checkpoint of slot {slot}: {} keys", summary.keys);
+            }
             log::info!("loaded the snapshot of slot {slot}: {size} bytes in {ms} ms");
             match Epochs::from_bytes(&summary.head.configurations) {
                 Some(epochs) => Ok(Some((store, Some(epochs)))),

@@ -65,6 +65,9 @@ impl Server {
         for reply in std::mem::take(&mut self.fx.snapshot_replies) {
             self.serve_part(now, reply);
         }
+        if std::mem::take(&mut self.fx.snapshot_wanted) {
+            self.snapshots.want();
+        }
         for receive in std::mem::take(&mut self.fx.receives) {
             self.receive_snapshot(now, receive);
         }
@@ -84,6 +87,10 @@ impl Server {
             self.wal.append(&record)?;
             if let Record::Accepted { slot, .. } | Record::Chosen { slot, .. } = record {
                 self.appended_end = self.appended_end.max(slot.next());
+            }
+            if !self.config.group_commit && matches!(record, Record::Accepted { .. }) {
+                // As programs do that sync where they write: everybody waits.
+                self.wal.sync_now()?;
             }
         }
         Ok(())

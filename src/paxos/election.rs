@@ -46,6 +46,8 @@ use super::message::{Health, Message, Standing, StateStanding};
 pub struct Election {
     me: NodeId,
     can_lead: bool,
+    /// `Optimisations::quorum_connected_election`.
+    connected_only: bool,
     round_us: u64,
     round: u64,
     deadline_us: u64,
@@ -108,6 +110,7 @@ impl Election {
         Election {
             me,
             can_lead,
+            connected_only: true,
             round_us: (timeout_us / ROUNDS).max(1),
             round: 0,
             deadline_us: now_us + jitter_us,
@@ -127,6 +130,11 @@ impl Election {
     /// The configuration has changed: this node has the role, or has it no more.
     pub fn set_can_lead(&mut self, can_lead: bool) {
         self.can_lead = can_lead;
+    }
+
+    /// See `Optimisations`.
+    pub fn set_connected_only(&mut self, connected_only: bool) {
+        self.connected_only = connected_only;
     }
 
     pub fn deadline_us(&self) -> u64 {
@@ -295,24 +303,42 @@ impl Election {
 
         let named = self.all_heard().map(|(_, standing)| standing.leader).max();
         self.named = self.named.max(named.unwrap_or_default());
-        // Whoever is not happy names a ballot that may be nobody's any more.
-        let happy = self.all_heard().filter(|(_, standing)| standing.happy);
-        let highest = happy.map(|(_, standing)| standing.leader).max();
-        self.observe(highest.unwrap_or_default());
-        self.happy = self.judge_happiness(configurations);
+        let (able, alone) = match self.connected_only {
+            true => self.judge(configurations),
+            false => self.judge_by_silence(),
+        };
         self.grace = self.grace.saturating_sub(1);
         if self.happy {
             self.short_rounds = 0;
         }
-        let alone =
-            !self.happy && (!self.somebody_is_happy() || mutants::is_on(Mutant::ElectOverLeader));
-        let able = self.can_lead && self.quorum_connected && self.may_lead(configurations);
         self.begin_round(now_us, configurations, fx);
         if able && (alone || self.is_outbid()) {
             RoundOutcome::Compete(self.next_ballot())
         } else {
             RoundOutcome::Nothing
         }
+    }
+
+    /// Whether this node may compete, and whether there is no leader, as far as anybody tells.
+    fn judge(&mut self, configurations: &Configurations) -> (bool, bool) {
+        // Whoever is not happy names a ballot that may be nobody's any more.
+        let happy = self.all_heard().filter(|(_, standing)| standing.happy);
+        let highest = happy.map(|(_, standing)| standing.leader).max();
+        self.observe(highest.unwrap_or_default());
+        self.happy = self.judge_happiness(configurations);
+        let alone =
+            !self.happy && (!self.somebody_is_happy() || mutants::is_on(Mutant::ElectOverLeader));
+        let able = self.can_lead && self.quorum_connected && self.may_lead(configurations);
+        (able, alone)
+    }
+
+    /// The same without asking whether anybody reaches a quorum: there is a leader if it is heard.
+    fn judge_by_silence(&mut self) -> (bool, bool) {
+        self.happy = match self.leader.node == self.me {
+            true => self.leading,
+            false => self.heard(self.leader.node).is_some() || 0 < self.grace,
+        };
+        (self.can_lead, !self.happy)
     }
 
     /// Whether this node leads, and somebody holds to a higher ballot whose leader is gone. It would

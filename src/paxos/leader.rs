@@ -23,6 +23,7 @@ use super::effects::{Effects, Event};
 use super::ids::{Ballot, NodeId, Slot, Value};
 use super::lease::{Lease, LeaseConfig};
 use super::message::{Message, P1b, P2b};
+use super::optimisations::Optimisations;
 use super::read_rounds::{ReadRequest, ReadRounds};
 use super::scout::{Scout, ScoutOutcome};
 
@@ -32,6 +33,7 @@ const BUFFER_SIZE_MAX: usize = 64 * 1024;
 #[derive(Clone, Debug, Hash)]
 pub struct Leader {
     window_slots: usize,
+    optimisations: Optimisations,
     /// Our ballot, while not idle.
     ballot: Ballot,
     phase: Phase,
@@ -83,9 +85,10 @@ pub enum LeaderOutcome {
 }
 
 impl Leader {
-    pub fn new(window_slots: usize, lease: LeaseConfig) -> Leader {
+    pub fn new(window_slots: usize, lease: LeaseConfig, optimisations: Optimisations) -> Leader {
         Leader {
             window_slots,
+            optimisations,
             ballot: Ballot::NONE,
             phase: Phase::Idle,
             queue: VecDeque::new(),
@@ -123,12 +126,36 @@ impl Leader {
         fx: &mut Effects,
     ) {
         assert!(self.ballot < ballot, "a ballot is used once");
-        self.step_down();
+        let mut first_slot = first_slot;
+        match self.first_unchosen().filter(|_| self.wants_phase1()) {
+            Some(first_unchosen) => {
+                // What was chosen in the last ballot is told before that is over: nobody tells it later.
+                first_slot = first_slot.max(first_unchosen);
+                let commit = Message::Commit { ballot: self.ballot, first_unchosen };
+                for node in configurations.nodes().into_iter().filter(|it| *it != ballot.node) {
+                    fx.send(node, commit.clone());
+                }
+                self.reads.give_up();
+                self.lease.reset();
+            }
+            None => self.step_down(),
+        }
         self.ballot = ballot;
         let scout = Scout::new(ballot, first_slot);
         fx.event(Event::ScoutStarted { ballot, first_slot });
         ask(&scout, ballot, configurations, fx);
         self.phase = Phase::Scouting(scout);
+    }
+
+    /// Whether this leader has to go through phase 1 again before it proposes what waits (`Optimisations`). What waits
+    /// stays with it then.
+    pub fn wants_phase1(&self) -> bool {
+        if self.optimisations.phase1_skip {
+            return false;
+        }
+        let Phase::Leading { commander, began, .. } = &self.phase else { return false };
+        let next = commander.next_slot();
+        !self.queue.is_empty() && *began < next && commander.first_unchosen() == next
     }
 
     /// Stops leading. Commands in the queue are still known to the replicas they came from.
@@ -326,7 +353,8 @@ impl Leader {
         {
             return;
         }
-        if self.queue.back().is_none_or(|last| last.batch.is_full()) {
+        let is_full = |batch: &Forming| batch.is_full() || !self.optimisations.batching;
+        if self.queue.back().is_none_or(|last| is_full(&last.batch)) {
             let batch = Forming::new(std::mem::take(&mut self.buffer));
             self.queue.push_back(Queued { batch, arrived_us: now_us });
         }
@@ -461,7 +489,8 @@ impl Leader {
         {
             self.propose_adopted(configurations);
         }
-        let Phase::Leading { scout, commander, adopted_end, covered, .. } = &mut self.phase else {
+        let Phase::Leading { scout, commander, began, adopted_end, covered, .. } = &mut self.phase
+        else {
             return;
         };
         let end = covered_end(scout, commander.first_unchosen(), configurations, covered);
@@ -470,7 +499,9 @@ impl Leader {
             let next = commander.next_slot();
             *adopted_end <= next && next < end && commander.can_propose()
         };
-        while !self.queue.is_empty() && may_propose(commander) {
+        // Where phase 1 is not skipped, this ballot is for what is proposed in one turn.
+        let is_spent = !self.optimisations.phase1_skip && commander.next_slot() != *began;
+        while !self.queue.is_empty() && !is_spent && may_propose(commander) {
             let Queued { batch, arrived_us } = self.queue.pop_front().expect("just seen");
             let commands = batch.len();
             self.queue_len -= commands;
@@ -595,7 +626,7 @@ mod tests {
     /// stalled) must not gather copies without end.
     #[test]
     fn the_queue_is_bounded() {
-        let mut leader = Leader::new(4, LeaseConfig::default());
+        let mut leader = Leader::new(4, LeaseConfig::default(), Optimisations::default());
         let command = Command { id: CommandId::default(), acknowledged: 1, payload: [0; 8].into() };
         for _ in 0..3 {
             let copies = vec![command.clone(); limits::LEADER_QUEUE_COMMANDS_MAX / 2 + 1];

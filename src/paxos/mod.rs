@@ -23,6 +23,7 @@ mod lease;
 mod log;
 mod message;
 mod node;
+mod optimisations;
 mod quorum;
 mod quorum_reads;
 mod read_rounds;
@@ -44,6 +45,7 @@ pub use message::{
     Values,
 };
 pub use node::{Node, NodeConfig, Now, Refusal, View};
+pub use optimisations::Optimisations;
 pub use quorum::{Member, Membership, Roles};
 pub use reads::ReadWay;
 pub use record::{Record, Recovered, RecoveredSlot};

@@ -15,6 +15,7 @@ mod ways;
 
 pub use reconfigure::Refusal;
 
+use std::collections::BTreeSet;
 use std::hash::{Hash, Hasher};
 
 use crate::mutants::{self, Mutant};
@@ -30,6 +31,7 @@ use super::learner::Learner;
 use super::lease::LeaseConfig;
 use super::log::Log;
 use super::message::{Health, Message, SnapshotId, Standing, StateStanding, Values};
+use super::optimisations::Optimisations;
 use super::quorum::Roles;
 use super::read_rounds::ReadRequest;
 use super::reads::ReadWay;
@@ -59,6 +61,7 @@ pub struct NodeConfig {
     pub request_timeout_us: u64,
     /// Slots proposed and not yet chosen: alpha at most.
     pub window_slots: usize,
+    pub optimisations: Optimisations,
     /// Leader leases, or none.
     pub lease: LeaseConfig,
     /// Bytes of a snapshot that are asked for in one message.
@@ -73,6 +76,7 @@ pub struct Node {
     is_forgotten: bool,
     /// Acceptors and replicas do: see `Roles::learns`.
     learns: bool,
+    optimisations: Optimisations,
     configurations: Configurations,
     /// The newest configuration in force here (`configurations`), and the newest that is by a durable record.
     epoch_reached: u64,
@@ -87,6 +91,8 @@ pub struct Node {
     learner: Learner,
     /// What can be sent to a peer that is behind where our log begins; the newest is the last.
     snapshots: Vec<SnapshotId>,
+    /// Who waits for one.
+    wanting: BTreeSet<NodeId>,
     election: Election,
     /// What the caller last said of its state, for the heartbeats.
     state: StateStanding,
@@ -148,8 +154,9 @@ impl Node {
         let jitter_us = timeout_us / 2 + seed % (timeout_us / 2).max(1);
         let log = Log::new(recovered, fx);
         let (ballot, promised) = (recovered.own_ballot, recovered.promised);
-        let election =
+        let mut election =
             Election::new(me, roles.leader, ballot, promised, timeout_us, now.mono_us, jitter_us);
+        election.set_connected_only(config.optimisations.quorum_connected_election);
         let tick_us = (timeout_us / TICKS_PER_TIMEOUT).max(1);
         let learns = roles.learns();
         let first_unchosen = recovered.first_unchosen.min(Slot::FIRST);
@@ -159,6 +166,7 @@ impl Node {
             is_new: configurations.is_provisional() && has_nothing,
             is_forgotten: false,
             learns,
+            optimisations: config.optimisations,
             epoch_reached: configurations.epoch_at(recovered.first_unchosen.max(Slot::FIRST)),
             epoch_recorded: configurations.epoch_at(recovered.first_unchosen.max(Slot::FIRST)),
             epoch_told: configurations.latest().1.epoch(),
@@ -168,7 +176,7 @@ impl Node {
             acceptor: learns
                 .then(|| Acceptor::new(recovered, &log, config.lease.lease_us, now.mono_us)),
             leader: (roles.leader || roles.replica)
-                .then(|| Leader::new(config.window_slots, config.lease)),
+                .then(|| Leader::new(config.window_slots, config.lease, config.optimisations)),
             replica: roles.replica.then(|| {
                 // A healthy cluster has a quorum read done long before.
                 let patience_us = (timeout_us / 2).max(1);
@@ -185,6 +193,7 @@ impl Node {
                 Learner::new(patience_ticks, patience_ticks.max(fetch_patience_ticks), chunk_size)
             },
             snapshots: Vec::new(),
+            wanting: BTreeSet::new(),
             election,
             state: StateStanding::default(),
             furthest: (Slot(0), 0),
@@ -340,14 +349,14 @@ impl Node {
         self.run_local(now, fx);
     }
 
-    /// The node is about to stop: let another take over, if this one leads.
+    /// The node is about to stop: let another take over, if this one leads, or is about to.
     pub fn hand_over(&mut self, fx: &mut Effects) {
         self.hand_over_to(self.successor(), fx);
     }
 
     fn hand_over_to(&mut self, successor: Option<NodeId>, fx: &mut Effects) {
         let ballot = self.election.leader();
-        let Some(leader) = self.leader.as_mut().filter(|leader| leader.is_leading()) else {
+        let Some(leader) = self.leader.as_mut().filter(|leader| !leader.is_idle()) else {
             return;
         };
         // Before all else, or those whom the successor asks are bound for a while.
@@ -434,6 +443,9 @@ impl Node {
         }
         self.hand_to_leader(now, fx);
         self.begin_quorum_read(now, fx);
+        if self.leader.as_ref().is_some_and(Leader::wants_phase1) {
+            self.compete(self.election.next_ballot(), fx);
+        }
         if let Some(leader) = &mut self.leader {
             leader.end_turn(now, &self.configurations, fx);
         }
@@ -639,7 +651,7 @@ impl Node {
         let before = self.election.leader();
         let outcome = self.election.end_round(now.mono_us, &self.configurations, fx);
         if before != self.election.leader() {
-            self.on_new_leader(fx);
+            self.on_new_leader(before.node, fx);
         }
         // What went the old way may be stuck there, in a connection that is cut and not closed yet.
         let route = self.election.route();
@@ -680,29 +692,36 @@ impl Node {
         if !mutants::is_on(Mutant::BallotNotRecorded) {
             fx.persist(Record::OwnBallot(ballot));
         }
+        let led_before = self.election.leader().node;
         self.election.took(ballot);
         leader.scout(ballot, self.log.first_unchosen(), &self.configurations, fx);
-        self.after_leader_change(fx);
+        self.after_leader_change(led_before, fx);
     }
 
     /// Any message with a higher ballot names a new leader.
     fn observe(&mut self, ballot: Ballot, fx: &mut Effects) {
+        let led_before = self.election.leader().node;
         if self.election.observe(ballot) {
-            self.on_new_leader(fx);
+            self.on_new_leader(led_before, fx);
         }
     }
 
-    fn on_new_leader(&mut self, fx: &mut Effects) {
+    fn on_new_leader(&mut self, led_before: NodeId, fx: &mut Effects) {
         if let Some(leader) = &mut self.leader {
             leader.release_lease(&self.configurations, fx);
             leader.step_down();
         }
-        self.after_leader_change(fx);
+        self.after_leader_change(led_before, fx);
     }
 
-    fn after_leader_change(&mut self, fx: &mut Effects) {
-        fx.event(Event::LeaderChanged { ballot: self.election.leader() });
-        if let Some(replica) = &mut self.replica {
+    fn after_leader_change(&mut self, led_before: NodeId, fx: &mut Effects) {
+        let ballot = self.election.leader();
+        fx.event(Event::LeaderChanged { ballot });
+        // A leader that takes ballot after ballot keeps what it was given.
+        let kept = !self.optimisations.phase1_skip && ballot.node == led_before;
+        if let Some(replica) = &mut self.replica
+            && !kept
+        {
             replica.resend_all();
         }
     }

@@ -28,6 +28,7 @@ struct Arguments {
     plan: Option<PathBuf>,
     nodes: Option<usize>,
     clients: Option<usize>,
+    keys_only: bool,
     virtual_seconds: Option<u64>,
     steps: Option<u64>,
     faults: Option<String>,
@@ -57,6 +58,7 @@ impl Arguments {
             plan: path("--plan"),
             nodes: count("--nodes")?,
             clients: count("--clients")?,
+            keys_only: line.is_given("--keys-only"),
             virtual_seconds: number("--virtual-seconds")?,
             steps: number("--steps")?,
             faults: line.value("--faults", String::from_str)?,
@@ -138,6 +140,7 @@ fn fixed(arguments: &Arguments) -> Result<Fixed, String> {
     Ok(Fixed {
         nodes: arguments.nodes,
         clients: arguments.clients,
+        keys_only: arguments.keys_only,
         duration_us: arguments.virtual_seconds.map(|seconds| seconds * 1_000_000),
         steps_max: arguments.steps,
         faults,

@@ -149,7 +149,8 @@ impl Clients {
         };
         let id = CommandId { session, seq: client.next_seq };
         client.next_seq += 1;
-        let (payload, ticket) = if dice.random_range(0..LOCKS_SHARE) == 0 {
+        let is_of_lock = !self.load.keys_only && dice.random_range(0..LOCKS_SHARE) == 0;
+        let (payload, ticket) = if is_of_lock {
             (self.draw_lock_command(dice), None)
         } else {
             let payload = self.draw_command(dice);
@@ -214,19 +215,19 @@ impl Clients {
         }
         let before = format!("v{}", self.values.saturating_sub(dice.random_range(0..4)));
         let (key, value) = (&key[..], &value[..]);
-        kv::encode_command(&images::drawn(
-            match dice.random_range(0..if is_counter { 14 } else { 7 }) {
-                0 | 1 => store::Command::Put { key, value },
-                2 => store::Command::Create { key, value },
-                3 => store::Command::Update { key, value },
-                4 | 5 => store::Command::Delete { key },
-                6 => {
-                    let expect = dice.random_bool(0.5).then_some(before.as_bytes());
-                    store::Command::Cas { key, expect, value }
-                }
-                _ => store::Command::Incr { key, by: dice.random_range(1..4) },
-            },
-        ))
+        let command = match dice.random_range(0..if is_counter { 14 } else { 7 }) {
+            0 | 1 => store::Command::Put { key, value },
+            2 => store::Command::Create { key, value },
+            3 => store::Command::Update { key, value },
+            4 | 5 => store::Command::Delete { key },
+            6 => {
+                let expect = dice.random_bool(0.5).then_some(before.as_bytes());
+                store::Command::Cas { key, expect, value }
+            }
+            _ => store::Command::Incr { key, by: dice.random_range(1..4) },
+        };
+        let drawn = if self.load.keys_only { command } else { images::drawn(command) };
+        kv::encode_command(&drawn)
     }
 
     /// A command on one of two keys that are locks, or go at a time. When they go is the log's business, so these are

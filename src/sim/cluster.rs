@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::limits;
 use crate::paxos::{
     Command, CommandId, Configuration, Configurations, LeaseConfig, Member, Message, NodeId,
-    ReadWay, Roles, SessionId, Slot,
+    Optimisations, ReadWay, Roles, SessionId, Slot,
 };
 use crate::store::Store;
 
@@ -32,6 +32,8 @@ pub struct Settings {
     pub election_timeout_us: u64,
     pub request_timeout_us: u64,
     pub window_slots: usize,
+    #[serde(default)]
+    pub optimisations: Optimisations,
     /// How many slots further on a configuration governs; the window at least.
     #[serde(default = "alpha_slots_default")]
     pub alpha_slots: usize,

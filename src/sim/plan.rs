@@ -13,7 +13,7 @@ use rand::{Rng, RngExt, SeedableRng};
 use serde::{Deserialize, Serialize};
 
 use crate::limits;
-use crate::paxos::{Addresses, Configuration, Member, NodeId, Roles};
+use crate::paxos::{Addresses, Configuration, Member, NodeId, Optimisations, Roles};
 
 use super::cluster::Settings;
 
@@ -59,6 +59,9 @@ pub struct Load {
     pub sends_max: u32,
     /// Bytes of every second value; others are a few bytes.
     pub value_size: usize,
+    /// All on keys of the map, without SQL, images and locks: a run has more of what goes wrong with these keys.
+    #[serde(default)]
+    pub keys_only: bool,
 }
 
 impl Load {
@@ -162,6 +165,8 @@ pub const FAULTS: [Fault; 28] = [
 pub struct Fixed {
     pub nodes: Option<usize>,
     pub clients: Option<usize>,
+    /// See `Load`.
+    pub keys_only: bool,
     pub duration_us: Option<u64>,
     pub steps_max: Option<u64>,
     /// Only these faults; an empty list means none.
@@ -186,10 +191,14 @@ impl Plan {
         let storms = draw_storms(dice, timeout_us, duration_us);
         let mut load = draw_load(dice, timeout_us, heavy);
         load.clients = fixed.clients.unwrap_or(load.clients);
+        load.keys_only = fixed.keys_only;
         if load.value_size == 0 {
             // A batch must fit; where it is small, small segments make many.
-            settings.segment_size =
-                if load.is_small() { pick(dice, &[8 << 10, 16 << 10]) } else { 256 << 10 };
+            settings.segment_size = match load.keys_only {
+                _ if load.is_small() => pick(dice, &[8 << 10, 16 << 10]),
+                true => 68 << 10,
+                false => 256 << 10,
+            };
         }
         let faults = draw_faults(dice, timeout_us, heavy, &storms, fixed);
         if faults.iter().any(|planned| planned.fault == Fault::Members) {
@@ -197,6 +206,7 @@ impl Plan {
             settings.learn_values_max = 100;
         }
         let seed = dice.next_u64();
+        settings.optimisations = draw_optimisations(seed);
         let hub = dice.random_bool(0.5);
         load.quorum_reads_percent = pick(dice, &[0, 30, 30, 100]);
         if dice.random_bool(0.5) {
@@ -267,6 +277,17 @@ fn pick<T: Copy>(dice: &mut StdRng, of: &[T]) -> T {
     *of.choose(dice).expect("there is something to choose from")
 }
 
+/// Some clusters are without one of those that a cluster is as live without. By dice of their own, so that it changes
+/// nothing else.
+fn draw_optimisations(seed: u64) -> Optimisations {
+    let mut dice = StdRng::seed_from_u64(seed);
+    Optimisations {
+        batching: dice.random_range(0..20) != 0,
+        phase1_skip: dice.random_range(0..20) != 0,
+        quorum_connected_election: true,
+    }
+}
+
 fn draw_settings(dice: &mut StdRng, timeout_us: u64, heavy: bool, fixed: &Fixed) -> Settings {
     let acceptors = fixed.nodes.unwrap_or_else(|| pick(dice, &[1, 3, 3, 3, 3, 5, 5, 7]));
     let mut roles = Vec::new();
@@ -294,6 +315,7 @@ fn draw_settings(dice: &mut StdRng, timeout_us: u64, heavy: bool, fixed: &Fixed)
         phase2,
         election_timeout_us: timeout_us,
         request_timeout_us: timeout_us * dice.random_range(4..30),
+        optimisations: Optimisations::default(),
         window_slots: if heavy { 16 } else { pick(dice, &[1, 2, 4, 16, 256]) },
         alpha_slots: 256,
         spares: 0,
@@ -359,6 +381,7 @@ fn draw_load(dice: &mut StdRng, timeout_us: u64, heavy: bool) -> Load {
         // Each operation given up has an unknown outcome, and many of those hide errors.
         sends_max: pick(dice, &[1, 4, 100, 100, 100, 100, 100, 100]),
         value_size: if heavy { 900_000 } else { pick(dice, &[0, 0, 0, 2000]) },
+        keys_only: false,
     }
 }
 

@@ -26,8 +26,11 @@ fn blob(bytes: &[u8]) -> SqlValue {
     SqlValue::Blob(bytes.to_vec())
 }
 
-/// The command as a transaction, if its key lives in the table.
+/// The command as a transaction, if its key lives in the table, or on an image, if it is one.
 pub fn of_command(encoded: Vec<u8>, load: &Load) -> Vec<u8> {
+    if load.keys_only {
+        return encoded;
+    }
     let command = kv::decode_command(&encoded).expect("just encoded");
     let key = command.key().expect("clients draw commands on one key");
     if is_sql(key, load) { statements(&command) } else { images::of_command(encoded) }
@@ -122,6 +125,9 @@ pub fn of_reply(command: &Command<'_>, reply: Reply) -> Reply {
 
 /// What a replica says that a key holds.
 pub fn get(store: &Store, key: &[u8], load: &Load) -> Reply {
+    if load.keys_only {
+        return store.query(&Query::Get { key });
+    }
     if !is_sql(key, load) {
         return images::get(store, key);
     }

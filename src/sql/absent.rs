@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use crate::store::digest::Digest;
 
 use super::pages::Pages;
-use super::value::{Budget, Moment, Page, Rows, SqlValue, Statement};
+use super::value::{Moment, Page, Rows, SqlValue, Statement, View};
 
 const ABSENT: &str = "this program is built without SQL (the feature `sql`)";
 
@@ -51,9 +51,7 @@ pub struct Reader;
 impl Reader {
     pub fn query(
         &mut self,
-        _pages: &Pages,
-        _moment: Moment,
-        _budget: Budget,
+        _view: View<'_>,
         _statement: &Statement<'_>,
         _skip: u64,
     ) -> Result<Page, String> {
@@ -62,9 +60,7 @@ impl Reader {
 
     pub fn each(
         &mut self,
-        _pages: &Pages,
-        _moment: Moment,
-        _budget: Budget,
+        _view: View<'_>,
         _statement: &Statement<'_>,
         _skip: u64,
         _take: &mut dyn FnMut(Vec<SqlValue>) -> Result<ControlFlow<()>, String>,

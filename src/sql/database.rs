@@ -23,7 +23,7 @@ use crate::store::digest::Digest;
 use super::context::{self, STEPS_A_LOOK};
 use super::pages::Pages;
 use super::rules;
-use super::value::{Budget, Moment, Page, Rows, SqlValue, Statement, WOULD_CHANGE};
+use super::value::{Budget, Moment, Page, Rows, SqlValue, Statement, View, WOULD_CHANGE};
 use super::vfs::{self, Medium};
 
 /// What a command may take: the same at every replica for ever.
@@ -209,37 +209,34 @@ impl Reader {
     /// (statistics): so wherever there is more than one, it begins anew.
     pub fn query(
         &mut self,
-        pages: &Pages,
-        moment: Moment,
-        budget: Budget,
+        view: View<'_>,
         statement: &Statement<'_>,
         skip: u64,
     ) -> Result<Page, String> {
+        let pages = view.pages;
         if 0 < skip && self.digest != Some(pages.digest()) {
             self.connection = None;
         }
-        let page = self.page(pages, moment, budget, statement, skip)?;
+        let page = self.page(view, statement, skip)?;
         if page.next.is_none() || self.digest == Some(pages.digest()) {
             return Ok(page);
         }
         self.connection = None;
-        self.page(pages, moment, budget, statement, skip)
+        self.page(view, statement, skip)
     }
 
     fn page(
         &mut self,
-        pages: &Pages,
-        moment: Moment,
-        budget: Budget,
+        view: View<'_>,
         statement: &Statement<'_>,
         skip: u64,
     ) -> Result<Page, String> {
         let (mut size, mut rows, mut is_more) = (0, Vec::new(), false);
-        let head = self.each(pages, moment, budget, statement, skip, &mut |row| {
+        let head = self.each(view, statement, skip, &mut |row| {
             size += size_of(&row);
-            if budget.rows_size < size {
+            if view.budget.rows_size < size {
                 if rows.is_empty() {
-                    return Err(too_large(budget));
+                    return Err(too_large(view.budget));
                 }
                 is_more = true;
                 return Ok(ControlFlow::Break(()));
@@ -254,13 +251,12 @@ impl Reader {
     /// Hands each row that a statement gives to `take`, from row `skip` on, until that breaks off.
     pub fn each(
         &mut self,
-        pages: &Pages,
-        moment: Moment,
-        budget: Budget,
+        view: View<'_>,
         statement: &Statement<'_>,
         skip: u64,
         take: Take<'_>,
     ) -> Result<Rows, String> {
+        let View { pages, moment, budget } = view;
         *self.medium.pages() = pages.clone();
         let schema = Some(pages.schema());
         if self.has_virtual_tables || self.schema != schema {

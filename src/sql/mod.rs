@@ -33,4 +33,4 @@ pub const IS_BUILT_IN: bool = cfg!(feature = "sql");
 
 pub use database::{Database, Reader};
 pub use pages::Pages;
-pub use value::{Budget, Moment, Page, Rows, SqlValue, Statement, WOULD_CHANGE};
+pub use value::{Budget, Moment, Page, Rows, SqlValue, Statement, View, WOULD_CHANGE};

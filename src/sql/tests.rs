@@ -31,9 +31,13 @@ fn command(database: &mut Database, number: u64, texts: &[&str]) -> Result<Vec<R
 
 const BUDGET: Budget = Budget { steps: 10_000_000, until_ns: None, rows_size: 1 << 20 };
 
+fn view(pages: &Pages, at: u64, budget: Budget) -> View<'_> {
+    View { pages, moment: moment(at), budget }
+}
+
 fn ask(database: &Database, text: &str) -> Result<Vec<Vec<SqlValue>>, String> {
     let reader = &mut Reader::default();
-    let page = reader.query(&database.pages(), moment(99), BUDGET, &statement(text), 0)?;
+    let page = reader.query(view(&database.pages(), 99, BUDGET), &statement(text), 0)?;
     Ok(page.rows.rows)
 }
 
@@ -312,23 +316,23 @@ fn parts_are_of_one_order() {
     let join = statement("SELECT x, y FROM t JOIN u ON t.k = u.k WHERE x <> y");
     let whole = |pages: &Pages| {
         let budget = Budget { rows_size: usize::MAX, ..BUDGET };
-        Reader::default().query(pages, moment(9), budget, &join, 0).unwrap().rows.rows
+        Reader::default().query(view(pages, 9, budget), &join, 0).unwrap().rows.rows
     };
     let expected = whole(&after);
     assert!(500 < expected.len());
     for disturb_each in [1, 2, u64::MAX] {
         let mut reader = Reader::default();
         let few = Budget { rows_size: 5000, ..BUDGET };
-        reader.query(&before, moment(9), few, &statement("SELECT count(*) FROM t"), 0).unwrap();
+        reader.query(view(&before, 9, few), &statement("SELECT count(*) FROM t"), 0).unwrap();
         let (mut found, mut next, mut parts) = (Vec::new(), Some(0), 0);
         while let Some(skip) = next {
-            let page = reader.query(&after, moment(9), few, &join, skip).unwrap();
+            let page = reader.query(view(&after, 9, few), &join, skip).unwrap();
             assert_eq!(page.next.is_some(), found.len() + page.rows.rows.len() < expected.len());
             found.extend(page.rows.rows);
             (next, parts) = (page.next, parts + 1);
             if parts % disturb_each == 0 {
-                reader.query(&disturbance, moment(9), few, &join, 0).unwrap();
-                reader.query(&before, moment(9), few, &join, 0).unwrap();
+                reader.query(view(&disturbance, 9, few), &join, 0).unwrap();
+                reader.query(view(&before, 9, few), &join, 0).unwrap();
             }
         }
         assert!(5 < parts);
@@ -337,8 +341,8 @@ fn parts_are_of_one_order() {
     // The plans differ, or this shows nothing.
     let mut stale = Reader::default();
     let budget = Budget { rows_size: usize::MAX, ..BUDGET };
-    stale.query(&before, moment(9), budget, &join, 0).unwrap();
-    assert!(stale.query(&after, moment(9), budget, &join, 0).unwrap().rows.rows != expected);
+    stale.query(view(&before, 9, budget), &join, 0).unwrap();
+    assert!(stale.query(view(&after, 9, budget), &join, 0).unwrap().rows.rows != expected);
 }
 
 /// How many rows were changed is a matter of the command, behind a trigger as well: a replica that has just started knows

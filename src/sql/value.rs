@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::pages::Pages;
+
 /// When a command takes place, and what its chance comes from: the same at every replica.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Moment {
@@ -22,6 +24,14 @@ pub struct Budget {
     pub until_ns: Option<u64>,
     /// Bytes of the rows that it gives.
     pub rows_size: usize,
+}
+
+/// A database as a query sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'a> {
+    pub pages: &'a Pages,
+    pub moment: Moment,
+    pub budget: Budget,
 }
 
 /// Why a query that is none is refused.

@@ -10,8 +10,12 @@
 //! here; bytes are given to and taken from `wire::kv`.
 
 pub mod changes;
+#[cfg(all(test, feature = "rocksdb"))]
+mod checkpoint_tests;
 pub mod command;
 pub(crate) mod digest;
+#[cfg(feature = "rocksdb")]
+mod disk;
 #[cfg(feature = "rocksdb")]
 mod disk_table;
 mod engine;
@@ -32,7 +36,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::limits::{SQL_QUERY_ROWS_SIZE_MAX, SQL_STEPS_MAX};
 use crate::paxos::{Batch, Bytes, CommandId, CommandRef, SessionId, Slot, Value};
-use crate::sql::{Budget, Database, Moment, Page, Pages, Reader};
+use crate::sql::{Budget, Database, Moment, Page, Pages, Reader, View};
 use crate::wire::codec;
 use crate::wire::kv::{decode_command, decode_statement, decode_transaction};
 
@@ -44,6 +48,7 @@ use kv::Kv;
 pub use kv::ScanView;
 use sessions::Sessions;
 pub use snapshot::Frozen;
+pub use table::Hold;
 use transaction::transact;
 pub use transaction::{Condition, Holds, Step, Transaction};
 
@@ -300,7 +305,8 @@ impl SqlQuery {
         let Ok(statement) = decode_statement(&self.statement) else {
             return Reply::Failed(Failure::Invalid);
         };
-        match reader.query(&self.pages, self.moment, budget, &statement, skip) {
+        let view = View { pages: &self.pages, moment: self.moment, budget };
+        match reader.query(view, &statement, skip) {
             Ok(Page { rows, next: None }) => Reply::Rows(rows),
             Ok(Page { rows, next: Some(next) }) => Reply::RowsPart { rows, next },
             Err(why) => Reply::Failed(Failure::Sql { why }),

@@ -7,7 +7,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use loggos::paxos::{
     Ballot, Batch, Command, CommandId, Configurations, Effects, Event, LeaseConfig, Message, Node,
-    NodeConfig, NodeId, Now, Record, Recovered, RecoveredSlot, SessionId, Slot, Value,
+    NodeConfig, NodeId, Now, Optimisations, Record, Recovered, RecoveredSlot, SessionId, Slot,
+    Value,
 };
 
 use super::setup::{Bug, Setup, Sync};
@@ -419,6 +420,7 @@ fn start(setup: &Setup, me: NodeId, wal: &Wal, lives: u8) -> (Node, Vec<Value>) 
         election_timeout_us: 4 * TICK_US,
         request_timeout_us: 1 << 40,
         window_slots: setup.window_slots,
+        optimisations: Optimisations::default(),
         lease: LeaseConfig::default(),
         snapshot_chunk_size: 1,
     };

@@ -11,7 +11,7 @@ use super::super::server::snapshot_failure;
 use super::super::{Failure, output};
 use super::{SqlShell, identifier, quoted};
 use crate::snapshot::{self, Loaded};
-use crate::sql::{Budget, Moment, Pages, Reader, SqlValue, Statement};
+use crate::sql::{Budget, Moment, Pages, Reader, SqlValue, Statement, View};
 
 /// Nobody waits for this but the person who asked.
 const MOMENT: Moment = Moment { time_us: 0, seed: 1 };
@@ -38,11 +38,12 @@ impl SqlShell<'_> {
     /// Each is a command of its own: a command does not hold as much as a database.
     pub(super) fn dump(&mut self, table: Option<&str>) -> Result<(), Failure> {
         let (_, pages) = self.fetch()?;
+        let view = View { pages: &pages, moment: MOMENT, budget: UNLIMITED };
         let mut reader = Reader::default();
         let only = table.map_or_else(String::new, |it| format!("AND s.tbl_name = {}", quoted(it)));
         let tables = ask(
             &mut reader,
-            &pages,
+            view,
             &format!(
                 "SELECT s.name, s.sql FROM sqlite_schema s JOIN pragma_table_list l ON l.name = s.name \
              WHERE s.type = 'table' AND l.type <> 'shadow' \
@@ -55,7 +56,7 @@ impl SqlShell<'_> {
             self.print(&format!("{sql};\n"))?;
             let columns = ask(
                 &mut reader,
-                &pages,
+                view,
                 &format!("SELECT name FROM pragma_table_info({}) ORDER BY cid", quoted(&name)),
             )?;
             let columns: Vec<String> =
@@ -72,13 +73,13 @@ impl SqlShell<'_> {
             };
             let text = format!("SELECT {} FROM {table}", values.join(" || ',' || "));
             let statement = Statement { text: &text, parameters: Vec::new() };
-            let done = reader.each(&pages, MOMENT, UNLIMITED, &statement, 0, &mut print);
+            let done = reader.each(view, &statement, 0, &mut print);
             done.map_err(Failure::refused)?;
             printed?;
         }
         let rest = ask(
             &mut reader,
-            &pages,
+            view,
             &format!(
                 "SELECT s.sql || ';' FROM sqlite_schema s WHERE s.type <> 'table' AND s.sql NOT NULL \
              {only} ORDER BY s.type = 'trigger', s.rowid"
@@ -100,8 +101,8 @@ impl SqlShell<'_> {
     }
 }
 
-fn ask(reader: &mut Reader, pages: &Pages, text: &str) -> Result<Vec<Vec<SqlValue>>, Failure> {
+fn ask(reader: &mut Reader, view: View<'_>, text: &str) -> Result<Vec<Vec<SqlValue>>, Failure> {
     let statement = Statement { text, parameters: Vec::new() };
-    let page = reader.query(pages, MOMENT, UNLIMITED, &statement, 0);
+    let page = reader.query(view, &statement, 0);
     page.map(|page| page.rows.rows).map_err(Failure::refused)
 }

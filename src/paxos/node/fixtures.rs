@@ -16,17 +16,22 @@ pub fn node_of(roles: Roles) -> Node {
 /// A node that starts with nothing, and goes by these configurations.
 pub fn node_in(id: u16, roles: Roles, configurations: Configurations) -> Node {
     let node = NodeId(id);
-    let config = NodeConfig {
+    let config = config(node, roles, configurations);
+    Node::new(config, &Recovered::default(), 1, Now::default(), &mut Effects::new(node))
+}
+
+pub fn config(node: NodeId, roles: Roles, configurations: Configurations) -> NodeConfig {
+    NodeConfig {
         node,
         roles,
         configurations,
         election_timeout_us: 100,
         request_timeout_us: 1000,
         window_slots: 4,
+        optimisations: Optimisations::default(),
         lease: LeaseConfig::default(),
         snapshot_chunk_size: 10,
-    };
-    Node::new(config, &Recovered::default(), 1, Now::default(), &mut Effects::new(node))
+    }
 }
 
 pub fn hear(node: &mut Node, from: u16, message: Message) -> Effects {

@@ -112,6 +112,7 @@ impl Cluster {
             election_timeout_us: self.settings.election_timeout_us,
             request_timeout_us: self.settings.request_timeout_us,
             window_slots: self.settings.window_slots,
+            optimisations: self.settings.optimisations,
             lease: self.settings.lease(),
             snapshot_chunk_size: self.settings.snapshot_chunk_size,
         };
