@@ -7,7 +7,7 @@ delays on links need one that has netem.
 from dataclasses import replace
 
 import loads
-from lab import write_json
+from files import write_json
 from systems.loggos import Setup
 
 

@@ -25,8 +25,9 @@ import sandbox
 import snapshot
 from comparisons import Cdf, Comparison, Cost, Failover, Sizes, Steady
 from experiments import Partition, Quorums, Reads, Reconfigure, Snapshot, Timeline
+from files import write_json
 from judge import CheckFailed
-from lab import CHECK_FAILED, Lab, write_json
+from lab import CHECK_FAILED, Lab
 from sandbox import Interrupted
 from systems.base import output
 from systems.known import SYSTEMS

@@ -64,17 +64,23 @@ def conditions(run: Run) -> str:
     if experiment.get("sizes"):
         sizes = " and ".join(str(size) for size in experiment["sizes"])
         clients = f"{sizes} nodes, each with a client of its own"
+    system = f"log synced to disk: {'yes' if experiment['sync'] else 'no'}"
+    if experiment.get("systems"):
+        # What each of them does is said apart; what each load is stands with the figures.
+        load, system = "loads as below", f"{experiment.get('repeats', 1)} repetitions"
     lines = [
         f"- {clients}, {load}, "
         f"workload {experiment['workload']}, values of {experiment['value_size']} bytes",
-        f"- election timeout {experiment['election_timeout_ms']} ms, log synced to disk: "
-        f"{'yes' if experiment['sync'] else 'no'}",
+        f"- election timeout {experiment['election_timeout_ms']} ms, {system}",
         f"- all hosts share one machine: {machine.get('cores', '?')} cores "
         f"({machine.get('cpu', 'unknown')}), kernel {machine.get('kernel', '?')}; "
         f"links by {run.environment.get('links', '?')}; "
         f"load average before the run: {machine.get('load_average', '?')}",
         f"- commit {run.environment.get('commit', '?')}, run {run.path.name}",
     ]
+    for name in experiment.get("systems", []):
+        about = run.environment["systems"][name]
+        lines.append(f"- **{name}** ({about['version']}): {about['about']}")
     return "\n".join(lines)
 
 
@@ -159,8 +165,10 @@ def analyse(run: Run) -> bool:
     ]
     table, found = REPORTS[kind(run)](run, figures)
     parts += found
+    systems = run.experiment.get("systems")
+    which = f" SYSTEMS={','.join(systems)}" if systems else ""
     parts.append(
-        f"Made by `make mininet-experiment EXPERIMENT={run.name}`; figures again by "
+        f"Made by `make mininet-experiment EXPERIMENT={run.name}{which}`; figures again by "
         f"`python -m loggos.analyse` on the run's folder."
     )
     table.to_csv(run.path / "summary.csv", index=False, float_format="%.6g")
@@ -175,6 +183,7 @@ def publish(run: Run) -> Path:
         "summary.md",
         "summary.csv",
         "cuts.csv",
+        "downtimes.csv",
         "experiment.json",
         "environment.json",
         "faults.jsonl",
