@@ -19,6 +19,8 @@ from addresses import node_address
 from sandbox import die_with_parent
 
 READY_S = 30
+# And so many election timeouts, of which a first leader may need several.
+READY_TIMEOUTS = 10
 STOP_S = 15
 LEADER_S = 10
 
@@ -116,6 +118,16 @@ class System:
         operations a second or None for a closed loop. It writes RUN/`label`.json in the end."""
         raise NotImplementedError
 
+    def probe_command(self, load, host, label, node):
+        """The command of a load generator that talks to this node and to no other, until it is told
+        to end; operations are due at equal distances."""
+        raise NotImplementedError
+
+    def well(self):
+        """The leader, if all nodes agree on it, and are as far as each other where they can tell;
+        else None."""
+        return self.leads() if self.ready() else None
+
     def load_ended(self, label):
         """Called once a load generator has ended well."""
 
@@ -161,13 +173,14 @@ class System:
 
     def wait_ready(self):
         """Waits until all nodes serve and agree on who leads."""
-        deadline = time.monotonic() + READY_S
+        limit_s = READY_S + READY_TIMEOUTS * self.experiment.election_timeout_ms / 1000
+        deadline = time.monotonic() + limit_s
         while time.monotonic() < deadline:
             self.check_alive()
             if self.ready():
                 return
             time.sleep(0.1)
-        raise RuntimeError(f"the nodes were not ready within {READY_S} s; logs: {self.logs()}")
+        raise RuntimeError(f"the nodes were not ready within {limit_s:g} s; logs: {self.logs()}")
 
     def running(self):
         """The nodes whose process runs, paused ones left out."""
@@ -221,6 +234,13 @@ class System:
             )
             started[label] = self.spawn_load(host, label, [*command, *more])
         return started
+
+    def attach(self, node):
+        """Starts a load generator for a node alone, which traces each operation; returns its label
+        and process."""
+        label, host = f"bench-n{node}", self.star.clients[1]
+        command = self.probe_command(self.experiment, host, label, node)
+        return label, self.spawn_load(host, label, command)
 
     def spawn_load(self, host, label, command):
         """Starts a load generator that logs to its own file."""
@@ -314,6 +334,20 @@ def like_bench(system, load, label, rate, seed, trace):
         *(["--rate", str(rate), "--arrivals", "poisson"] if rate else []),
         *shape_of(load),
         *recording(system, load, label, trace),
+    ]  # fmt: skip
+
+
+def like_probe(system, load, label, node):
+    """The same for a load generator of one node."""
+    return [
+        "--target", "spread",
+        "--duration", "24h",
+        "--warmup", "0s",
+        "--seed", str(load.seed + node),
+        "--rate", str(load.rate),
+        "--arrivals", "uniform",
+        *shape_of(load),
+        *recording(system, load, label, trace=True),
     ]  # fmt: skip
 
 

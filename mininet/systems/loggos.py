@@ -12,10 +12,14 @@ from dataclasses import dataclass, field
 
 from addresses import node_address
 from sandbox import die_with_parent
-from systems.base import STOP_S, System, like_bench, output, recording, shape_of
+from systems.base import STOP_S, System, like_bench, like_probe, output
+from well import agreed_leader
 
 PEER_PORT = 7400
 CLIENT_PORT = 7401
+# What can be switched off: keys of [optimisations], and what a window of one slot does.
+PIPELINING = "pipelining"
+SWITCHES = ("batching", PIPELINING, "phase1_skip", "group_commit", "quorum_connected_election")
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,13 @@ class Setup:
     slow_sync_ms: dict = field(default_factory=dict)
     # Length of the leader's lease; 0: none.
     lease_ms: int = 0
+    # Which of SWITCHES are off.
+    without: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        unknown = [name for name in self.without if name not in SWITCHES]
+        if unknown:
+            raise ValueError(f"no optimisation {unknown[0]!r}; there are: {', '.join(SWITCHES)}")
 
     def roles_of(self, node):
         """A node's roles."""
@@ -108,6 +119,11 @@ class Loggos(System):
             lines += ["[quorum]", f"phase1 = {phase1}", f"phase2 = {phase2}", ""]
         if self.setup.lease_ms:
             lines += ["[reads]", f"lease_ms = {self.setup.lease_ms}", ""]
+        if PIPELINING in self.setup.without:
+            lines += ["[limits]", "window_slots = 1", ""]
+        switched_off = [f"{key} = false" for key in self.setup.without if key != PIPELINING]
+        if switched_off:
+            lines += ["[optimisations]", *switched_off, ""]
         lines += [
             "[timing]",
             f"election_timeout_ms = {timing.election_timeout_ms}",
@@ -200,23 +216,16 @@ class Loggos(System):
             *like_bench(self, load, label, rate, seed, trace),
         ]  # fmt: skip
 
-    def attach(self, node):
-        """Starts a load generator that talks to this node and to no other, until it is told to end;
-        returns its label and process. Operations are due at equal distances."""
-        label, load, host = f"bench-n{node}", self.experiment, self.star.clients[1]
-        command = [
-            *self._bench(host, load),
-            "--nodes", f"{node_address(node)}:{CLIENT_PORT}",
-            "--target", "spread",
-            "--duration", "24h",
-            "--warmup", "0s",
-            "--seed", str(load.seed + node),
-            "--rate", str(load.rate),
-            "--arrivals", "uniform",
-            *shape_of(load),
-            *recording(self, load, label, trace=True),
+    def probe_command(self, load, host, label, node):
+        """`loggos bench`."""
+        return [
+            *self._bench(host, load), "--nodes", self.client_addresses(CLIENT_PORT, [node]),
+            *like_probe(self, load, label, node),
         ]  # fmt: skip
-        return label, self.spawn_load(host, label, command)
+
+    def well(self):
+        """The leader, if all nodes answer, follow it, hear each other and are level."""
+        return agreed_leader(self.status(), self.nodes)
 
     def _bench(self, host, load):
         command = [str(self.home(host) / "loggos"), "bench", "--workload", load.workload]
