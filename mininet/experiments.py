@@ -2,7 +2,9 @@
 
 from dataclasses import asdict, dataclass, replace
 
+from ablation_plan import ABLATION
 from comparisons import CDF, COST, FAILOVER, SIZES, SMOKE_SYSTEMS, STEADY
+from downtime_plan import DOWNTIME
 from experiment import SAME, Experiment
 from faults import At, CutLink, HealLink, Kill, Pause, Restart, Resume
 
@@ -339,6 +341,8 @@ EXPERIMENTS = {
         SIZES,
         FAILOVER,
         COST,
+        ABLATION,
+        DOWNTIME,
         TIMELINE,
         PARTITION,
         PARTITION_SQL,

@@ -13,8 +13,10 @@ import traceback
 from functools import partial
 from pathlib import Path
 
+import ablation
 import cells
 import compare
+import downtime
 import judge
 import loads
 import partition
@@ -23,7 +25,9 @@ import reads
 import reconfigure
 import sandbox
 import snapshot
+from ablation_plan import Ablation
 from comparisons import Cdf, Comparison, Cost, Failover, Sizes, Steady
+from downtime_plan import Downtime
 from experiments import Partition, Quorums, Reads, Reconfigure, Snapshot, Timeline
 from files import write_json
 from judge import CheckFailed
@@ -40,6 +44,8 @@ PLAYS = {
     Sizes: partial(cells.play, compare.sizes),
     Failover: partial(cells.play, compare.failover),
     Cost: partial(cells.play, compare.cost),
+    Ablation: partial(cells.play, ablation.one_cell),
+    Downtime: partial(cells.play, downtime.one_cell),
     Partition: partition.play,
     Quorums: quorums.play,
     Reads: reads.play,
