@@ -13,8 +13,10 @@ from pathlib import Path
 import matplotlib
 
 from loggos import (
+    ablation,
     cdf,
     cost,
+    downtime,
     failover,
     faults,
     partition,
@@ -38,6 +40,8 @@ REPORTS = {
     "sizes": sizes.report,
     "failover": failover.report,
     "cost": cost.report,
+    "ablation": ablation.report,
+    "downtime": downtime.report,
     "partition": partition.report,
     "quorums": quorums.report,
     "reads": reads.report,
