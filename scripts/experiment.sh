@@ -33,7 +33,8 @@ read -ra names <<<"$names"
 read -ra to_install <<<"$to_install"
 read -ra to_build <<<"$to_build"
 scripts/setup.sh mininet python "${to_install[@]}"
-scripts/build.sh "${to_build[@]}"
+scripts/build.sh
+for part in "${to_build[@]}"; do scripts/build.sh "$part"; done
 
 # One experiment and its figures; returns its code.
 experiment() {
