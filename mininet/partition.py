@@ -103,10 +103,10 @@ class Cutter:
         for phase in case.phases:
             at = self._pass(phase, names, at)
         times["heal_ns"] = self._now_ns()
-        self.links.heal()
-        linked = self._linked(case.phases[-1], names)
         # Where this process was not woken in time, the nodes were not either.
         late_s = time.monotonic() - at
+        self.links.heal()
+        linked = self._linked(case.phases[-1], names)
         return {
             "roles": names,
             "linked": linked,
