@@ -7,6 +7,7 @@ from comparisons import CDF, COST, FAILOVER, SIZES, SMOKE_SYSTEMS, STEADY
 from downtime_plan import DOWNTIME
 from experiment import SAME, Experiment
 from faults import At, CutLink, HealLink, Kill, Pause, Restart, Resume
+from recovery_plan import RECOVERY
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -343,6 +344,7 @@ EXPERIMENTS = {
         COST,
         ABLATION,
         DOWNTIME,
+        RECOVERY,
         TIMELINE,
         PARTITION,
         PARTITION_SQL,

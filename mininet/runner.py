@@ -23,6 +23,7 @@ import partition
 import quorums
 import reads
 import reconfigure
+import recovery
 import sandbox
 import snapshot
 from ablation_plan import Ablation
@@ -32,6 +33,7 @@ from experiments import Partition, Quorums, Reads, Reconfigure, Snapshot, Timeli
 from files import write_json
 from judge import CheckFailed
 from lab import CHECK_FAILED, Lab
+from recovery_plan import Recovery
 from sandbox import Interrupted
 from systems.base import output
 from systems.known import SYSTEMS
@@ -46,6 +48,7 @@ PLAYS = {
     Cost: partial(cells.play, compare.cost),
     Ablation: partial(cells.play, ablation.one_cell),
     Downtime: partial(cells.play, downtime.one_cell),
+    Recovery: partial(cells.play, recovery.one_cell),
     Partition: partition.play,
     Quorums: quorums.play,
     Reads: reads.play,

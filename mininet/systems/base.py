@@ -12,6 +12,7 @@ import os
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -127,6 +128,10 @@ class System:
         """The leader, if all nodes agree on it, and are as far as each other where they can tell;
         else None."""
         return self.leads() if self.ready() else None
+
+    def progress(self):
+        """How far each node is that serves, by node: how much of the log it has applied."""
+        raise NotImplementedError
 
     def load_ended(self, label):
         """Called once a load generator has ended well."""
@@ -258,6 +263,15 @@ class System:
     def client_addresses(self, port, nodes=None):
         """Where clients reach these nodes, or all."""
         return ",".join(f"{node_address(n)}:{port}" for n in nodes or self.star.nodes)
+
+    def disk_bytes(self, node):
+        """What a node's data directory takes on the disk, in bytes."""
+        total = 0
+        for path in (self.home(self.star.nodes[node]) / "data").rglob("*"):
+            # What is listed may be gone a moment later.
+            with suppress(FileNotFoundError):
+                total += path.stat().st_blocks * 512
+        return total
 
     def log_tail(self, label):
         """The last lines of a log and where it is."""

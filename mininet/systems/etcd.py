@@ -73,8 +73,17 @@ class Etcd(Rival):
         leading = [node for node, (member, leader) in said.items() if member == leader]
         return max(leading, key=lambda node: believed.count(said[node][0]), default=None)
 
+    def progress(self):
+        """Entries of Raft's log that are applied."""
+        return {node: int(said["raftAppliedIndex"]) for node, said in self._answers().items()}
+
     def _status(self):
         """Who each running member is and whom it follows, by node; only of those that follow."""
+        answers = self._answers().items()
+        return {node: (said["header"]["member_id"], said["leader"]) for node, said in answers}
+
+    def _answers(self):
+        """What the running members say of themselves, by node; only those that follow a leader."""
         found = {}
         for node in self.running():
             try:
@@ -86,5 +95,5 @@ class Etcd(Rival):
                 continue
             # A member that knows of no leader leaves it out.
             if said.get("leader", "0") != "0":
-                found[node] = (said["header"]["member_id"], said["leader"])
+                found[node] = said
         return found

@@ -7,7 +7,6 @@ import json
 import shutil
 import subprocess
 import time
-from contextlib import suppress
 from dataclasses import dataclass, field
 
 from addresses import node_address
@@ -166,6 +165,11 @@ class Loggos(System):
         leading = [said for said in self.status().values() if said.get("leading")]
         return max(leading, key=_ballot)["node"] if leading else None
 
+    def progress(self):
+        """Of those that follow a leader: the last slot applied."""
+        said = self.status().items()
+        return {node: one["applied"] for node, one in said if one["leader"] is not None}
+
     def status(self):
         """What each reachable node says of itself, by id."""
         running = self.running()
@@ -282,15 +286,6 @@ class Loggos(System):
         command = [str(self.home(host) / "loggos"), "snapshot", "--nodes", address, "--json"]
         with open(self.run_dir / "logs" / f"snapshot-n{node}.log", "ab") as log:
             return self.popen(host, command, stdout=subprocess.PIPE, stderr=log)
-
-    def disk_bytes(self, node):
-        """What a node's data directory takes on the disk, in bytes."""
-        total = 0
-        for path in (self.home(self.star.nodes[node]) / "data").rglob("*"):
-            # What is listed may be gone a moment later.
-            with suppress(FileNotFoundError):
-                total += path.stat().st_blocks * 512
-        return total
 
 
 def _ballot(status):

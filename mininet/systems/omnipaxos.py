@@ -4,6 +4,7 @@ The server is `rivals/omnipaxos`; the bytes of its clients' protocol stand in it
 """
 
 import struct
+from dataclasses import dataclass
 
 from addresses import node_address
 from netns import connect
@@ -19,6 +20,16 @@ GREETING = b"OPKV\x01"
 HEAD = struct.Struct("<IIB")
 STATE = struct.Struct("<QQBQ")
 ASK_STATE, TELL_STATE = 3, 4
+
+
+@dataclass(frozen=True)
+class State:
+    """What a node says of itself: its leader or 0, whether it leads, how many entries it knows to
+    be decided."""
+
+    leader: int
+    leads: bool
+    decided: int
 
 
 class OmniPaxos(Rival):
@@ -66,25 +77,29 @@ class OmniPaxos(Rival):
     def ready(self):
         """Whether all nodes answer and follow the same leader."""
         said = self._states()
-        return len(said) == len(self.nodes) and len({leader for leader, _ in said.values()}) == 1
+        return len(said) == len(self.nodes) and len({it.leader for it in said.values()}) == 1
 
     def leads(self):
         """Of those that believe to lead, the one that most believe in."""
         said = self._states()
-        believed = [leader for leader, _ in said.values()]
-        leading = [node for node, (_, leads) in said.items() if leads]
+        believed = [it.leader for it in said.values()]
+        leading = [node for node, it in said.items() if it.leads]
         return max(leading, key=believed.count, default=None)
 
+    def progress(self):
+        """Entries that are decided, and applied, which is the same turn."""
+        return {node: it.decided for node, it in self._states().items()}
+
     def _states(self):
-        """Whom each running node follows and whether it leads; only of those that follow one."""
+        """What each running node says of itself; only of those that follow a leader."""
         found = {}
         for node in self.running():
             try:
-                leader, leads = self._state(node)
+                state = self._state(node)
             except OSError:
                 continue
-            if leader:
-                found[node] = (leader, leads)
+            if state.leader:
+                found[node] = state
         return found
 
     def _state(self, node):
@@ -99,8 +114,8 @@ class OmniPaxos(Rival):
         _, _, kind = HEAD.unpack_from(told, len(GREETING))
         if not told.startswith(GREETING) or kind != TELL_STATE:
             raise OSError(f"n{node} answered {told[:16]!r}")
-        _, leader, leads, _ = STATE.unpack_from(told, len(GREETING) + HEAD.size)
-        return leader, bool(leads)
+        _, leader, leads, decided = STATE.unpack_from(told, len(GREETING) + HEAD.size)
+        return State(leader, bool(leads), decided)
 
 
 class OmniPaxosDurable(OmniPaxos):
