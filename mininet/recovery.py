@@ -1,7 +1,7 @@
 """What is done in the cells of the comparison `recovery`.
 
 Each time that a node comes back is a line of `recovery.jsonl`, in seconds from its start: until it
-served (it answered, and knew a leader), until it was level, and for a damaged log until it said
+took connections of clients, until it was level, and for a damaged log until it said
 that nothing in it is in doubt any more.
 """
 
@@ -16,7 +16,7 @@ from snapshot import Journal
 from torture_damage import damage
 
 BACK_S = 300
-POLL_S = 0.01
+POLL_S = 0.005
 # What is written around each snapshot, so that a whole segment lies between two of them.
 TRUNCATED_MIB = 32
 BY_SNAPSHOT = "at once, by a snapshot"
@@ -32,8 +32,9 @@ def one_cell(lab, cell, system, _links):
     steps.come_back("restart")
     steps.come_back("catch-up", mib)
     if system.name == "loggos":
-        by_snapshot(steps)
+        # Before there is a snapshot with all that the damage may take.
         repair(steps)
+        by_snapshot(steps)
 
 
 def by_snapshot(steps):
@@ -114,20 +115,15 @@ class Steps:
         disk = system.disk_bytes(node)
         begin = time.monotonic()
         system.start(node)
-        serving_s = level_s = None
-        while level_s is None:
-            system.check_alive()
-            if time.monotonic() - begin > BACK_S:
-                raise RuntimeError(f"n{node} was not level within {BACK_S} s; {system.logs()}")
-            applied = system.progress().get(node)
-            passed_s = time.monotonic() - begin
-            if applied is not None:
-                serving_s = serving_s or passed_s
-                if applied >= goal:
-                    level_s = passed_s
-            time.sleep(POLL_S)
+        # Until then it is not asked: `loggos status` waits for nodes that do not answer.
+        serving_s = self._until(begin, lambda: system.accepts(node), f"n{node} did not serve")
+        level_s = self._until(
+            begin, lambda: system.progress().get(node, -1) >= goal, f"n{node} was not level"
+        )
         if step == "repair":
-            more["repaired_s"] = self._repaired_s(node, begin)
+            more["repaired_s"] = self._until(
+                begin, lambda: system.is_sure(node), f"n{node} did not repair its log"
+            )
         said = system.log_lines(node)[lines:]
         self.journal.note(
             step, node=node, written_mib=self.written / MIB, away_mib=away_mib,
@@ -137,11 +133,11 @@ class Steps:
         system.wait_ready()
         return said
 
-    def _repaired_s(self, node, begin):
-        """Waits until a node is sure of all its log."""
+    def _until(self, begin, holds, words):
+        """Waits until something holds; returns how long after `begin` that was."""
         while time.monotonic() - begin < BACK_S:
-            status = self.system.status().get(node)
-            if status and status["unsure_slots"] == 0:
+            self.system.check_alive()
+            if holds():
                 return time.monotonic() - begin
             time.sleep(POLL_S)
-        raise RuntimeError(f"n{node} did not repair its log within {BACK_S} s")
+        raise RuntimeError(f"{words} within {BACK_S} s; logs: {self.system.logs()}")

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from addresses import node_address
+from netns import connect
 from sandbox import die_with_parent
 
 READY_S = 30
@@ -55,6 +56,8 @@ class System:
     restarts = True
     # Whether it is another one of these with its roles in processes of their own.
     split = False
+    # Where its nodes listen for clients.
+    client_port = 0
     # Parts of scripts/setup.sh and of scripts/build.sh that it needs.
     installed_by = ()
     built_by = ()
@@ -128,6 +131,14 @@ class System:
         """The leader, if all nodes agree on it, and are as far as each other where they can tell;
         else None."""
         return self.leads() if self.ready() else None
+
+    def accepts(self, node):
+        """Whether a node takes connections of clients."""
+        try:
+            connect(self.star.clients[1], node_address(node), self.client_port).close()
+        except OSError:
+            return False
+        return True
 
     def progress(self):
         """How far each node is that serves, by node: how much of the log it has applied."""

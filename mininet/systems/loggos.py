@@ -60,6 +60,7 @@ class Loggos(System):
         "runs shares the next one; clients keep connections to the leader"
     )
 
+    client_port = CLIENT_PORT
     # It has things to finish.
     clean_exits = (0,)
 
@@ -169,6 +170,10 @@ class Loggos(System):
         """Of those that follow a leader: the last slot applied."""
         said = self.status().items()
         return {node: one["applied"] for node, one in said if one["leader"] is not None}
+
+    def is_sure(self, node):
+        """Whether a node knows all that its log may have lost."""
+        return self.status().get(node, {}).get("unsure_slots") == 0
 
     def status(self):
         """What each reachable node says of itself, by id."""

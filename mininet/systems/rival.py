@@ -8,7 +8,6 @@ LOAD = "rival-load"
 class Rival(System):
     """A system that `rival-load` speaks to: the load of `loggos bench`, in its report's words."""
 
-    client_port = 0
     built_by = ("rivals",)
 
     @classmethod

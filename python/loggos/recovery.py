@@ -84,11 +84,11 @@ def report(run: Run, figures: Path) -> tuple[pd.DataFrame, list[str]]:
         "(`large`); a follower is killed with kill -9 and started, without load. `seconds`: from "
         "the start of its process until what the step is about was there, mean over the "
         "repetitions; `seconds_half`, and the bars: half its 95 % t interval. `serving_s`: until "
-        "it answered and knew a leader; `level_s`: until it had applied all that others had when "
-        "it was started; the node is asked all the time, and each question takes some "
-        "milliseconds. `disk_mib`: its directory at that moment. `by_snapshot`: in how many "
-        "repetitions it took over a snapshot, as far as its log says so. The last two steps are of "
-        "Loggos alone: the others are not told when to truncate, and do not repair a log (a member "
-        "of etcd that finds its log damaged ends, and has to be replaced)."
+        "it took connections of clients; `level_s`: until it said that it had applied all that "
+        "others had when it was started. It is asked all the time; of Loggos each question takes "
+        "some ten milliseconds, since a process asks. `disk_mib`: its directory at that moment. "
+        "`by_snapshot`: in how many repetitions it took over a snapshot, as far as its log says so. The last two steps are of "
+        "Loggos alone: the others are not told when to truncate, and none of them is meant to "
+        "repair a damaged log from its peers (etcd's way is to replace the member)."
     )
     return table, parts
