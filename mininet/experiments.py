@@ -7,6 +7,7 @@ from comparisons import CDF, COST, FAILOVER, SIZES, SMOKE_SYSTEMS, STEADY
 from downtime_plan import DOWNTIME
 from experiment import SAME, Experiment
 from faults import At, CutLink, HealLink, Kill, Pause, Restart, Resume
+from mix_plan import MIX
 from recovery_plan import RECOVERY
 
 
@@ -345,6 +346,7 @@ EXPERIMENTS = {
         ABLATION,
         DOWNTIME,
         RECOVERY,
+        MIX,
         TIMELINE,
         PARTITION,
         PARTITION_SQL,

@@ -19,6 +19,7 @@ import compare
 import downtime
 import judge
 import loads
+import mix
 import partition
 import quorums
 import reads
@@ -33,6 +34,7 @@ from experiments import Partition, Quorums, Reads, Reconfigure, Snapshot, Timeli
 from files import write_json
 from judge import CheckFailed
 from lab import CHECK_FAILED, Lab
+from mix_plan import Mix
 from recovery_plan import Recovery
 from sandbox import Interrupted
 from systems.base import output
@@ -49,6 +51,7 @@ PLAYS = {
     Ablation: partial(cells.play, ablation.one_cell),
     Downtime: partial(cells.play, downtime.one_cell),
     Recovery: partial(cells.play, recovery.one_cell),
+    Mix: partial(cells.play, mix.one_cell),
     Partition: partition.play,
     Quorums: quorums.play,
     Reads: reads.play,

@@ -87,8 +87,9 @@ def report(run: Run, figures: Path) -> tuple[pd.DataFrame, list[str]]:
         "it took connections of clients; `level_s`: until it said that it had applied all that "
         "others had when it was started. It is asked all the time; of Loggos each question takes "
         "some ten milliseconds, since a process asks. `disk_mib`: its directory at that moment. "
-        "`by_snapshot`: in how many repetitions it took over a snapshot, as far as its log says so. The last two steps are of "
-        "Loggos alone: the others are not told when to truncate, and none of them is meant to "
-        "repair a damaged log from its peers (etcd's way is to replace the member)."
+        "`by_snapshot`: in how many repetitions it took over a snapshot, as far as its log says "
+        "so. Truncation and repair are of Loggos alone: the others are not told when to truncate, "
+        "and none of them is meant to repair a damaged log from its peers (etcd's way is to "
+        "replace the member)."
     )
     return table, parts
