@@ -59,8 +59,8 @@ class Ablation(Comparison):
         return Setup(without=WITHOUT.get(self.without, (self.without,)))
 
     def quick(self):
-        """Shortly, twice."""
-        return replace(self, repeats=2, duration_s=2)
+        """Shortly, three times."""
+        return replace(self, repeats=3, duration_s=2)
 
     def plan(self, adapter):
         """The loads, and the cuts."""

@@ -46,8 +46,8 @@ class Downtime(Comparison):
         ]
 
     def quick(self):
-        """Without the longest timeout, twice."""
-        return replace(self, repeats=2, timeouts_ms=self.timeouts_ms[:-1], duration_s=1)
+        """Without the longest timeout, three times."""
+        return replace(self, repeats=3, timeouts_ms=self.timeouts_ms[:-1], duration_s=1)
 
     def plan(self, adapter):
         """The cuts."""

@@ -45,8 +45,8 @@ class Mix(Comparison):
         return Setup(lease_ms=self.lease_ms) if self.way == "lease" else None
 
     def quick(self):
-        """Three shares, shortly, twice."""
-        return replace(self, repeats=2, duration_s=2, shares=(0, 0.5, 1))
+        """Three shares, shortly, three times."""
+        return replace(self, repeats=3, duration_s=2, shares=(0, 0.5, 1))
 
     def plan(self, adapter):
         """The loads."""

@@ -49,8 +49,8 @@ class Recovery(Comparison):
         return replace(experiment, keys=FEW_KEYS if experiment.state == "small" else many)
 
     def quick(self):
-        """Two small sizes, twice."""
-        return replace(self, repeats=2, sizes_mib=(4, 16))
+        """Two small sizes, three times."""
+        return replace(self, repeats=3, sizes_mib=(4, 16))
 
     def plan(self, adapter):
         """The steps."""

@@ -73,13 +73,18 @@ def conditions(run: Run) -> str:
         sizes = " and ".join(str(size) for size in experiment["sizes"])
         clients = f"{sizes} nodes, each with a client of its own"
     system = f"log synced to disk: {'yes' if experiment['sync'] else 'no'}"
+    timeouts = f"{experiment['election_timeout_ms']} ms"
+    if experiment.get("timeouts_ms"):
+        sizes = " or ".join(str(size) for size in sorted({it[1] for it in experiment["kinds"]}))
+        clients = f"{sizes} nodes, each with a client of its own"
+        timeouts = f"{', '.join(f'{it:,}' for it in experiment['timeouts_ms'])} ms"
     if experiment.get("systems"):
         # What each of them does is said apart; what each load is stands with the figures.
         load, system = "loads as below", f"{experiment.get('repeats', 1)} repetitions"
     lines = [
         f"- {clients}, {load}, "
         f"workload {experiment['workload']}, values of {experiment['value_size']} bytes",
-        f"- election timeout {experiment['election_timeout_ms']} ms, {system}",
+        f"- election timeout {timeouts}, {system}",
         f"- all hosts share one machine: {machine.get('cores', '?')} cores "
         f"({machine.get('cpu', 'unknown')}), kernel {machine.get('kernel', '?')}; "
         f"links by {run.environment.get('links', '?')}; "

@@ -70,7 +70,10 @@ def bars(axes: Axes, at: pd.Series, rows: pd.DataFrame, color: str, width: float
 def log_axis(axes: Axes, table: pd.DataFrame) -> None:
     """From below the shortest downtime to above the longest partition."""
     axes.set_yscale("log")
-    axes.set_ylim(table["downtime_ms"].min() / 3, table["cut_ms"].max() * 4)
+    longest = table["cut_ms"].max()
+    # Intervals of few repetitions may be wider than all that they are about.
+    ends = (table["downtime_ms"] + table["downtime_ms_half"].fillna(0)).clip(upper=10 * longest)
+    axes.set_ylim(table["downtime_ms"].min() / 3, 4 * max(longest, ends.max()))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:,.10g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.grid(axis="x", visible=False)

@@ -51,14 +51,16 @@ def test_downtime_by_system(tmp_path, capsys):
     kinds = [["quorum-loss", 3], ["chained", 3]]
     run = new_run(
         tmp_path / "run", "downtime", ["loggos", "etcd"], kinds=kinds, watched_timeouts=6,
-        duration_s=1,
+        duration_s=1, timeouts_ms=[50, 5000],
     )  # fmt: skip
     for repeat in (1, 2):
         cut_cell(run, "loggos", repeat, 990 + 10 * repeat, scenario="quorum-loss")
         cut_cell(run, "etcd", repeat, 6000, scenario="quorum-loss")
         cut_cell(run, "loggos", repeat, 700, scenario="chained")
     assert analyse.main([str(run)]) == 0
-    assert "In 2 of 6 cuts service was not back" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "In 2 of 6 cuts service was not back" in out
+    assert "- election timeout 50, 5,000 ms" in out
     table = pd.read_csv(run / "summary.csv")
     assert table["system"].tolist() == ["loggos", "etcd", "loggos"]
     assert table["scenario"].tolist() == ["quorum-loss", "quorum-loss", "chained"]
