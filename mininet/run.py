@@ -39,6 +39,7 @@ from systems.known import SYSTEMS
 REPOSITORY = Path(__file__).resolve().parent.parent
 TOOLS = ("mnexec", "brctl", "ifconfig", "nft", "ip", "ping", "sysctl", "unshare", "strace")
 ALL = "all"
+ALLOWED = Path("/proc/sys/net/ipv4/tcp_allowed_congestion_control")
 # What the machine allowed before the first of the runs that go on now; else empty.
 ALLOWED_BEFORE = Path("/run/loggos-lab-congestion-control")
 
@@ -221,26 +222,33 @@ def allowed(congestion_control):
     more than the machine's own default. Of several runs at the same time the last one to end puts
     back what was there before the first: each holds a shared lock on a file that remembers it.
     """
-    path = Path("/proc/sys/net/ipv4/tcp_allowed_congestion_control")
     with open(ALLOWED_BEFORE, "a+", encoding="ascii") as before:
-        fcntl.flock(before, fcntl.LOCK_EX)
-        now = path.read_text(encoding="ascii").strip()
-        if congestion_control not in now.split():
-            before.seek(0)
-            if not before.read():
-                before.write(now)
-                before.flush()
-            path.write_text(f"{now} {congestion_control}", encoding="ascii")
-        fcntl.flock(before, fcntl.LOCK_SH)
+        with _alone():
+            fcntl.flock(before, fcntl.LOCK_SH)
+            now = ALLOWED.read_text(encoding="ascii").strip()
+            if congestion_control not in now.split():
+                before.seek(0)
+                if not before.read():
+                    before.write(now)
+                    before.flush()
+                ALLOWED.write_text(f"{now} {congestion_control}", encoding="ascii")
         try:
             yield
         finally:
-            with suppress(BlockingIOError):
+            with _alone(), suppress(BlockingIOError):
                 fcntl.flock(before, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 before.seek(0)
                 if was := before.read():
-                    path.write_text(was, encoding="ascii")
+                    ALLOWED.write_text(was, encoding="ascii")
                     before.truncate(0)
+
+
+@contextmanager
+def _alone():
+    """For a moment no other run looks at the list or changes it."""
+    with open(ALLOWED_BEFORE.with_suffix(".lock"), "a", encoding="ascii") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def hand_over(parents, run_dir):
