@@ -63,8 +63,16 @@ class Recovery(Comparison):
 
 
 RECOVERY = Recovery(
-    # The smallest segments: only whole ones are truncated.
-    **{**ALIKE, "value_size": 4096, "segment_mib": 8, "repeats": 3, "histories": False},
+    # The smallest segments: only whole ones are truncated. And a short timeout: a node that comes
+    # back must hear a heartbeat before it can ask for what it missed.
+    **{
+        **ALIKE,
+        "value_size": 4096,
+        "segment_mib": 8,
+        "election_timeout_ms": 200,
+        "repeats": 3,
+        "histories": False,
+    },
     name="recovery",
     title="Restart, catch-up and repair, by the size of log and state",
     clients=64,

@@ -141,7 +141,7 @@ class System:
         return True
 
     def progress(self):
-        """How far each node is that serves, by node: how much of the log it has applied."""
+        """How much of the log each node has applied that answers, by node."""
         raise NotImplementedError
 
     def load_ended(self, label):

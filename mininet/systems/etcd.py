@@ -79,21 +79,22 @@ class Etcd(Rival):
 
     def _status(self):
         """Who each running member is and whom it follows, by node; only of those that follow."""
-        answers = self._answers().items()
-        return {node: (said["header"]["member_id"], said["leader"]) for node, said in answers}
+        # A member that knows of no leader leaves it out.
+        return {
+            node: (said["header"]["member_id"], said["leader"])
+            for node, said in self._answers().items()
+            if said.get("leader", "0") != "0"
+        }
 
     def _answers(self):
-        """What the running members say of themselves, by node; only those that follow a leader."""
+        """What the running members that answer say of themselves, by node."""
         found = {}
         for node in self.running():
             try:
-                said = post(
+                found[node] = post(
                     self.star.clients[1], node_address(node), CLIENT_PORT,
                     "/v3/maintenance/status", {},
                 )  # fmt: skip
             except (OSError, ValueError):
                 continue
-            # A member that knows of no leader leaves it out.
-            if said.get("leader", "0") != "0":
-                found[node] = said
         return found

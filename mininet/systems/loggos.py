@@ -167,9 +167,8 @@ class Loggos(System):
         return max(leading, key=_ballot)["node"] if leading else None
 
     def progress(self):
-        """Of those that follow a leader: the last slot applied."""
-        said = self.status().items()
-        return {node: one["applied"] for node, one in said if one["leader"] is not None}
+        """The last slot applied."""
+        return {node: said["applied"] for node, said in self.status().items()}
 
     def is_sure(self, node):
         """Whether a node knows all that its log may have lost."""

@@ -80,12 +80,12 @@ class OmniPaxos(Rival):
 
     def ready(self):
         """Whether all nodes answer and follow the same leader."""
-        said = self._states()
+        said = self._following()
         return len(said) == len(self.nodes) and len({it.leader for it in said.values()}) == 1
 
     def leads(self):
         """Of those that believe to lead, the one that most believe in."""
-        said = self._states()
+        said = self._following()
         believed = [it.leader for it in said.values()]
         leading = [node for node, it in said.items() if it.leads]
         return max(leading, key=believed.count, default=None)
@@ -94,16 +94,18 @@ class OmniPaxos(Rival):
         """Entries that are decided, and applied, which is the same turn."""
         return {node: it.decided for node, it in self._states().items()}
 
+    def _following(self):
+        """What those nodes say of themselves that follow a leader."""
+        return {node: it for node, it in self._states().items() if it.leader}
+
     def _states(self):
-        """What each running node says of itself; only of those that follow a leader."""
+        """What the running nodes that answer say of themselves, by node."""
         found = {}
         for node in self.running():
             try:
-                state = self._state(node)
+                found[node] = self._state(node)
             except OSError:
                 continue
-            if state.leader:
-                found[node] = state
         return found
 
     def _state(self, node):

@@ -11,14 +11,14 @@ from loggos.runs import Run
 from loggos.tables import markdown
 
 STEPS = {
-    "restart": "restart: until it serves",
+    "restart": "nothing written meanwhile: until it is level",
     "catch-up": "as much written meanwhile: until it is level",
     "snapshot": "behind a truncated log: until it is level",
     "repair": "4 KiB of its log zeroed: until it is repaired",
 }
 # What ends a step, in seconds from the start of the process.
 ENDS = {
-    "restart": "serving_s",
+    "restart": "level_s",
     "catch-up": "level_s",
     "snapshot": "level_s",
     "repair": "repaired_s",
@@ -84,9 +84,10 @@ def report(run: Run, figures: Path) -> tuple[pd.DataFrame, list[str]]:
         "(`large`); a follower is killed with kill -9 and started, without load. `seconds`: from "
         "the start of its process until what the step is about was there, mean over the "
         "repetitions; `seconds_half`, and the bars: half its 95 % t interval. `serving_s`: until "
-        "it took connections of clients; `level_s`: until it said that it had applied all that "
-        "others had when it was started. It is asked all the time; of Loggos each question takes "
-        "some ten milliseconds, since a process asks. `disk_mib`: its directory at that moment. "
+        "its port took connections (etcd's does long before it answers); `level_s`: until it said "
+        "that it had applied all that others had when it was started. It is asked all the time; "
+        "of Loggos each question takes some ten milliseconds, since a process asks. `disk_mib`: "
+        "its directory at that moment. "
         "`by_snapshot`: in how many repetitions it took over a snapshot, as far as its log says "
         "so. Truncation and repair are of Loggos alone: the others are not told when to truncate, "
         "and none of them is meant to repair a damaged log from its peers (etcd's way is to "

@@ -38,7 +38,7 @@ def test_each_step_is_told_by_what_ends_it(tmp_path, capsys):
                 for system in ("loggos", "etcd"):
                     folder = new_cell(run, system, repeat, written_mib=mib, state=state)
                     new_report(folder, "001", 2000, rate=2000)
-                    lines = [line("restart", 0.1 * repeat, 3), line("catch-up", 0.1, mib / 4)]
+                    lines = [line("restart", 0.01, 0.1 * repeat), line("catch-up", 0.1, mib / 4)]
                     if system == "loggos":
                         lines += [line("snapshot", 0.1, 2), line("repair", 0.1, 3, repaired_s=5)]
                     text = "".join(json.dumps(one) + "\n" for one in lines)
