@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from comparisons import ALIKE, Comparison
 
 MIB = 1024 * 1024
-# Keys of a small state: what is written overwrites them again and again.
+# Keys of a small state: what is written overwrites them again and again. (Each load has keys of its
+# own, so that what is written while a node is away adds as many.)
 FEW_KEYS = 1000
 
 

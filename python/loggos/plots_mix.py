@@ -22,16 +22,19 @@ def mixes(table: pd.DataFrame) -> Figure:
             mine = table[table["skew"] == skew]
             for row, name in enumerate(("achieved", "read_p50_ms")):
                 axes = panels[row, column]
-                for (system, way), rows in mine.groupby(["system", "way"], sort=False):
+                groups = mine.groupby(["system", "way"], sort=False)
+                for number, ((system, way), rows) in enumerate(groups):
                     look = SYSTEMS[system]
                     style = look.line()
                     if way:
-                        marker, color, line = WAYS[way]
-                        style = {"marker": marker, "color": color, "ls": line}
+                        # All of them in the system's colour, which tells it from others.
+                        marker, _, line = WAYS[way]
+                        style |= {"marker": marker, "ls": line}
                     half = rows[f"{name}_half"].fillna(0)
                     # Shares of interest lie near the whole: each has as much room as the next.
                     axes.errorbar(
-                        rows["share"].map(shares.index), rows[name],
+                        rows["share"].map(shares.index) + 0.06 * (number - (len(groups) - 1) / 2),
+                        rows[name],
                         yerr=np.vstack([np.minimum(half, 0.9 * rows[name]), half]),
                         label=f"{look.label}, by {way}" if way else look.label,
                         ms=4, lw=1.2, capsize=2, elinewidth=0.8, **style,

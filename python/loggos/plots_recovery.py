@@ -41,8 +41,10 @@ def recovery(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
             axes.set_title(titles[step], loc="left", fontsize=8)
         for axes in panels[len(steps) :]:
             axes.set_visible(False)
-        figure.supxlabel("written before (MiB)", fontsize=8)
-        figure.supylabel("seconds from its start", fontsize=8)
+        for axes in panels[-2:]:
+            axes.set_xlabel("written before (MiB)")
+        for axes in panels[::2]:
+            axes.set_ylabel("seconds from its start")
         handles, labels = panels[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=3)
     return figure

@@ -80,17 +80,17 @@ def report(run: Run, figures: Path) -> tuple[pd.DataFrame, list[str]]:
     rate, value = run.experiment["rate"], run.experiment["value_size"]
     parts.append(
         f"`size_mib`: mebibytes of values of {value:,} bytes that were written before the first "
-        f"step, at {rate:,} operations/s, to few keys (state `small`) or to as many as writes "
-        "(`large`); a follower is killed with kill -9 and started, without load. `seconds`: from "
-        "the start of its process until what the step is about was there, mean over the "
-        "repetitions; `seconds_half`, and the bars: half its 95 % t interval. `serving_s`: until "
-        "its port took connections (etcd's does long before it answers); `level_s`: until it said "
-        "that it had applied all that others had when it was started. It is asked all the time; "
-        "of Loggos each question takes some ten milliseconds, since a process asks. `disk_mib`: "
-        "its directory at that moment. "
-        "`by_snapshot`: in how many repetitions it took over a snapshot, as far as its log says "
-        "so. Truncation and repair are of Loggos alone: the others are not told when to truncate, "
-        "and none of them is meant to repair a damaged log from its peers (etcd's way is to "
+        f"step, at {rate:,} operations/s, to 1,000 keys (state `small`) or to as many as "
+        "writes (`large`), others in each step; a follower is killed with kill -9 and started, "
+        "without load. `seconds`: from the start of its process until what the step is about was "
+        "there, mean over the repetitions; `seconds_half`, and the bars: half its 95 % t interval. "
+        "`serving_s`: until its port took connections (etcd's does long before it answers); "
+        "`level_s`: until it said that it had applied all that others had when it was started. "
+        "It is asked all the time; of Loggos each question takes some ten milliseconds, since a "
+        "process asks. `disk_mib`: its directory at that moment. `by_snapshot`: in how many "
+        "repetitions it took over a snapshot, as far as its log says so. Truncation and repair are "
+        "of Loggos alone: the others are not told when to truncate, and none of them is meant to "
+        "repair a damaged log from its peers (etcd's way is to "
         "replace the member)."
     )
     return table, parts
