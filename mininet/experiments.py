@@ -7,6 +7,7 @@ from comparisons import CDF, COST, FAILOVER, SIZES, SMOKE_SYSTEMS, STEADY
 from downtime_plan import DOWNTIME
 from experiment import SAME, Experiment
 from faults import At, CutLink, HealLink, Kill, Pause, Restart, Resume
+from link_experiments import CALIBRATION, FLAP, LOSS, TIMEOUTS, WAN
 from mix_plan import MIX
 from recovery_plan import RECOVERY
 
@@ -354,6 +355,11 @@ EXPERIMENTS = {
         READS,
         RECONFIGURE,
         SNAPSHOT,
+        CALIBRATION,
+        FLAP,
+        LOSS,
+        TIMEOUTS,
+        WAN,
         SMOKE,
         SMOKE_SYSTEMS,
         SAMPLE,

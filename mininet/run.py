@@ -21,6 +21,7 @@ from pathlib import Path
 
 import resume
 import sandbox
+import shaping
 from comparisons import Comparison
 from experiments import (
     COMPARISONS,
@@ -37,7 +38,9 @@ from scenarios import of_experiment
 from systems.known import SYSTEMS
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-TOOLS = ("mnexec", "brctl", "ifconfig", "nft", "ip", "ping", "sysctl", "unshare", "strace")
+TOOLS = ("mnexec", "brctl", "ifconfig", "nft", "ip", "ping", "sysctl", "unshare", "strace", "tc")
+# What a network needs besides whose links are shaped.
+SHAPING_TOOLS = ("iptables", "ethtool", "nsenter")
 ALL = "all"
 ALLOWED = Path("/proc/sys/net/ipv4/tcp_allowed_congestion_control")
 # What the machine allowed before the first of the runs that go on now; else empty.
@@ -87,32 +90,41 @@ def go_on(options):
     if options.needs:
         print(*needs(options))
         return 0
-    if options.experiment not in EXPERIMENTS:
-        unknown_experiment(options.experiment)
-    experiment = EXPERIMENTS[options.experiment]
-    if options.quick:
-        experiment = experiment.quick()
-    experiment = with_systems(experiment, options)
     if options.dry_run:
-        show(experiment)
+        for name in names_of(options.experiment):
+            show(chosen_experiment(name, options))
         return 0
+    if options.experiment == ALL:
+        raise WrongUse(f"one at a time here; `make mininet-experiment EXPERIMENT={ALL}` runs all")
+    experiment = chosen_experiment(options.experiment, options)
     if sandbox.is_inside():
         # Only here, where Mininet is known to be installed.
         import runner  # noqa: PLC0415
 
         sandbox.interrupt_on_signals()
         return runner.run(experiment, options.binary, options.run_dir)
-    missing = what_is_missing(options.binary)
+    missing = what_is_missing(options.binary, experiment)
     if missing:
         print(f"run.py: {missing}", file=sys.stderr)
         return 1
     return run_outside(options, experiment)
 
 
-def unknown_experiment(name):
-    """Says which there are."""
-    known = ", ".join(EXPERIMENTS)
-    raise WrongUse(f"no experiment {name!r}; there are: {known}; {ALL} is all comparisons")
+def names_of(word):
+    """The experiments that a word stands for."""
+    if word == ALL:
+        return COMPARISONS
+    if word not in EXPERIMENTS:
+        known = ", ".join(EXPERIMENTS)
+        raise WrongUse(f"no experiment {word!r}; there are: {known}; {ALL} is all comparisons")
+    return [word]
+
+
+def chosen_experiment(name, options):
+    """The experiment of this name as the options want it."""
+    (name,) = names_of(name)
+    experiment = EXPERIMENTS[name].quick() if options.quick else EXPERIMENTS[name]
+    return with_systems(experiment, options)
 
 
 def asked_systems(text):
@@ -128,9 +140,7 @@ def asked_systems(text):
 def needs(options):
     """What a script sees to before the run: the names of the experiments, the parts that are to be
     installed, or those that are to be built."""
-    names = COMPARISONS if options.experiment == ALL else [options.experiment]
-    if names[0] not in EXPERIMENTS:
-        unknown_experiment(names[0])
+    names = names_of(options.experiment)
     if options.needs == "names":
         return names
     asked = asked_systems(options.systems)
@@ -139,7 +149,10 @@ def needs(options):
         return sorted({part for adapter in asked for part in adapter.installed_by})
     # Where nothing is said, all that is at hand is compared, and what can be built here is.
     wanted = asked or (SYSTEMS.values() if several else [])
-    return sorted({part for adapter in wanted for part in adapter.built_by})
+    parts = {part for adapter in wanted for part in adapter.built_by}
+    if any(EXPERIMENTS[name].is_shaped() for name in names) and not shaping.have_netem():
+        parts.add("shaper")
+    return sorted(parts)
 
 
 def with_systems(experiment, options):
@@ -260,23 +273,33 @@ def hand_over(parents, run_dir):
         os.chown(path, user, group, follow_symlinks=False)
 
 
-def what_is_missing(binary):
+def what_is_missing(binary, experiment):
     """One line that says what an experiment lacks on this machine, None if nothing."""
     if os.geteuid() != 0:
         return "network namespaces need root: run it with sudo"
-    absent = [tool for tool in TOOLS if not shutil.which(tool)]
+    tools = TOOLS + (SHAPING_TOOLS if experiment.is_shaped() else ())
+    absent = [tool for tool in tools if not shutil.which(tool)]
     try:
         import mininet.net  # noqa: F401, PLC0415
     except ImportError:
         absent.append("the Python package mininet")
     if absent:
         return f"not installed: {', '.join(absent)}; `scripts/setup.sh mininet` installs them"
-    return SYSTEMS["loggos"].missing(binary)
+    missing = SYSTEMS["loggos"].missing(binary)
+    return missing or (shaping.what_is_missing() if experiment.is_shaped() else None)
 
 
 def show(experiment):
     """What an experiment does, without running it."""
     print(f"{experiment.name}: {experiment.title}")
+    if hasattr(experiment, "words"):
+        print("\n".join(f"  {line}" for line in experiment.words()))
+    else:
+        show_cluster(experiment)
+
+
+def show_cluster(experiment):
+    """What an experiment of `experiments.py` does, or one that compares."""
     print(f"  {experiment.nodes} nodes, {experiment.clients} clients, {experiment.workload}")
     match experiment:
         case Comparison():

@@ -14,11 +14,14 @@ from functools import partial
 from pathlib import Path
 
 import ablation
+import calibration
 import cells
 import compare
 import downtime
+import flap
 import judge
 import loads
+import loss
 import mix
 import partition
 import quorums
@@ -27,6 +30,8 @@ import reconfigure
 import recovery
 import sandbox
 import snapshot
+import timeouts
+import wan
 from ablation_plan import Ablation
 from comparisons import Cdf, Comparison, Cost, Failover, Sizes, Steady
 from downtime_plan import Downtime
@@ -34,6 +39,7 @@ from experiments import Partition, Quorums, Reads, Reconfigure, Snapshot, Timeli
 from files import write_json
 from judge import CheckFailed
 from lab import CHECK_FAILED, Lab
+from link_experiments import Calibration, Flap, Loss, Timeouts, Wan
 from mix_plan import Mix
 from recovery_plan import Recovery
 from sandbox import Interrupted
@@ -57,6 +63,11 @@ PLAYS = {
     Reads: reads.play,
     Reconfigure: reconfigure.play,
     Snapshot: snapshot.play,
+    Calibration: calibration.play,
+    Flap: flap.play,
+    Loss: loss.play,
+    Timeouts: timeouts.play,
+    Wan: wan.play,
 }
 
 

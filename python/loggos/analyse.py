@@ -14,11 +14,14 @@ import matplotlib
 
 from loggos import (
     ablation,
+    calibration,
     cdf,
     cost,
     downtime,
     failover,
     faults,
+    flap,
+    loss,
     mix,
     partition,
     quorums,
@@ -30,6 +33,8 @@ from loggos import (
     snapshot,
     steady,
     timeline,
+    timeouts,
+    wan,
 )
 from loggos.runs import Run
 
@@ -51,6 +56,11 @@ REPORTS = {
     "reads": reads.report,
     "reconfigure": reconfigure.report,
     "snapshot": snapshot.report,
+    "calibration": calibration.report,
+    "flap": flap.report,
+    "loss": loss.report,
+    "timeouts": timeouts.report,
+    "wan": wan.report,
 }
 
 
@@ -63,28 +73,9 @@ def kind(run: Run) -> str:
 def conditions(run: Run) -> str:
     """The run's conditions in a few lines, so that nobody has to guess them from a figure."""
     experiment, machine = run.experiment, run.environment.get("machine", {})
-    load = "closed loop"
-    if experiment.get("rate"):
-        load = f"open loop, {experiment['rate']:,} operations/s"
-    elif experiment.get("rates"):
-        load = f"open loop, {len(experiment['rates'])} rates"
-    clients = f"{experiment['nodes']} nodes, {experiment['clients']} clients"
-    if experiment.get("sizes"):
-        sizes = " and ".join(str(size) for size in experiment["sizes"])
-        clients = f"{sizes} nodes, each with a client of its own"
-    system = f"log synced to disk: {'yes' if experiment['sync'] else 'no'}"
-    timeouts = f"{experiment['election_timeout_ms']} ms"
-    if experiment.get("timeouts_ms"):
-        sizes = " or ".join(str(size) for size in sorted({it[1] for it in experiment["kinds"]}))
-        clients = f"{sizes} nodes, each with a client of its own"
-        timeouts = f"{', '.join(f'{it:,}' for it in experiment['timeouts_ms'])} ms"
-    if experiment.get("systems"):
-        # What each of them does is said apart; what each load is stands with the figures.
-        load, system = "loads as below", f"{experiment.get('repeats', 1)} repetitions"
     lines = [
-        f"- {clients}, {load}, "
-        f"workload {experiment['workload']}, values of {experiment['value_size']} bytes",
-        f"- election timeout {timeouts}, {system}",
+        # Some have no cluster.
+        *(of_cluster(experiment) if "workload" in experiment else []),
         f"- all hosts share one machine: {machine.get('cores', '?')} cores "
         f"({machine.get('cpu', 'unknown')}), kernel {machine.get('kernel', '?')}; "
         f"links by {run.environment.get('links', '?')}; "
@@ -95,6 +86,33 @@ def conditions(run: Run) -> str:
         about = run.environment["systems"][name]
         lines.append(f"- **{name}** ({about['version']}): {about['about']}")
     return "\n".join(lines)
+
+
+def of_cluster(experiment: dict) -> list[str]:
+    """What an experiment says of the cluster and its load, in a few lines."""
+    load = "closed loop"
+    if experiment.get("rate"):
+        load = f"open loop, {experiment['rate']:,} operations/s"
+    elif experiment.get("rates"):
+        load = f"open loop, {len(experiment['rates'])} rates"
+    clients = f"{experiment['nodes']} nodes, {experiment['clients']} clients"
+    if experiment.get("sizes"):
+        sizes = " and ".join(str(size) for size in experiment["sizes"])
+        clients = f"{sizes} nodes, each with a client of its own"
+    system = f"log synced to disk: {'yes' if experiment['sync'] else 'no'}"
+    timeout = f"{experiment['election_timeout_ms']} ms"
+    if experiment.get("kind") == "downtime":
+        sizes = " or ".join(str(size) for size in sorted({it[1] for it in experiment["kinds"]}))
+        clients = f"{sizes} nodes, each with a client of its own"
+        timeout = f"{', '.join(f'{it:,}' for it in experiment['timeouts_ms'])} ms"
+    if experiment.get("systems"):
+        # What each of them does is said apart; what each load is stands with the figures.
+        load, system = "loads as below", f"{experiment.get('repeats', 1)} repetitions"
+    return [
+        f"- {clients}, {load}, "
+        f"workload {experiment['workload']}, values of {experiment['value_size']} bytes",
+        f"- election timeout {timeout}, {system}",
+    ]
 
 
 def verdict(run: Run) -> tuple[bool, str]:
@@ -173,9 +191,9 @@ def analyse(run: Run) -> bool:
     parts = [
         f"# {run.name}: {run.experiment.get('title', '')}".rstrip(": "),
         conditions(run),
-        sentence,
-        judged(run),
     ]
+    if "workload" in run.experiment or not sound:
+        parts += [sentence, judged(run)]
     table, found = REPORTS[kind(run)](run, figures)
     parts += found
     systems = run.experiment.get("systems")
