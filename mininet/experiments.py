@@ -367,4 +367,4 @@ EXPERIMENTS = {
 }
 
 # `all` is each of these in turn.
-COMPARISONS = [it.name for it in (STEADY, CDF, SIZES, FAILOVER, COST)]
+COMPARISONS = [it.name for it in (STEADY, CDF, SIZES, FAILOVER, COST, DOWNTIME, RECOVERY, MIX)]
