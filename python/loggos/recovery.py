@@ -91,6 +91,7 @@ def report(run: Run, figures: Path) -> tuple[pd.DataFrame, list[str]]:
         "repetitions it took over a snapshot, as far as its log says so. Truncation and repair are "
         "of Loggos alone: the others are not told when to truncate, and none of them is meant to "
         "repair a damaged log from its peers (etcd's way is to "
-        "replace the member)."
+        "replace the member). Loggos takes a snapshot whenever its log has grown by 256 MiB: from "
+        "there on a node may catch up by one, and what damage takes may lie in its own."
     )
     return table, parts
