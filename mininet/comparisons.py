@@ -60,6 +60,10 @@ class Comparison(Experiment):
         """The experiment as it is in a cell."""
         return replace(self, **cell.changes)
 
+    def setup(self):
+        """How the nodes differ from the defaults of their system; None: in nothing."""
+        return None
+
     def plan(self, adapter):
         """What is done in a cell of this system, a line each."""
         raise NotImplementedError

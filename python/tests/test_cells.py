@@ -44,7 +44,7 @@ class FakeLab:
         self.progress = SimpleNamespace(clear=lambda: None)
         self.binary = None
 
-    def deploy(self, experiment, folder, adapter):
+    def deploy(self, experiment, folder, _setup, adapter):
         self.deployed.append((adapter.name, experiment.nodes, folder.name))
         for inner in ("status", "traces", "hosts"):
             (folder / inner).mkdir()
