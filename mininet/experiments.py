@@ -2,45 +2,9 @@
 
 from dataclasses import asdict, dataclass, replace
 
+from comparisons import CDF, COST, FAILOVER, SIZES, STEADY, Comparison
+from experiment import SAME, Experiment
 from faults import At, CutLink, HealLink, Kill, Pause, Restart, Resume
-
-
-@dataclass(frozen=True, kw_only=True)
-class Experiment:
-    """What is built and who loads it; what is done with it say the kinds of experiments below."""
-
-    name: str
-    title: str
-    # The network: how many hosts, one-way delay and loss at every node, and TCP's manners.
-    nodes: int
-    client_hosts: int
-    delay_ms: float
-    jitter_ms: float
-    loss_percent: float
-    congestion_control: str
-    # The system.
-    election_timeout_ms: int
-    request_timeout_ms: int
-    segment_mib: int
-    sync: bool
-    node_traces: bool
-    # Whether clients record what `loggos check` judges (about 20 bytes an operation).
-    histories: bool
-    # The load: connections, how many operations each has under way, and after how long without a
-    # reply it asks another node.
-    clients: int
-    in_flight: int
-    op_timeout_ms: int
-    keys: int
-    value_size: int
-    reads: float
-    workload: str
-    check: bool
-    seed: int
-
-    def as_json(self):
-        """All parameters as plain values, and the kind of experiment."""
-        return {"kind": type(self).__name__.lower(), **asdict(self)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,20 +34,6 @@ class Timeline(Experiment):
             warmup_s=self.warmup_s / 2,
             schedule=tuple(replace(event, seconds=event.seconds / 2) for event in self.schedule),
         )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rates(Experiment):
-    """One run of the load for each of `rates` operations a second, `repeats` times over."""
-
-    rates: tuple[int, ...]
-    repeats: int
-    duration_s: float
-    warmup_s: float
-
-    def quick(self):
-        """Fewer rates, once each."""
-        return replace(self, rates=self.rates[::3], repeats=1, duration_s=3, warmup_s=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,24 +143,9 @@ class Reads(Experiment):
         return replace(self, rates=self.rates[::2], repeats=1, duration_s=2, deaths=4)
 
 
-# What is the same in all of them: a network that does nothing but carry, and a log on the disk.
-# Histories take a tenth of a microsecond an operation.
-SAME = {
-    "client_hosts": 1,
-    "delay_ms": 0,
-    "jitter_ms": 0,
-    "loss_percent": 0,
-    "congestion_control": "cubic",
-    "request_timeout_ms": 5000,
-    "segment_mib": 64,
-    "sync": True,
-    "histories": True,
-    "seed": 1,
-}
-
-FAILOVER = Timeline(
+TIMELINE = Timeline(
     **SAME,
-    name="failover",
+    name="timeline",
     title="Three nodes under load: leader killed, link cut, follower paused",
     nodes=3,
     election_timeout_ms=100,
@@ -272,28 +207,6 @@ PARTITION_SQL = replace(
     check=False,
     histories=False,
     scenarios=("quorum-loss", "constrained", "chained"),
-)
-
-STEADY = Rates(
-    **SAME,
-    name="steady",
-    title="Latency against throughput: three nodes, rising offered load",
-    nodes=3,
-    election_timeout_ms=100,
-    # Traces of every request would take part of the processor that is being measured.
-    node_traces=False,
-    clients=64,
-    in_flight=16,
-    op_timeout_ms=1000,
-    rates=(1000, 10000, 25000, 50000, 75000, 100000, 125000, 150000, 200000, 250000, 300000),
-    repeats=3,
-    duration_s=4,
-    warmup_s=1,
-    keys=1000,
-    value_size=256,
-    reads=0,
-    workload="put",
-    check=False,
 )
 
 QUORUMS = Quorums(
@@ -397,7 +310,7 @@ SNAPSHOT = Snapshot(
 )
 
 SMOKE = replace(
-    FAILOVER,
+    TIMELINE,
     name="smoke",
     title="Three nodes, a short load, one killed leader",
     clients=4,
@@ -421,15 +334,22 @@ SAMPLE = replace(
 EXPERIMENTS = {
     experiment.name: experiment
     for experiment in (
+        STEADY,
+        CDF,
+        SIZES,
         FAILOVER,
+        COST,
+        TIMELINE,
         PARTITION,
         PARTITION_SQL,
         QUORUMS,
         READS,
         RECONFIGURE,
         SNAPSHOT,
-        STEADY,
         SMOKE,
         SAMPLE,
     )
 }
+
+# `all` is each of these in turn.
+COMPARISONS = [name for name, it in EXPERIMENTS.items() if isinstance(it, Comparison)]

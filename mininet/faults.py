@@ -3,7 +3,7 @@
 A target is a node's name (`n2`) or a role, resolved at the moment of the fault:
 
     leader      the node that leads then
-    follower    the running node with the lowest id that does not lead
+    follower    the first running node that does not lead, as the system lists them
     killed      the node that was killed last
     paused      the node that was paused last
 
@@ -152,8 +152,7 @@ class Schedule:
         if role == "leader":
             node = self.system.leader()
         elif role == "follower":
-            leader = self.system.leader()
-            node = next(n for n in self.system.running() if n != leader)
+            node = self.system.followers()[0]
         elif role in self.remembered:
             node = self.remembered[role]
         elif role[:1] == "n" and role[1:].isdigit():

@@ -6,7 +6,7 @@ import sys
 import time
 
 from links import Links
-from systems.loggos import EVERYBODY, Loggos
+from systems.loggos import Loggos
 from topology import Star
 from writeback import WriteBack
 
@@ -63,17 +63,18 @@ class Lab:
         self._parts = []
         self.began = time.monotonic()
 
-    def deploy(self, experiment, folder, setup=EVERYBODY):
+    def deploy(self, experiment, folder, setup=None, adapter=Loggos):
         """A cluster on hosts of its own, not yet started; its files are in `folder`."""
         folder.mkdir(exist_ok=True)
-        star = Star(experiment.nodes, experiment.client_hosts, experiment.congestion_control)
+        hosts = adapter.hosts(experiment.nodes)
+        star = Star(hosts, experiment.client_hosts, experiment.congestion_control)
         self._parts.append(star.stop)
         star.start()
         links = Links(star, getattr(experiment, "loss_permille", 0))
         links.shape(experiment.delay_ms, experiment.jitter_ms, experiment.loss_percent)
         self.environment["links"] = links.describe()
         self.environment["ping"] = star.ping()
-        system = Loggos(experiment, star, self.binary, folder, setup)
+        system = adapter(experiment, star, self.binary, folder, setup)
         self._parts.append(WriteBack(folder / "traces").stop)
         self._parts.append(system.kill_all)
         self.systems.append(system)

@@ -1,4 +1,4 @@
-"""The experiments that put a load on one cluster: with a schedule of faults, or at rising rates."""
+"""Loads from their start to their end, and the experiment that is one of them with faults."""
 
 import time
 
@@ -23,13 +23,6 @@ def play_timeline(lab):
     end(lab, system)
 
 
-def play_rates(lab):
-    """One load for each rate, again and again."""
-    system, links = start(lab)
-    rising_rates(lab, system, links)
-    end(lab, system)
-
-
 def start(lab):
     """Builds and starts the cluster of an experiment that has only one."""
     system, links = lab.deploy(lab.experiment, lab.run_dir)
@@ -40,23 +33,9 @@ def start(lab):
 
 def end(lab, system):
     """Waits until all nodes agree, and ends them cleanly."""
-    write_json(system.run_dir / "status" / "end.json", system.wait_equal(AGREE_S))
+    write_json(system.run_dir / "status" / "end.json", system.settle(AGREE_S))
     system.stop()
     lab.say(f"  all nodes agree and ended cleanly, {lab.elapsed_s():.0f} s in all")
-
-
-def rising_rates(lab, system, links):
-    """The loads of all rates; their histories are judged one by one."""
-    experiment = lab.experiment
-    # Repeats outermost: should the machine grow slower or faster meanwhile, all rates feel it.
-    for repeat in range(1, experiment.repeats + 1):
-        for rate in experiment.rates:
-            nothing = Schedule((), system, links, lab.run_dir / "faults.jsonl")
-            name = f"bench-{rate:06d}-{repeat}"
-            lab.say(f"  repeat {repeat} of {experiment.repeats}: {rate:,} operations/s")
-            seed = experiment.seed + 1000 * repeat
-            labels = one_load(lab, system, name, rate, seed, nothing)
-            judge_now(lab, system, labels)
 
 
 def judge_now(lab, system, labels):
@@ -69,16 +48,19 @@ def judge_now(lab, system, labels):
             path.unlink()
 
 
-def one_load(lab, system, name, rate, seed, schedule, more=()):
+def one_load(lab, system, name, rate, seed, schedule=None, more=(), load=None, trace=None):
     """One load from its start to the load generators' exit; returns their labels. They take `more`
-    arguments."""
-    experiment = system.experiment
-    total_s = experiment.warmup_s + experiment.duration_s
-    benches = system.bench(rate, seed, name, trace=bool(schedule.pending), more=more)
+    arguments. `load` is an experiment that says what they do, if it is not the system's own; each
+    operation is traced if there is a schedule, unless `trace` says otherwise."""
+    load = load or system.experiment
+    total_s = load.warmup_s + load.duration_s
+    pending = schedule.pending if schedule else []
+    trace = bool(pending) if trace is None else trace
+    benches = system.bench(rate, seed, name, trace, load=load, more=more)
     begin = time.monotonic()
     while True:
         elapsed = time.monotonic() - begin
-        for label in schedule.run_due(elapsed):
+        for label in schedule.run_due(elapsed) if schedule else []:
             lab.progress.event(elapsed, label)
         system.check_alive()
         if ended(system, benches):
@@ -86,16 +68,16 @@ def one_load(lab, system, name, rate, seed, schedule, more=()):
         if elapsed > total_s + BENCH_GRACE_S:
             raise RuntimeError(f"the load generator did not end in time: {system.log_tail(name)}")
         following = f"{elapsed:6.1f} s of {total_s:g} s"
-        if schedule.pending:
-            following += f", next at {schedule.pending[0].seconds:g} s"
+        if pending:
+            following += f", next at {pending[0].seconds:g} s"
         lab.progress.count(elapsed, total_s, following)
         # Sleeps up to the next event, so that it is not late by a whole turn of this loop.
         wait = 0.2
-        if schedule.pending:
-            wait = min(wait, schedule.pending[0].seconds - (time.monotonic() - begin))
+        if pending:
+            wait = min(wait, pending[0].seconds - (time.monotonic() - begin))
         time.sleep(max(wait, 0))
-    if schedule.pending:
-        raise RuntimeError(f"the load ended before {len(schedule.pending)} events of the schedule")
+    if pending:
+        raise RuntimeError(f"the load ended before {len(pending)} events of the schedule")
     return list(benches)
 
 
@@ -125,6 +107,6 @@ def ended(system, benches):
     for label, code in codes.items():
         if code == CHECK_FAILED:
             raise CheckFailed(f"the check failed: {system.log_tail(label)}")
-        if code not in (None, 0):
+        if code not in (None, system.load_exit):
             raise RuntimeError(f"the load generator ended with {code}: {system.log_tail(label)}")
-    return all(code == 0 for code in codes.values())
+    return all(code == system.load_exit for code in codes.values())

@@ -7,7 +7,6 @@ delays on links need one that has netem.
 from dataclasses import replace
 
 import loads
-from faults import Schedule
 from lab import write_json
 from systems.loggos import Setup
 
@@ -29,19 +28,18 @@ def one_cluster(lab, nodes, quorums, slower_ms):
     experiment = replace(lab.experiment, nodes=nodes)
     setup = Setup(
         quorums=quorums,
-        leaders=(1,),
+        roles={node: ("acceptor", "replica") for node in range(2, nodes + 1)},
         slow_sync_ms={node: slower_ms * (node - 1) for node in range(1, nodes + 1)},
     )
     folder = lab.run_dir / f"{nodes}-nodes-q2-{quorums[1]}-slower-{slower_ms}"
-    system, links = lab.deploy(experiment, folder, setup)
+    system, _ = lab.deploy(experiment, folder, setup)
     about = {"nodes": nodes, "phase1": quorums[0], "phase2": quorums[1], "slower_ms": slower_ms}
     write_json(folder / "cluster.json", about)
     system.start_all()
     for repeat in range(1, experiment.repeats + 1):
         for name, rate in (("latency", experiment.rate), ("throughput", None)):
-            nothing = Schedule((), system, links, folder / "faults.jsonl")
             seed = experiment.seed + 1000 * repeat
             label = f"bench-{name}-{repeat}"
-            labels = loads.one_load(lab, system, label, rate, seed, nothing)
+            labels = loads.one_load(lab, system, label, rate, seed)
             loads.judge_now(lab, system, labels)
     loads.end(lab, system)

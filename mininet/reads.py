@@ -6,14 +6,12 @@ other dies; `deaths.jsonl` has a line for each, with times of CLOCK_MONOTONIC.
 """
 
 import json
-import os
 import signal
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import loads
-from faults import Schedule
+import usage
 from lab import write_json
 from systems.loggos import Setup
 from well import agreed_leader
@@ -49,30 +47,19 @@ def one_cluster(lab, way):
     system.start_all()
     for repeat in range(1, experiment.repeats + 1):
         for rate in experiment.rates:
-            nothing = Schedule((), system, links, folder / "faults.jsonl")
             seed = experiment.seed + 1000 * repeat
             name = f"bench-{rate:06d}-{repeat}"
             load = ["--consistency", way, "--target", TARGETS[way]]
-            before = processor_s(system)
-            labels = loads.one_load(lab, system, name, rate, seed, nothing, load)
-            spent = {n: round(after - before[n], 3) for n, after in processor_s(system).items()}
+            before = usage.processor_s(system)
+            labels = loads.one_load(lab, system, name, rate, seed, more=load)
+            spent = {
+                n: round(after - before[n], 3) for n, after in usage.processor_s(system).items()
+            }
             for label in labels:
                 note(folder / "processors.jsonl", {"label": label, "seconds": spent})
             loads.judge_now(lab, system, labels)
     deaths(lab, system, links, way)
     loads.end(lab, system)
-
-
-def processor_s(system):
-    """Processor time of each node so far, in seconds."""
-    spent = {}
-    for node in system.nodes:
-        line = Path(f"/proc/{system.pid(node)}/stat").read_text(encoding="ascii")
-        # The program's name, the second field, may hold anything; behind it all are numbers.
-        fields = line.rpartition(")")[2].split()
-        user, kernel = int(fields[11]), int(fields[12])
-        spent[node] = (user + kernel) / os.sysconf("SC_CLK_TCK")
-    return spent
 
 
 def deaths(lab, system, links, way):

@@ -15,14 +15,17 @@ import shutil
 import sys
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
+import resume
 import sandbox
+from comparisons import Comparison
 from experiments import (
+    COMPARISONS,
     EXPERIMENTS,
     Partition,
     Quorums,
-    Rates,
     Reads,
     Reconfigure,
     Snapshot,
@@ -30,9 +33,15 @@ from experiments import (
 )
 from faults import words
 from scenarios import of_experiment
+from systems.known import SYSTEMS
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 TOOLS = ("mnexec", "brctl", "ifconfig", "nft", "ip", "ping", "sysctl", "unshare", "strace")
+ALL = "all"
+
+
+class WrongUse(Exception):
+    """What was asked for does not exist or does not go together; the message says what to do."""
 
 
 def main():
@@ -41,25 +50,45 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--list", action="store_true", help="list the experiments")
-    parser.add_argument("--experiment", metavar="NAME", default="failover", help="[failover]")
+    parser.add_argument("--experiment", metavar="NAME", default="timeline", help="[timeline]")
+    parser.add_argument(
+        "--systems", metavar="A,B", default="", help="of a comparison; all [those at hand]"
+    )
     parser.add_argument("--quick", action="store_true", help="a shorter run")
-    parser.add_argument("--dry-run", action="store_true", help="show the schedule, run nothing")
+    parser.add_argument("--dry-run", action="store_true", help="show what is done, run nothing")
+    parser.add_argument("--needs", choices=("names", "setup", "build"), help=argparse.SUPPRESS)
     parser.add_argument("--binary", type=Path, default=REPOSITORY / "target/release/loggos")
     parser.add_argument("--results", type=Path, default=REPOSITORY / "results")
-    parser.add_argument("--run-id", default=time.strftime("%Y%m%d-%H%M%S"), help="[date and time]")
+    parser.add_argument(
+        "--run-id",
+        default=time.strftime("%Y%m%d-%H%M%S"),
+        help="one that exists is gone on with [date and time]",
+    )
     parser.add_argument("--run-dir", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.list:
         for experiment in EXPERIMENTS.values():
-            print(f"{experiment.name:12} {experiment.title}")
+            print(f"{experiment.name:13} {experiment.title}")
+        print(f"{ALL:13} {', '.join(COMPARISONS)}, one after the other")
+        return 0
+    try:
+        return go_on(options)
+    except WrongUse as wrong:
+        print(f"run.py: {wrong}", file=sys.stderr)
+        return 2
+
+
+def go_on(options):
+    """What the options ask for, but for the list."""
+    if options.needs:
+        print(*needs(options))
         return 0
     if options.experiment not in EXPERIMENTS:
-        known = ", ".join(EXPERIMENTS)
-        print(f"run.py: no experiment {options.experiment!r}; there are: {known}", file=sys.stderr)
-        return 2
+        unknown_experiment(options.experiment)
     experiment = EXPERIMENTS[options.experiment]
     if options.quick:
         experiment = experiment.quick()
+    experiment = with_systems(experiment, options)
     if options.dry_run:
         show(experiment)
         return 0
@@ -73,28 +102,112 @@ def main():
     if missing:
         print(f"run.py: {missing}", file=sys.stderr)
         return 1
-    return run_outside(options)
+    return run_outside(options, experiment)
 
 
-def run_outside(options):
-    """Makes the run's folder, runs inside, and hands the folder to whoever called sudo."""
+def unknown_experiment(name):
+    """Says which there are."""
+    known = ", ".join(EXPERIMENTS)
+    raise WrongUse(f"no experiment {name!r}; there are: {known}; {ALL} is all comparisons")
+
+
+def asked_systems(text):
+    """The adapters of these names, in the order of all; none, if nothing is said."""
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    unknown = [name for name in names if name not in SYSTEMS and name != ALL]
+    if unknown:
+        known = ", ".join(SYSTEMS)
+        raise WrongUse(f"no system {unknown[0]!r}; there are: {known}; {ALL} is all of them")
+    return [it for it in SYSTEMS.values() if it.name in names or ALL in names]
+
+
+def needs(options):
+    """What a script sees to before the run: the names of the experiments, the parts that are to be
+    installed, or those that are to be built."""
+    names = COMPARISONS if options.experiment == ALL else [options.experiment]
+    if names[0] not in EXPERIMENTS:
+        unknown_experiment(names[0])
+    if options.needs == "names":
+        return names
+    asked = asked_systems(options.systems)
+    several = any(name in COMPARISONS for name in names)
+    if options.needs == "setup":
+        return sorted({part for adapter in asked for part in adapter.installed_by})
+    # Where nothing is said, all that is at hand is compared, and what can be built here is.
+    wanted = asked or (SYSTEMS.values() if several else [])
+    return sorted({part for adapter in wanted for part in adapter.built_by})
+
+
+def with_systems(experiment, options):
+    """The experiment with its systems: those that are asked for, or of the run that is gone on
+    with, or all that are at hand; without those that it does not suit."""
+    asked = asked_systems(options.systems)
+    if not isinstance(experiment, Comparison):
+        if [adapter.name for adapter in asked] not in ([], ["loggos"]):
+            raise WrongUse(
+                f"{experiment.name} is an experiment of loggos alone; those that compare are: "
+                + ", ".join(COMPARISONS)
+            )
+        return experiment
+    there = options.results / experiment.name / options.run_id / "experiment.json"
+    if not asked and there.exists():
+        asked = [SYSTEMS[name] for name in resume.systems_of(there.parent)]
+    chosen, left_out = [], []
+    for adapter in asked or SYSTEMS.values():
+        unfit = experiment.unfit(adapter)
+        ask = not unfit and not (options.dry_run and asked)
+        lacks = adapter.missing(options.binary) if ask else None
+        # What was asked for by name must be there; of `all`, only what can be.
+        if lacks and asked and ALL not in options.systems.split(","):
+            raise WrongUse(f"{adapter.name}: {lacks}")
+        if unfit or lacks:
+            left_out.append(f"  without {adapter.name}: {unfit or lacks}")
+        else:
+            chosen.append(adapter.name)
+    if not sandbox.is_inside():
+        for line in left_out:
+            print(line, file=sys.stderr)
+    if not chosen:
+        raise WrongUse(f"{experiment.name} has no system left; see --systems")
+    return replace(experiment, systems=tuple(chosen))
+
+
+def run_outside(options, experiment):
+    """Makes the run's folder, or goes on with one, runs inside, and hands the folder to whoever
+    called sudo."""
     experiment_dir = options.results.resolve() / options.experiment
     run_dir = experiment_dir / options.run_id
-    run_dir.mkdir(parents=True)
+    if (run_dir / "experiment.json").exists():
+        must_be_alike(experiment, run_dir)
+    else:
+        run_dir.mkdir(parents=True)
     arguments = [
         "--experiment", options.experiment,
         "--binary", str(options.binary.resolve()),
         "--run-dir", str(run_dir),
         *(["--quick"] if options.quick else []),
+        *(["--systems", ",".join(experiment.systems)] if hasattr(experiment, "systems") else []),
     ]  # fmt: skip
     try:
-        with allowed(EXPERIMENTS[options.experiment].congestion_control):
+        with allowed(experiment.congestion_control):
             code = sandbox.run_inside(arguments)
     finally:
         hand_over([options.results.resolve(), experiment_dir], run_dir)
     # The last line, for whoever goes on with it.
     print(f"results: {run_dir}", flush=True)
     return code
+
+
+def must_be_alike(experiment, run_dir):
+    """Raises if a run can't be gone on with as this experiment."""
+    if not isinstance(experiment, Comparison):
+        raise WrongUse(f"{run_dir} exists, and {experiment.name} can't go on; choose another id")
+    different = resume.differences(experiment, run_dir)
+    if different:
+        raise WrongUse(
+            f"{run_dir} was begun with other parameters ({', '.join(different)}); give the same "
+            "ones (QUICK, SYSTEMS), or choose another id"
+        )
 
 
 @contextmanager
@@ -136,9 +249,7 @@ def what_is_missing(binary):
         absent.append("the Python package mininet")
     if absent:
         return f"not installed: {', '.join(absent)}; `scripts/setup.sh mininet` installs them"
-    if not binary.is_file():
-        return f"{binary} does not exist: build it with `make build`, or give --binary"
-    return None
+    return SYSTEMS["loggos"].missing(binary)
 
 
 def show(experiment):
@@ -146,11 +257,8 @@ def show(experiment):
     print(f"{experiment.name}: {experiment.title}")
     print(f"  {experiment.nodes} nodes, {experiment.clients} clients, {experiment.workload}")
     match experiment:
-        case Rates():
-            total = experiment.warmup_s + experiment.duration_s
-            rates = ", ".join(f"{rate:,}" for rate in experiment.rates)
-            print(f"  {len(experiment.rates)} rates, {experiment.repeats} times, {total:g} s each:")
-            print(f"  {rates} operations/s")
+        case Comparison():
+            show_cells(experiment)
         case Timeline():
             total = experiment.warmup_s + experiment.duration_s
             print(f"  {0:6.1f} s  load begins: {experiment.rate:,} operations/s")
@@ -183,6 +291,23 @@ def show(experiment):
                 for scenario in of_experiment(experiment, nodes):
                     times = len(scenario.plays(experiment))
                     print(f"  {times:4} x {scenario.name:14} {scenario.words}")
+
+
+def show_cells(experiment):
+    """The cells of a comparison, and what is done in those of each system."""
+    found = experiment.cells()
+    print(f"  {len(found)} cells, {experiment.repeats} times in this order:")
+    for cell in found:
+        if cell.repeat == 1:
+            changes = ", ".join(f"{key} {value}" for key, value in cell.changes.items())
+            print(f"    {cell.system:18} {changes}".rstrip())
+    plans = {}
+    for name in experiment.systems:
+        plans.setdefault(tuple(experiment.plan(SYSTEMS[name])), []).append(name)
+    for lines, names in plans.items():
+        print(f"  {', '.join(names)}:")
+        for line in lines:
+            print(f"    {line}")
 
 
 if __name__ == "__main__":

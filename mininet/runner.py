@@ -3,15 +3,18 @@
 It measures nothing: what it writes are parameters, times, exit codes and what the processes wrote.
 """
 
+import json
 import os
 import platform
 import shutil
-import subprocess
 import sys
 import time
 import traceback
+from functools import partial
 from pathlib import Path
 
+import cells
+import compare
 import judge
 import loads
 import partition
@@ -20,15 +23,22 @@ import reads
 import reconfigure
 import sandbox
 import snapshot
-from experiments import Partition, Quorums, Rates, Reads, Reconfigure, Snapshot, Timeline
+from comparisons import Cdf, Comparison, Cost, Failover, Sizes, Steady
+from experiments import Partition, Quorums, Reads, Reconfigure, Snapshot, Timeline
 from judge import CheckFailed
 from lab import CHECK_FAILED, Lab, write_json
 from sandbox import Interrupted
+from systems.base import output
+from systems.known import SYSTEMS
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PLAYS = {
     Timeline: loads.play_timeline,
-    Rates: loads.play_rates,
+    Steady: partial(cells.play, compare.steady),
+    Cdf: partial(cells.play, compare.cdf),
+    Sizes: partial(cells.play, compare.sizes),
+    Failover: partial(cells.play, compare.failover),
+    Cost: partial(cells.play, compare.cost),
     Partition: partition.play,
     Quorums: quorums.play,
     Reads: reads.play,
@@ -42,7 +52,11 @@ def run(experiment, binary, run_dir):
     lab = Lab(experiment, binary, run_dir)
     lab.say(f"{experiment.name}: {experiment.title}")
     write_json(run_dir / "experiment.json", experiment.as_json())
+    earlier = earlier_environments(run_dir / "environment.json")
     lab.environment |= describe_machine(binary, run_dir)
+    lab.environment["systems"] = describe_systems(experiment, binary)
+    # At once, too: a run that is interrupted for good has said where it was.
+    write_json(run_dir / "environment.json", {**lab.environment, "earlier": earlier})
     code, error = 0, None
     try:
         PLAYS[type(experiment)](lab)
@@ -65,7 +79,8 @@ def run(experiment, binary, run_dir):
             code, error = code or 1, error or str(failure)
     write_json(run_dir / "check.json", lab.verdicts)
     commands = [command.as_json() for system in lab.systems for command in system.commands]
-    write_json(run_dir / "environment.json", {**lab.environment, "commands": commands})
+    environment = {**lab.environment, "earlier": earlier, "commands": commands}
+    write_json(run_dir / "environment.json", environment)
     write_json(run_dir / "outcome.json", {"ok": error is None, "error": error})
     if error is None:
         # Logs and traces are elsewhere; what is left are binaries and preallocated segments.
@@ -76,6 +91,21 @@ def run(experiment, binary, run_dir):
         print(f"{experiment.name} failed: {error}", file=sys.stderr)
         print(f"logs and data of the nodes: {run_dir}", file=sys.stderr)
     return code
+
+
+def earlier_environments(path):
+    """Where a run was that is gone on with here, each stretch of it by itself."""
+    if not path.exists():
+        return []
+    last = json.loads(path.read_text())
+    return [*last.pop("earlier", []), last]
+
+
+def describe_systems(experiment, binary):
+    """Versions of the systems under test, and what their numbers include."""
+    names = experiment.systems if isinstance(experiment, Comparison) else ("loggos",)
+    adapters = [SYSTEMS[name] for name in names]
+    return {it.name: {"version": it.version(binary), "about": it.about} for it in adapters}
 
 
 def describe_machine(binary, run_dir):
@@ -103,7 +133,6 @@ def describe_machine(binary, run_dir):
         "python": platform.python_version(),
         "mininet": output(["mn", "--version"]),
         "nft": output(["nft", "--version"]),
-        "loggos": output([str(binary), "--version"]),
         "commit": commit(),
     }
 
@@ -115,16 +144,3 @@ def commit():
     name = output([*git, "rev-parse", "--short=12", "HEAD"])
     changed = output([*git, "status", "--porcelain", "--untracked-files=no"])
     return name + (" with changes" if changed and name != "unknown" else "")
-
-
-def output(command):
-    """What a command prints, or `unknown`."""
-    try:
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
-        )
-    except OSError:
-        return "unknown"
-    if done.returncode != 0:
-        return "unknown"
-    return done.stdout.strip() or done.stderr.strip()

@@ -11,6 +11,8 @@ from mininet.log import setLogLevel
 from mininet.net import Mininet
 from mininet.nodelib import LinuxBridge
 
+from addresses import node_address
+
 SWITCH = "s1"
 FORWARDING_S = 10
 
@@ -94,8 +96,3 @@ class Star:
     def stop(self):
         """Takes everything down again."""
         self.net.stop()
-
-
-def node_address(node):
-    """The address of a node's host."""
-    return f"10.0.0.{node}"

@@ -13,12 +13,16 @@ from pathlib import Path
 import matplotlib
 
 from loggos import (
+    cdf,
+    cost,
+    failover,
     faults,
     partition,
     quorums,
     reads,
     reconfigure,
     runs,
+    sizes,
     snapshot,
     steady,
     timeline,
@@ -29,7 +33,11 @@ from loggos.runs import Run
 # and the parts of the page.
 REPORTS = {
     "timeline": timeline.report,
-    "rates": steady.report,
+    "steady": steady.report,
+    "cdf": cdf.report,
+    "sizes": sizes.report,
+    "failover": failover.report,
+    "cost": cost.report,
     "partition": partition.report,
     "quorums": quorums.report,
     "reads": reads.report,

@@ -1,10 +1,12 @@
 """Figures. Each function draws into a new figure and returns it; `save` writes SVG and PNG.
 They bypass pyplot, which would keep every figure alive and show it a second time in a notebook.
+The background is white, so that they are read on paper and on a dark page alike.
 
 One thing has one colour in every figure (Okabe and Ito's palette, which colour-blind readers can
 tell apart), and no meaning hangs on colour alone: lines differ in style and faults carry words.
 """
 
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -33,6 +35,34 @@ COLORS = {
     "cut": "#E69F00",
     "pause": "#56B4E9",
     "stage": "#0072B2",
+}
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a system looks in every figure. Hollow and dashed: what it did may be lost with power."""
+
+    label: str
+    color: str
+    marker: str
+    durable: bool = True
+
+    def line(self) -> dict:
+        """For a line with markers."""
+        face = self.color if self.durable else "white"
+        style = "-" if self.durable else (0, (4, 2))
+        return {"color": self.color, "marker": self.marker, "markerfacecolor": face, "ls": style}
+
+
+SYSTEMS = {
+    "loggos": Look("Loggos", "#0072B2", "o"),
+    "loggos-split": Look("Loggos, roles apart", "#56B4E9", "P"),
+    "etcd": Look("etcd", "#D55E00", "s"),
+    "omnipaxos": Look("OmniPaxos (memory)", "#E69F00", "v", durable=False),
+    "omnipaxos-durable": Look("OmniPaxos", "#009E73", "^"),
+    "libpaxos": Look("LibPaxos (memory)", "#882255", "d", durable=False),
+    "libpaxos-lmdb": Look("LibPaxos (LMDB)", "#CC79A7", "D"),
+    "redis": Look("Redis (1 node)", "#555555", "X"),
 }
 
 OFFERED = {"color": COLORS["offered"], "lw": 0.8, "ls": (0, (4, 3))}
@@ -99,7 +129,7 @@ def timeline(run: Run, title: str | None = None) -> Figure:
         # off rather than let it flatten everything else; the arrow tells how high it went.
         limit = max(1.6 * rate["per_second"].median(), 1)
         top.set_ylim(0, limit)
-        for x, y in _peaks(seconds, rate["per_second"], limit):
+        for x, y in peaks(seconds, rate["per_second"], limit):
             top.annotate(
                 f"↑ {y:,.0f}",
                 (x, limit),
@@ -250,71 +280,7 @@ def stage_latency(requests: pd.DataFrame, title: str | None = None) -> Figure:
     return figure
 
 
-def latency_throughput(
-    points: pd.DataFrame, knee: pd.Series | None, title: str | None = None
-) -> Figure:
-    """Latency against achieved throughput with the knee, and achieved against offered load.
-
-    `points`: a row for each offered rate (`analyse.steady_points`); bars show the range of the
-    repeats.
-    """
-    with rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, 3.0), layout="constrained")
-        left, right = figure.subplots(1, 2, width_ratios=[3, 2])
-        for name, marker, words in [("p50", "o", "median"), ("p99", "^", "99th percentile")]:
-            left.errorbar(
-                points["achieved"] / 1e3,
-                points[f"{name}_ms"],
-                yerr=spread(points, f"{name}_ms"),
-                color=COLORS[name],
-                marker=marker,
-                ms=4,
-                capsize=2,
-                elinewidth=0.8,
-                label=words,
-            )
-        log_milliseconds(left)
-        left.set_xlim(left=0)
-        left.set_xlabel("achieved throughput (thousand operations per second)")
-        left.set_ylabel("latency (ms)")
-        if knee is not None:
-            left.axvline(knee["achieved"] / 1e3, color=COLORS["failed"], lw=0.8, ls=":")
-            left.annotate(
-                f"knee: {knee['achieved'] / 1e3:.0f} k/s",
-                (knee["achieved"] / 1e3, 0.02),
-                xycoords=("data", "axes fraction"),
-                xytext=(-4, 0),
-                textcoords="offset points",
-                ha="right",
-                va="bottom",
-                fontsize=7,
-            )
-        left.legend(loc="upper left")
-
-        most = points["offered"].max() / 1e3
-        right.plot([0, most], [0, most], **OFFERED, label="all that is offered")
-        right.errorbar(
-            points["offered"] / 1e3,
-            points["achieved"] / 1e3,
-            yerr=spread(points, "achieved", 1e-3),
-            color=COLORS["throughput"],
-            marker="o",
-            ms=4,
-            capsize=2,
-            elinewidth=0.8,
-            label="achieved",
-        )
-        right.set_xlim(left=0)
-        right.set_ylim(bottom=0)
-        right.set_xlabel("offered (thousand per second)")
-        right.set_ylabel("achieved (thousand per second)")
-        right.legend(loc="upper left")
-        if title:
-            figure.suptitle(title, x=0.01, ha="left", fontsize=9.5, fontweight="bold")
-    return figure
-
-
-def _peaks(x: pd.Series, y: pd.Series, limit: float) -> list[tuple[float, float]]:
+def peaks(x: pd.Series, y: pd.Series, limit: float) -> list[tuple[float, float]]:
     """The highest point of each group that goes beyond the limit; one word has room for each."""
     above = pd.DataFrame({"x": x, "y": y})[y > limit]
     group = (above["x"].diff() > (x.max() - x.min()) / 20).cumsum()

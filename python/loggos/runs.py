@@ -10,7 +10,8 @@ traces/*.trace    what nodes and clients recorded
 status/*.json     what the nodes said of themselves before and after
 logs/             standard error of every process
 
-A run of several clusters has the last four in a folder for each, named `3-nodes` or the like.
+A run of several clusters has the last four in a folder for each, named `3-nodes` or the like; a
+comparison has such a folder for each of its `cells/`, with what was done there in `cell.json`.
 """
 
 import json
@@ -56,7 +57,8 @@ class Run:
     def benches(self) -> list[dict]:
         """The load generator's reports, each with the name of its file as `file`."""
         # A run of several clusters has a folder for each.
-        paths = sorted([*self.path.glob("bench*.json"), *self.path.glob("*-nodes*/bench*.json")])
+        places = ("bench*.json", "*-nodes*/bench*.json", "cells/*/bench*.json")
+        paths = sorted(path for place in places for path in self.path.glob(place))
         return [{"file": path.stem, **json.loads(path.read_text())} for path in paths]
 
     @cached_property
@@ -96,7 +98,7 @@ def load(path: str | Path) -> Run:
     return Run(path, read("experiment.json"), read("environment.json"), read("outcome.json"))
 
 
-def newest(results: str | Path, experiment: str = "failover") -> Path | None:
+def newest(results: str | Path, experiment: str = "timeline") -> Path | None:
     """The newest run of an experiment; run ids begin with the date, so names sort by age."""
     paths = sorted(Path(results).glob(f"{experiment}/*/experiment.json"))
     return paths[-1].parent if paths else None

@@ -1,68 +1,77 @@
-"""Latency against throughput: loads at rising rates."""
+"""The comparison `steady`: latency against throughput at rising load."""
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
-from loggos import plots, stats
+from loggos import cells, plots, plots_compare
 from loggos.runs import Run
 from loggos.tables import markdown
 
-# A system keeps up with a load if it achieves this share of what was offered.
-KEEPS_UP = 0.95
+MEASURES = ["achieved", "p50", "p99", "mean"]
 
 
-def steady_points(run: Run) -> tuple[pd.DataFrame, pd.Series | None]:
-    """A row for each offered rate: median and range of its repeats; and the knee.
-
-    The median, because one repeat that the machine disturbed would move a mean of few by itself.
-    `achieved_half` is half the 95 % t interval of the mean, for who wants to test a difference.
-    The knee is the highest achieved throughput at which the system still keeps up with the load;
-    there is none to see if it keeps up with the highest load.
-    """
-    rows = pd.DataFrame([_bench_row(bench) for bench in run.benches])
-    # Generators on several hosts share one load: they add up, and the slowest one speaks for all.
-    how = {"offered": "sum", "achieved": "sum", "p50_ms": "max", "p99_ms": "max"}
-    rows = rows.groupby("load").agg(how)
-    points = []
-    for offered, repeats in rows.groupby("offered"):
-        point = {"offered": offered, "repeats": len(repeats)}
-        for name in ("achieved", "p50_ms", "p99_ms"):
-            point[name] = repeats[name].median()
-            point[f"{name}_low"] = repeats[name].min()
-            point[f"{name}_high"] = repeats[name].max()
-        point["achieved_half"] = stats.t_interval(repeats["achieved"])["half"]
-        points.append(point)
-    frame = pd.DataFrame(points)
-    kept = frame[frame["achieved"] >= KEEPS_UP * frame["offered"]]
-    saturated = len(kept) > 0 and kept["offered"].max() < frame["offered"].max()
-    knee = kept.loc[kept["achieved"].idxmax()] if saturated else None
-    return frame, knee
+def steady_points(rows: pd.DataFrame, keeps_up: float) -> pd.DataFrame:
+    """A row for each system and load: means over the repetitions with half-widths of their t
+    intervals, `keeps` (whether it achieved the share `keeps_up` of what was offered; in a closed
+    loop all is), and `knee`, the highest load with which a system still kept up, if there was one
+    above it."""
+    points = cells.intervals(rows, ["system", "load", "offered"], MEASURES)
+    points["keeps"] = ~(points["achieved"] < keeps_up * points["offered"])
+    points["knee"] = False
+    for _, mine in points.groupby("system"):
+        # The knee lies before the first load that was too much: a later one may be a lucky one.
+        early = mine[mine["keeps"].cummin()]
+        if len(early) and len(early) < len(mine):
+            points.loc[early["achieved"].idxmax(), "knee"] = True
+    return points
 
 
-def _bench_row(bench: dict) -> dict:
-    """One report of the load generator as the columns that `steady_points` needs."""
-    # What writes take is what the log costs; a load of reads alone has only these.
-    latency = bench["writes" if bench["writes"]["ok"] else "reads"]["latency_us"]
-    return {
-        "load": bench["file"].rpartition("-")[0],
-        "offered": bench["parameters"]["rate"],
-        "achieved": bench["throughput"],
-        "p50_ms": latency["p50"] / 1e3,
-        "p99_ms": latency["p99"] / 1e3,
-    }
+def knees(points: pd.DataFrame) -> pd.DataFrame:
+    """A row for each system: the load at its knee, or the most that it achieved if there is none;
+    its latencies, and whether it is a knee."""
+    rows = []
+    for system, mine in points.groupby("system", sort=False):
+        at = mine["knee"].idxmax() if mine["knee"].any() else mine["achieved"].idxmax()
+        point = mine.loc[at]
+        rows.append(
+            {
+                "system": system,
+                "operations/s": round(point["achieved"]),
+                "± 95 %": point["achieved_half"],
+                "p50 ms": point["p50"],
+                "p99 ms": point["p99"],
+                "mean ms": point["mean"],
+                "repeats": int(point["n"]),
+                "what": "knee" if point["knee"] else "most achieved",
+            }
+        )
+    return pd.DataFrame(rows)
 
 
 def report(run: Run, figures: Path) -> tuple[pd.DataFrame, list[str]]:
     """The table, and the parts of the page."""
-    table, knee = steady_points(run)
-    figure = plots.latency_throughput(table, knee, "Latency against throughput")
-    plots.save(figure, figures, "latency-throughput")
-    return table, [
+    keeps_up = run.experiment["keeps_up"]
+    rows = cells.reports(run)
+    # In the order of the loads, which their names have.
+    order = rows["system"].map({name: at for at, name in enumerate(run.experiment["systems"])})
+    rows = rows.iloc[np.lexsort([rows["load"], order])]
+    points = steady_points(rows, keeps_up)
+    plots.save(plots_compare.latency_throughput(points), figures, "latency-throughput")
+    plots.save(plots_compare.offered_achieved(points), figures, "achieved")
+    parts = [
         "![Latency against throughput](figures/latency-throughput.svg)",
-        markdown(table, 2),
-        "Median of the repeats, with the lowest and the highest; `achieved_half`: half-width "
-        "of the 95 % t interval of the mean. Knee (achieves "
-        f"{KEEPS_UP:.0%} of the offered load): "
-        + (f"{knee['achieved']:,.0f} operations/s." if knee is not None else "none in this range."),
+        markdown(knees(points), 2),
+        f"Knee: the highest load of which a system achieves {keeps_up:.0%}, where there is a "
+        "higher one of which it does not (rings in the figure). Open loop, Poisson arrivals, "
+        "latency from the intended start; means over the repetitions, bars are 95 % t intervals.",
+        "![Achieved against offered load](figures/achieved.svg)",
     ]
+    closed = points[points["offered"].isna()]["system"].unique()
+    if len(closed):
+        parts.append(
+            f"In closed loops of rising numbers under way, with the mean in the place of the "
+            f"median: {', '.join(closed)}; what latency counts there is less than in an open loop."
+        )
+    return points, parts

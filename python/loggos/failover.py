@@ -1,0 +1,73 @@
+"""The comparison `failover`: how long each system is away when nodes crash and come back."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from loggos import cells, faults, plots, plots_compare
+from loggos.runs import Run
+from loggos.tables import markdown
+
+CALM = "no fault"
+
+
+def events(schedule: list[dict]) -> list[str]:
+    """What each event of a schedule is to its reader, without the node that it happened to."""
+    names, victim = [], "node"
+    for event in schedule:
+        if event["action"] == "Kill":
+            victim = event["role"]
+            names.append(f"{victim} crashes")
+        else:
+            names.append(f"{victim} is back")
+    return names
+
+
+def downtimes(run: Run) -> pd.DataFrame:
+    """A row for each event of each cell, and one for the calm before: `system`, `repeat`, `event`,
+    and the columns of `faults.summary`."""
+    names = [CALM, *events(run.experiment["schedule"])]
+    frames = []
+    for cell in cells.load(run):
+        table = faults.summary(cell.run)
+        table.insert(0, "system", cell.system)
+        table.insert(1, "repeat", cell.repeat)
+        table.insert(2, "event", names[: len(table)])
+        frames.append(table)
+    return pd.concat(frames, ignore_index=True)
+
+
+def summary(found: pd.DataFrame) -> pd.DataFrame:
+    """A row for each event and system: downtime with its t interval, the longest one, how often it
+    did not end before the next event, and the median of p99."""
+    by = ["event", "system"]
+    order = {name: at for at, name in enumerate(found["event"].unique())}
+    found = found.sort_values("event", kind="stable", key=lambda column: column.map(order))
+    table = cells.intervals(found, by, ["downtime_ms", "mean_per_s"])
+    rest = found.groupby(by, sort=False).agg(
+        max_ms=("downtime_ms", "max"),
+        not_back=("recovered", lambda back: int((~back.astype(bool)).sum())),
+        unknown=("unknown", "sum"),
+    )
+    return table.merge(rest.reset_index(), on=by)
+
+
+def report(run: Run, figures: Path) -> tuple[pd.DataFrame, list[str]]:
+    """The table, and the parts of the page."""
+    found = downtimes(run)
+    table = summary(found)
+    plots.save(plots_compare.timelines(cells.load(run)), figures, "timeline")
+    plots.save(plots_compare.downtimes(found), figures, "downtime")
+    found.to_csv(run.path / "downtimes.csv", index=False, float_format="%.6g")
+    return table, [
+        "![Throughput over time](figures/timeline.svg)",
+        "Replies in windows of 100 ms (pale: each window; dark: moving average; dotted: mean) of "
+        "the first repetition; shaded: a node is dead.",
+        "![Downtime](figures/downtime.svg)",
+        markdown(table),
+        "Downtime: the longest time between two successful replies from the event to the next "
+        "one, in milliseconds, from the clients' traces; `NAME_half`: half the 95 % t interval of "
+        "the mean over the repetitions. Clients ask another node after "
+        f"{run.experiment['op_timeout_ms']} ms without a reply, and at once if the connection "
+        f"breaks; election timeout {run.experiment['election_timeout_ms']} ms.",
+    ]
