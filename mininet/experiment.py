@@ -2,6 +2,8 @@
 
 from dataclasses import asdict, dataclass
 
+from shaping import Shape, uniform
+
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
@@ -9,7 +11,8 @@ class Experiment:
 
     name: str
     title: str
-    # The network: how many hosts, one-way delay and loss at every node, and TCP's manners.
+    # The network: how many hosts, delay and loss on the way from each node to each other one, and
+    # TCP's manners.
     nodes: int
     client_hosts: int
     delay_ms: float
@@ -39,6 +42,20 @@ class Experiment:
     def as_json(self):
         """All parameters as plain values, and the kind of experiment."""
         return {"kind": type(self).__name__.lower(), **asdict(self)}
+
+    def shapes(self):
+        """What happens to packets between hosts, by their names; nothing where none is named."""
+        shape = Shape(self.delay_ms, self.jitter_ms, self.loss_percent)
+        return {} if shape == Shape() else uniform(node_names(self.nodes), shape)
+
+    def is_shaped(self):
+        """Whether links are shaped at any time."""
+        return bool(self.shapes())
+
+
+def node_names(nodes):
+    """The names of the nodes' hosts."""
+    return [f"n{node}" for node in range(1, nodes + 1)]
 
 
 # What is the same in all of them: a network that does nothing but carry, and a log on the disk.

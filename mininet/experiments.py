@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, replace
 from comparisons import CDF, COST, FAILOVER, SIZES, STEADY, Comparison
 from experiment import SAME, Experiment
 from faults import At, CutLink, HealLink, Kill, Pause, Restart, Resume
+from link_experiments import CALIBRATION, FLAP, LOSS, TIMEOUTS, WAN
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -346,6 +347,11 @@ EXPERIMENTS = {
         READS,
         RECONFIGURE,
         SNAPSHOT,
+        CALIBRATION,
+        FLAP,
+        LOSS,
+        TIMEOUTS,
+        WAN,
         SMOKE,
         SAMPLE,
     )

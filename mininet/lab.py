@@ -63,23 +63,38 @@ class Lab:
         self._parts = []
         self.began = time.monotonic()
 
-    def deploy(self, experiment, folder, setup=None, adapter=Loggos):
-        """A cluster on hosts of its own, not yet started; its files are in `folder`."""
+    def network(self, experiment, folder, hosts):
+        """So many hosts, those of clients, and their links, shaped as the experiment begins; what
+        became of these is in `folder` in the end."""
         folder.mkdir(exist_ok=True)
-        hosts = adapter.hosts(experiment.nodes)
         star = Star(hosts, experiment.client_hosts, experiment.congestion_control)
         self._parts.append(star.stop)
         star.start()
         links = Links(star, getattr(experiment, "loss_permille", 0))
-        links.shape(experiment.delay_ms, experiment.jitter_ms, experiment.loss_percent)
+        self._parts.append(lambda: self._note_shaping(folder, links))
+        found = links.shape(experiment.shapes(), experiment.seed)
+        if found:
+            self.environment.setdefault("round_trips", {})[folder.name] = found
         self.environment["links"] = links.describe()
         self.environment["ping"] = star.ping()
+        return star, links
+
+    def deploy(self, experiment, folder, setup=None, adapter=Loggos):
+        """A cluster on hosts of its own, not yet started; its files are in `folder`."""
+        star, links = self.network(experiment, folder, adapter.hosts(experiment.nodes))
         system = adapter(experiment, star, self.binary, folder, setup)
+        system.helpers = links.helpers
         self._parts.append(WriteBack(folder / "traces").stop)
         self._parts.append(system.kill_all)
         self.systems.append(system)
         system.deploy()
         return system, links
+
+    def _note_shaping(self, folder, links):
+        """Ends what shapes links, and keeps what it did."""
+        report = links.stop()
+        if report is not None:
+            write_json(folder / "shaping.json", report)
 
     def take_down(self):
         """Ends processes, then the network; one that fails must not keep the next from its turn."""

@@ -1,16 +1,15 @@
-"""Links: cut and healed in either direction, made to lose packets, and shaped.
+"""Links: cut and healed in either direction, made to lose packets, and shaped (`shaping.py`).
 
 A cut is a rule on the switch (nftables, family `bridge`): silent like a broken cable somewhere in
 the middle, both directions in one transaction, nothing to see on the hosts. Taking an interface
 down would tell the host at once, which no real partition does. Where the kernel has no bridge
 family, the receiving host drops instead; the sender's own output hook would make its call fail.
-
-Delay needs netem, which not every kernel has. An experiment that asks for what the kernel can't do
-fails; Mininet's own TCLink would go on without any delay.
 """
 
 import subprocess
 
+import roundtrips
+import shaping
 from topology import node_address
 
 BRIDGE_TABLE = """
@@ -38,12 +37,6 @@ table inet loggos_lab {{
 """
 
 
-def have_netem():
-    """Whether this kernel can delay packets, tried in a throwaway namespace."""
-    command = ["unshare", "--net", "sh", "-c", "tc qdisc add dev lo root netem delay 1ms"]
-    return _quiet(command) == 0
-
-
 def have_bridge_nft():
     """Whether nftables knows bridges here, tried in a throwaway namespace."""
     return _quiet(["unshare", "--net", "nft", "add table bridge loggos_probe"]) == 0
@@ -60,7 +53,9 @@ class Links:
     def __init__(self, star, loss_permille=0):
         self.star = star
         self.backend = "nft-bridge" if have_bridge_nft() else "nft-host"
-        self.shaping = "none"
+        self.shaping = None
+        # Processes, by name, without which nothing here is as it should be.
+        self.helpers = {}
         self.now_cut = frozenset()
         if self.backend == "nft-bridge":
             self.ports = {i: star.port(host) for i, host in star.nodes.items()}
@@ -100,25 +95,32 @@ class Links:
         """The nodes that have a link cut."""
         return sorted({node for pair in self.now_cut for node in pair})
 
-    def shape(self, delay_ms, jitter_ms, loss_percent):
-        """Delays (one way) and loses what every node's host sends; nothing if all are 0."""
-        if not (delay_ms or jitter_ms or loss_percent):
-            return
-        if not have_netem():
-            raise RuntimeError(
-                "this experiment delays or loses packets, and this kernel has no netem "
-                "(module sch_netem); run it on a kernel that has, or with delay and loss 0"
-            )
-        self.shaping = "netem"
-        for host in self.star.nodes.values():
-            netem = f"delay {delay_ms}ms {jitter_ms}ms loss {loss_percent}%"
-            output = host.cmd(f"tc qdisc add dev {host.defaultIntf()} root netem {netem}")
-            if output.strip():
-                raise RuntimeError(f"netem on {host}: {output.strip()}")
+    def shape(self, pairs, seed):
+        """Shapes these ordered pairs of hosts (by name: `shaping.Shape`) and no others; returns the
+        round trips that were asked for and measured. Raises if these differ.
+        """
+        places = self.star.places()
+        if not self.shaping:
+            if not pairs:
+                return {}
+            self.shaping = shaping.backend(places, seed)
+            if self.shaping.process:
+                self.helpers[self.shaping.name] = self.shaping.process
+        self.shaping.set(pairs)
+        return roundtrips.measure(places, pairs)
 
     def describe(self):
         """What carries out cuts and delays, for the run's metadata."""
-        return f"{self.backend} (cuts), {self.shaping} (delay and loss)"
+        by = self.shaping.name if self.shaping else "none"
+        return f"{self.backend} (cuts), {by} (delay and loss)"
+
+    def stop(self):
+        """Ends what shapes links, and returns what that said of itself; None if nothing did."""
+        if not self.shaping:
+            return None
+        report = self.shaping.report()
+        self.shaping.stop()
+        return report
 
     @staticmethod
     def _nft(rules, host=None):

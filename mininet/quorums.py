@@ -1,7 +1,6 @@
 """The experiment `quorums`: every choice of quorum sizes in a cluster of its own.
 
-Nodes differ by their disks, not by their links: strace makes syncs take longer on every kernel, and
-delays on links need one that has netem.
+Nodes differ by their disks, not by their links: strace makes syncs take longer.
 """
 
 from dataclasses import replace

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import resume
 import sandbox
+import shaping
 from comparisons import Comparison
 from experiments import (
     COMPARISONS,
@@ -36,7 +37,9 @@ from scenarios import of_experiment
 from systems.known import SYSTEMS
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-TOOLS = ("mnexec", "brctl", "ifconfig", "nft", "ip", "ping", "sysctl", "unshare", "strace")
+TOOLS = ("mnexec", "brctl", "ifconfig", "nft", "ip", "ping", "sysctl", "unshare", "strace", "tc")
+# What a network needs besides whose links are shaped.
+SHAPING_TOOLS = ("iptables", "ethtool", "nsenter")
 ALL = "all"
 
 
@@ -98,7 +101,7 @@ def go_on(options):
 
         sandbox.interrupt_on_signals()
         return runner.run(experiment, options.binary, options.run_dir)
-    missing = what_is_missing(options.binary)
+    missing = what_is_missing(options.binary, experiment)
     if missing:
         print(f"run.py: {missing}", file=sys.stderr)
         return 1
@@ -135,7 +138,10 @@ def needs(options):
         return sorted({part for adapter in asked for part in adapter.installed_by})
     # Where nothing is said, all that is at hand is compared, and what can be built here is.
     wanted = asked or (SYSTEMS.values() if several else [])
-    return sorted({part for adapter in wanted for part in adapter.built_by})
+    parts = {part for adapter in wanted for part in adapter.built_by}
+    if any(EXPERIMENTS[name].is_shaped() for name in names) and not shaping.have_netem():
+        parts.add("shaper")
+    return sorted(parts)
 
 
 def with_systems(experiment, options):
@@ -238,23 +244,33 @@ def hand_over(parents, run_dir):
         os.chown(path, user, group, follow_symlinks=False)
 
 
-def what_is_missing(binary):
+def what_is_missing(binary, experiment):
     """One line that says what an experiment lacks on this machine, None if nothing."""
     if os.geteuid() != 0:
         return "network namespaces need root: run it with sudo"
-    absent = [tool for tool in TOOLS if not shutil.which(tool)]
+    tools = TOOLS + (SHAPING_TOOLS if experiment.is_shaped() else ())
+    absent = [tool for tool in tools if not shutil.which(tool)]
     try:
         import mininet.net  # noqa: F401, PLC0415
     except ImportError:
         absent.append("the Python package mininet")
     if absent:
         return f"not installed: {', '.join(absent)}; `scripts/setup.sh mininet` installs them"
-    return SYSTEMS["loggos"].missing(binary)
+    missing = SYSTEMS["loggos"].missing(binary)
+    return missing or (shaping.what_is_missing() if experiment.is_shaped() else None)
 
 
 def show(experiment):
     """What an experiment does, without running it."""
     print(f"{experiment.name}: {experiment.title}")
+    if hasattr(experiment, "words"):
+        print("\n".join(f"  {line}" for line in experiment.words()))
+    else:
+        show_cluster(experiment)
+
+
+def show_cluster(experiment):
+    """What an experiment of `experiments.py` does, or one that compares."""
     print(f"  {experiment.nodes} nodes, {experiment.clients} clients, {experiment.workload}")
     match experiment:
         case Comparison():

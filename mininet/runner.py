@@ -13,20 +13,26 @@ import traceback
 from functools import partial
 from pathlib import Path
 
+import calibration
 import cells
 import compare
+import flap
 import judge
 import loads
+import loss
 import partition
 import quorums
 import reads
 import reconfigure
 import sandbox
 import snapshot
+import timeouts
+import wan
 from comparisons import Cdf, Comparison, Cost, Failover, Sizes, Steady
 from experiments import Partition, Quorums, Reads, Reconfigure, Snapshot, Timeline
 from judge import CheckFailed
 from lab import CHECK_FAILED, Lab, write_json
+from link_experiments import Calibration, Flap, Loss, Timeouts, Wan
 from sandbox import Interrupted
 from systems.base import output
 from systems.known import SYSTEMS
@@ -44,6 +50,11 @@ PLAYS = {
     Reads: reads.play,
     Reconfigure: reconfigure.play,
     Snapshot: snapshot.play,
+    Calibration: calibration.play,
+    Flap: flap.play,
+    Loss: loss.play,
+    Timeouts: timeouts.play,
+    Wan: wan.play,
 }
 
 

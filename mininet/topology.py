@@ -12,6 +12,7 @@ from mininet.net import Mininet
 from mininet.nodelib import LinuxBridge
 
 from addresses import node_address
+from shaping import Place
 
 SWITCH = "s1"
 FORWARDING_S = 10
@@ -62,6 +63,12 @@ class Star:
     def hosts(self):
         """All hosts."""
         return [*self.nodes.values(), *self.clients.values()]
+
+    def places(self):
+        """Where each host is, by its name."""
+        return {
+            host.name: Place(host.IP(), host.pid, str(host.defaultIntf())) for host in self.hosts()
+        }
 
     def ping(self):
         """The output of ping between each pair of nodes, by `nX-nY`; raises if one fails."""

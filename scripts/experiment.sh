@@ -16,6 +16,7 @@ is_root || fail "emulated hosts need root: sudo make mininet-experiment"
 /usr/bin/python3 mininet/run.py --experiment "$name" --dry-run >/dev/null
 scripts/setup.sh mininet python
 scripts/build.sh
+for part in $(/usr/bin/python3 mininet/run.py --experiment "$name" --needs build); do scripts/build.sh "$part"; done
 
 id=$(date +%Y%m%d-%H%M%S)
 options=(--experiment "$name" --results "$results" --run-id "$id")

@@ -63,6 +63,8 @@ setup_mininet() {
     needs brctl bridge-utils
     needs ifconfig net-tools
     needs nft nftables
+    needs iptables iptables
+    needs nsenter util-linux
     needs ip iproute2
     needs ping iputils-ping
     needs sysctl procps

@@ -40,11 +40,17 @@ step "Simulated clusters" simulator
 step "Python tests and notebooks" python_tests
 step "systemd units" systemd/verify.sh
 if ! is_root; then
-    left_out+=("Mininet smoke test (needs root)")
+    left_out+=("Mininet smoke test, shaped links (need root)")
 elif ! unshare --net true 2>/dev/null; then
-    left_out+=("Mininet smoke test (network namespaces are not permitted here)")
+    left_out+=("Mininet smoke test, shaped links (network namespaces are not permitted here)")
 else
     RESULTS=target/lab step "Mininet smoke test" scripts/experiment.sh smoke
+    # As root, and with what the step before has installed; it leaves nothing behind that is root's.
+    shaped_links() {
+        scripts/build.sh shaper && (cd python &&
+            env LOGGOS_TEST_SHAPER=1 PYTHONDONTWRITEBYTECODE=1 ../.venv/bin/python -m pytest -p no:cacheprovider tests/test_shaping.py)
+    }
+    step "Shaped links" shaped_links
 fi
 
 if scripts/setup.sh rocksdb; then

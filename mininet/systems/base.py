@@ -74,6 +74,8 @@ class System:
         self.expected_exits = set()
         self.paused = set()
         self.commands = []
+        # Processes, by name, without which the network is not what it should be.
+        self.helpers = {}
 
     # What an adapter says
 
@@ -183,7 +185,10 @@ class System:
         self.expected_exits.add(node)
 
     def check_alive(self):
-        """Raises if a node ended that nobody killed."""
+        """Raises if a node ended that nobody killed, or what the network needs."""
+        for name, process in self.helpers.items():
+            if process.poll() is not None:
+                raise RuntimeError(f"the {name} ended with {process.returncode}")
         for node, process in self.processes.items():
             if process.poll() is not None and node not in self.expected_exits:
                 raise RuntimeError(

@@ -218,6 +218,17 @@ class Loggos(System):
         ]  # fmt: skip
         return label, self.spawn_load(host, label, command)
 
+    def bench_near(self, node, client, rate, seed, label, more=()):
+        """Starts a load generator on that client host, which talks to this node and to no other;
+        returns its process. `more` are further arguments."""
+        load, host = self.experiment, self.star.clients[client]
+        command = [
+            *self._bench(host, load), "--nodes", f"{node_address(node)}:{CLIENT_PORT}",
+            "--target", "spread",
+            *like_bench(self, load, label, rate, seed, trace=True), *more,
+        ]  # fmt: skip
+        return self.spawn_load(host, label, command)
+
     def _bench(self, host, load):
         command = [str(self.home(host) / "loggos"), "bench", "--workload", load.workload]
         return [*command, "--check"] if load.check else command

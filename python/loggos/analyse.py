@@ -13,10 +13,13 @@ from pathlib import Path
 import matplotlib
 
 from loggos import (
+    calibration,
     cdf,
     cost,
     failover,
     faults,
+    flap,
+    loss,
     partition,
     quorums,
     reads,
@@ -26,6 +29,8 @@ from loggos import (
     snapshot,
     steady,
     timeline,
+    timeouts,
+    wan,
 )
 from loggos.runs import Run
 
@@ -43,6 +48,11 @@ REPORTS = {
     "reads": reads.report,
     "reconfigure": reconfigure.report,
     "snapshot": snapshot.report,
+    "calibration": calibration.report,
+    "flap": flap.report,
+    "loss": loss.report,
+    "timeouts": timeouts.report,
+    "wan": wan.report,
 }
 
 
@@ -55,6 +65,20 @@ def kind(run: Run) -> str:
 def conditions(run: Run) -> str:
     """The run's conditions in a few lines, so that nobody has to guess them from a figure."""
     experiment, machine = run.experiment, run.environment.get("machine", {})
+    lines = [
+        # Some have no cluster.
+        *(of_cluster(experiment) if "workload" in experiment else []),
+        f"- all hosts share one machine: {machine.get('cores', '?')} cores "
+        f"({machine.get('cpu', 'unknown')}), kernel {machine.get('kernel', '?')}; "
+        f"links by {run.environment.get('links', '?')}; "
+        f"load average before the run: {machine.get('load_average', '?')}",
+        f"- commit {run.environment.get('commit', '?')}, run {run.path.name}",
+    ]
+    return "\n".join(lines)
+
+
+def of_cluster(experiment: dict) -> list[str]:
+    """What an experiment says of the cluster and its load, in a few lines."""
     load = "closed loop"
     if experiment.get("rate"):
         load = f"open loop, {experiment['rate']:,} operations/s"
@@ -64,18 +88,12 @@ def conditions(run: Run) -> str:
     if experiment.get("sizes"):
         sizes = " and ".join(str(size) for size in experiment["sizes"])
         clients = f"{sizes} nodes, each with a client of its own"
-    lines = [
+    return [
         f"- {clients}, {load}, "
         f"workload {experiment['workload']}, values of {experiment['value_size']} bytes",
         f"- election timeout {experiment['election_timeout_ms']} ms, log synced to disk: "
         f"{'yes' if experiment['sync'] else 'no'}",
-        f"- all hosts share one machine: {machine.get('cores', '?')} cores "
-        f"({machine.get('cpu', 'unknown')}), kernel {machine.get('kernel', '?')}; "
-        f"links by {run.environment.get('links', '?')}; "
-        f"load average before the run: {machine.get('load_average', '?')}",
-        f"- commit {run.environment.get('commit', '?')}, run {run.path.name}",
     ]
-    return "\n".join(lines)
 
 
 def verdict(run: Run) -> tuple[bool, str]:
@@ -154,9 +172,9 @@ def analyse(run: Run) -> bool:
     parts = [
         f"# {run.name}: {run.experiment.get('title', '')}".rstrip(": "),
         conditions(run),
-        sentence,
-        judged(run),
     ]
+    if "workload" in run.experiment or not sound:
+        parts += [sentence, judged(run)]
     table, found = REPORTS[kind(run)](run, figures)
     parts += found
     parts.append(

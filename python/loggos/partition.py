@@ -6,16 +6,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from loggos import faults, plots, plots_partition, stats, trace
+from loggos import faults, plots, plots_partition, stats, stretches, trace
 from loggos.runs import Run
 from loggos.tables import markdown
-from loggos.trace import Kind
 
 # What the project promises: a leader that reaches a quorum serves within so many election timeouts.
 BAR_TIMEOUTS = 4.0
 # For so long after a cut there may be replies to what was under way.
 STRAGGLERS_TIMEOUTS = 2
-SIGNS = (Kind.ADOPTED, Kind.LEADER_CHANGED)
 
 
 def deployments(run: Run) -> list[Path]:
@@ -32,19 +30,11 @@ def cuts(run: Run) -> pd.DataFrame:
         lines = (folder / "cuts.jsonl").read_text().splitlines()
         courses = pd.DataFrame([json.loads(line) for line in lines])
         nodes = int(folder.name.split("-")[0])
-        signs = faults.signs(_records(folder.glob("traces/n*.trace"), SIGNS))
+        signs = faults.signs(stretches.records(folder.glob("traces/n*.trace"), stretches.SIGNS))
         replies = _replies(folder)
         timeout_ns = run.experiment["election_timeout_ms"] * 1_000_000
         frames.append(measured(courses[~courses["disturbed"]], signs, replies, nodes, timeout_ns))
     return pd.concat(frames, ignore_index=True)
-
-
-def _records(paths: object, kinds: tuple[Kind, ...]) -> pd.DataFrame:
-    """The records of these kinds in these files; all of such a run would fill the memory."""
-    frames = [trace.of_kind(trace.read(path), *kinds) for path in sorted(paths)]
-    for frame in frames:
-        frame.attrs = {}
-    return pd.concat(frames).sort_values("time_ns", kind="stable", ignore_index=True)
 
 
 def _replies(folder: Path) -> pd.DataFrame:
