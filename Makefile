@@ -7,7 +7,10 @@ SYSCONFDIR ?= /etc
 LIBDIR = $(if $(filter /usr /usr/local,$(PREFIX)),$(PREFIX)/lib,/etc)
 UNITDIR ?= $(LIBDIR)/systemd/system
 SYSUSERSDIR ?= $(LIBDIR)/sysusers.d
-EXPERIMENT ?= failover
+EXPERIMENT ?= timeline
+SYSTEMS ?=
+RUN ?=
+LIBPAXOS_DIR ?=
 QUICK ?=
 PEERS ?=
 BARS ?=
@@ -52,8 +55,9 @@ check: ## formatting and lints, edits nothing
 fix: ## formats, and repairs what lints can
 	@scripts/fix.sh
 
-mininet-experiment: ## needs root: EXPERIMENT=failover (list: all) QUICK=1
-	@QUICK=$(QUICK) scripts/experiment.sh $(EXPERIMENT)
+mininet-experiment: ## needs root: EXPERIMENT=timeline (or list, all) SYSTEMS=loggos,etcd QUICK=1
+	@SYSTEMS="$(SYSTEMS)" RUN="$(RUN)" LIBPAXOS_DIR="$(LIBPAXOS_DIR)" QUICK=$(QUICK) \
+	  scripts/experiment.sh $(EXPERIMENT)
 
 bench: ## the speed bars: PEERS=etcd,redis,zookeeper BARS=puts,... QUICK=1
 	@PEERS="$(PEERS)" BARS="$(BARS)" REPEATS=$(REPEATS) QUICK=$(QUICK) scripts/bench.sh

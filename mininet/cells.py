@@ -11,11 +11,12 @@ import time
 import traceback
 
 import judge
-import loads
+from files import write_json
 from judge import CheckFailed
-from lab import write_json
 from resume import FOLDER, MARKER
 from systems.known import SYSTEMS
+
+SETTLE_S = 20
 
 
 class CellsFailed(Exception):
@@ -57,7 +58,7 @@ def _play_one(one_cell, lab, cell, folder):
     try:
         system, links = lab.deploy(lab.experiment.of(cell), folder, adapter=adapter)
         one_cell(lab, cell, system, links)
-        write_json(folder / "status" / "end.json", system.settle(loads.AGREE_S))
+        write_json(folder / "status" / "end.json", system.settle(SETTLE_S))
         system.stop()
     finally:
         # The next cell's hosts have the same names. It also makes this one's files whole.

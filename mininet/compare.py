@@ -7,7 +7,7 @@ from dataclasses import replace
 import loads
 import usage
 from faults import At, Schedule
-from lab import write_json
+from files import note, write_json
 
 # strace shows these with the time at which they began. Only they stop a node: the filter is the
 # kernel's. -D: the node, not strace, is our child, so its id and exit code are its own.
@@ -114,8 +114,7 @@ class Counts:
         if self.pending and self.pending[0].seconds <= elapsed_s:
             event = self.pending.pop(0)
             line = {"label": self.label, "count": event.action, **self._count()}
-            with open(self.system.run_dir / "usage.jsonl", "a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
+            note(self.system.run_dir / "usage.jsonl", line)
         return []
 
     def _count(self):

@@ -249,6 +249,20 @@ STEADY = Steady(
     warmup_s=1,
 )  # fmt: skip
 
+# Every adapter in a few seconds.
+SMOKE_SYSTEMS = replace(
+    STEADY,
+    name="smoke-systems",
+    title="Each system started, loaded and ended once",
+    clients=4,
+    in_flight=2,
+    keys=100,
+    rates=(300,),
+    outstanding=(4,),
+    repeats=1,
+    duration_s=2,
+)
+
 CDF = Cdf(
     **ALIKE,
     name="cdf",

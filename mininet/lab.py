@@ -1,10 +1,10 @@
 """What every kind of experiment works with: the run's folder, clusters on emulated hosts, and what
 must be taken down again."""
 
-import json
 import sys
 import time
 
+from files import write_json
 from links import Links
 from systems.loggos import Loggos
 from topology import Star
@@ -111,8 +111,3 @@ class Lab:
     def say(self, text):
         """A line for whoever watches."""
         self.progress.say(text)
-
-
-def write_json(path, value):
-    """Writes a value for people and programs."""
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n")

@@ -4,8 +4,9 @@ import time
 
 import judge
 from faults import Schedule
+from files import write_json
 from judge import CheckFailed
-from lab import CHECK_FAILED, write_json
+from lab import CHECK_FAILED
 
 # A load generator that is told to stop at a time may first wait for its last replies and check.
 BENCH_GRACE_S = 60

@@ -6,7 +6,7 @@ Nodes differ by their disks, not by their links: strace makes syncs take longer.
 from dataclasses import replace
 
 import loads
-from lab import write_json
+from files import write_json
 from systems.loggos import Setup
 
 

@@ -5,14 +5,13 @@ with each replica serving its share of the clients. Then at a light load, while 
 other dies; `deaths.jsonl` has a line for each, with times of CLOCK_MONOTONIC.
 """
 
-import json
 import signal
 import time
 from dataclasses import replace
 
 import loads
 import usage
-from lab import write_json
+from files import note, write_json
 from systems.loggos import Setup
 from well import agreed_leader
 
@@ -108,12 +107,6 @@ def wait_well(system, benches):
             return leader
         time.sleep(POLL_S)
     raise RuntimeError(f"all was not well within {WELL_S} s; the nodes that answer: {answers}")
-
-
-def note(path, line):
-    """One more line of JSON."""
-    with open(path, "a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
 
 
 def now_ns():

@@ -30,8 +30,9 @@ import timeouts
 import wan
 from comparisons import Cdf, Comparison, Cost, Failover, Sizes, Steady
 from experiments import Partition, Quorums, Reads, Reconfigure, Snapshot, Timeline
+from files import write_json
 from judge import CheckFailed
-from lab import CHECK_FAILED, Lab, write_json
+from lab import CHECK_FAILED, Lab
 from link_experiments import Calibration, Flap, Loss, Timeouts, Wan
 from sandbox import Interrupted
 from systems.base import output

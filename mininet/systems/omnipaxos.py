@@ -1,12 +1,24 @@
-"""OmniPaxos, by a key-value server around its published crate (`rivals/`)."""
+"""OmniPaxos, by a key-value server around its published library.
+
+The server is `rivals/omnipaxos`; the bytes of its clients' protocol stand in its `clients.rs`.
+"""
+
+import struct
 
 from addresses import node_address
+from netns import connect
 from systems.base import output
 from systems.rival import Rival
 
 SERVER = "omnipaxos-kv"
 PEER_PORT = 7400
 CLIENT_PORT = 7401
+GREETING = b"OPKV\x01"
+# A frame: the size of what follows, a ticket, the kind; and a state behind that: the node, its
+# leader or 0, whether it leads, decided entries.
+HEAD = struct.Struct("<IIB")
+STATE = struct.Struct("<QQBQ")
+ASK_STATE, TELL_STATE = 3, 4
 
 
 class OmniPaxos(Rival):
@@ -14,8 +26,8 @@ class OmniPaxos(Rival):
 
     name = "omnipaxos"
     about = (
-        "the log is kept in memory only, not durable; a server written for this comparison around "
-        "the crate; clients keep connections to the leader"
+        "the log is in memory only, not durable; our server around the authors' library: one "
+        "thread, messages of a turn together; clients keep connections to the leader"
     )
     storage = "memory"
     client_port = CLIENT_PORT
@@ -51,14 +63,53 @@ class OmniPaxos(Rival):
             "--election-timeout-ms", str(self.experiment.election_timeout_ms),
         ]  # fmt: skip
 
+    def ready(self):
+        """Whether all nodes answer and follow the same leader."""
+        said = self._states()
+        return len(said) == len(self.nodes) and len({leader for leader, _ in said.values()}) == 1
+
+    def leads(self):
+        """Of those that believe to lead, the one that most believe in."""
+        said = self._states()
+        believed = [leader for leader, _ in said.values()]
+        leading = [node for node, (_, leads) in said.items() if leads]
+        return max(leading, key=believed.count, default=None)
+
+    def _states(self):
+        """Whom each running node follows and whether it leads; only of those that follow one."""
+        found = {}
+        for node in self.running():
+            try:
+                leader, leads = self._state(node)
+            except OSError:
+                continue
+            if leader:
+                found[node] = (leader, leads)
+        return found
+
+    def _state(self, node):
+        with connect(self.star.clients[1], node_address(node), CLIENT_PORT) as connection:
+            connection.sendall(GREETING + HEAD.pack(HEAD.size - 4, 0, ASK_STATE))
+            told = b""
+            while len(told) < len(GREETING) + HEAD.size + STATE.size:
+                part = connection.recv(4096)
+                if not part:
+                    raise OSError(f"n{node} closed the connection")
+                told += part
+        _, _, kind = HEAD.unpack_from(told, len(GREETING))
+        if not told.startswith(GREETING) or kind != TELL_STATE:
+            raise OSError(f"n{node} answered {told[:16]!r}")
+        _, leader, leads, _ = STATE.unpack_from(told, len(GREETING) + HEAD.size)
+        return leader, bool(leads)
+
 
 class OmniPaxosDurable(OmniPaxos):
     """The same with a log that is synced."""
 
     name = "omnipaxos-durable"
     about = (
-        "every entry is synced to disk at a majority before its reply; a server written for this "
-        "comparison around the crate; clients keep connections to the leader"
+        "every entry is synced to disk at a majority before its reply, all of a turn with one "
+        "sync; our server around the authors' library; clients keep connections to the leader"
     )
     storage = "durable"
     restarts = True

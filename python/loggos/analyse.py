@@ -73,8 +73,17 @@ def conditions(run: Run) -> str:
         f"links by {run.environment.get('links', '?')}; "
         f"load average before the run: {machine.get('load_average', '?')}",
         f"- commit {run.environment.get('commit', '?')}, run {run.path.name}",
+        *(
+            f"- **{name}** ({about['version']}): {about['about']}"
+            for name, about in of_systems(run).items()
+        ),
     ]
     return "\n".join(lines)
+
+
+def of_systems(run: Run) -> dict[str, dict]:
+    """Version of each system of a comparison, and what its numbers include."""
+    return {name: run.environment["systems"][name] for name in run.experiment.get("systems", [])}
 
 
 def of_cluster(experiment: dict) -> list[str]:
@@ -88,11 +97,14 @@ def of_cluster(experiment: dict) -> list[str]:
     if experiment.get("sizes"):
         sizes = " and ".join(str(size) for size in experiment["sizes"])
         clients = f"{sizes} nodes, each with a client of its own"
+    system = f"log synced to disk: {'yes' if experiment['sync'] else 'no'}"
+    if experiment.get("systems"):
+        # What each of them does is said apart; what each load is stands with the figures.
+        load, system = "loads as below", f"{experiment.get('repeats', 1)} repetitions"
     return [
         f"- {clients}, {load}, "
         f"workload {experiment['workload']}, values of {experiment['value_size']} bytes",
-        f"- election timeout {experiment['election_timeout_ms']} ms, log synced to disk: "
-        f"{'yes' if experiment['sync'] else 'no'}",
+        f"- election timeout {experiment['election_timeout_ms']} ms, {system}",
     ]
 
 
@@ -177,8 +189,10 @@ def analyse(run: Run) -> bool:
         parts += [sentence, judged(run)]
     table, found = REPORTS[kind(run)](run, figures)
     parts += found
+    systems = run.experiment.get("systems")
+    which = f" SYSTEMS={','.join(systems)}" if systems else ""
     parts.append(
-        f"Made by `make mininet-experiment EXPERIMENT={run.name}`; figures again by "
+        f"Made by `make mininet-experiment EXPERIMENT={run.name}{which}`; figures again by "
         f"`python -m loggos.analyse` on the run's folder."
     )
     table.to_csv(run.path / "summary.csv", index=False, float_format="%.6g")
@@ -193,6 +207,7 @@ def publish(run: Run) -> Path:
         "summary.md",
         "summary.csv",
         "cuts.csv",
+        "downtimes.csv",
         "experiment.json",
         "environment.json",
         "faults.jsonl",

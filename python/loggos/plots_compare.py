@@ -48,7 +48,7 @@ def latency_throughput(points: pd.DataFrame) -> Figure:
             log_milliseconds(axes)
             # Intervals of few repetitions may be wider than all that they are about.
             axes.set_xlim(points["achieved"].min() / 2, points["achieved"].max() * 2)
-            axes.set_ylim(p50.min() / 3, max(p50.max(), points["p99"].max()) * 3)
+            axes.set_ylim(p50.min() / 3, np.nanmax([p50, points["p99"]]) * 3)
             axes.xaxis.set_major_formatter(FuncFormatter(_thousands))
             axes.xaxis.set_minor_formatter(NullFormatter())
             axes.set_title(title, loc="left")

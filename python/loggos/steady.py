@@ -59,15 +59,16 @@ def report(run: Run, figures: Path) -> tuple[pd.DataFrame, list[str]]:
     rows = rows.iloc[np.lexsort([rows["load"], order])]
     points = steady_points(rows, keeps_up)
     plots.save(plots_compare.latency_throughput(points), figures, "latency-throughput")
-    plots.save(plots_compare.offered_achieved(points), figures, "achieved")
     parts = [
         "![Latency against throughput](figures/latency-throughput.svg)",
         markdown(knees(points), 2),
         f"Knee: the highest load of which a system achieves {keeps_up:.0%}, where there is a "
         "higher one of which it does not (rings in the figure). Open loop, Poisson arrivals, "
         "latency from the intended start; means over the repetitions, bars are 95 % t intervals.",
-        "![Achieved against offered load](figures/achieved.svg)",
     ]
+    if points["offered"].notna().any():
+        plots.save(plots_compare.offered_achieved(points), figures, "achieved")
+        parts.append("![Achieved against offered load](figures/achieved.svg)")
     closed = points[points["offered"].isna()]["system"].unique()
     if len(closed):
         parts.append(

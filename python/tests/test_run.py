@@ -144,7 +144,7 @@ def test_publish_leaves_links_that_work(tmp_path):
 def test_newest_run_by_its_name(tmp_path):
     assert runs.newest(tmp_path) is None
     for name in ["20260101-000000", "20260301-000000", "20260201-000000"]:
-        synthetic.write_run(tmp_path / "failover" / name, per_second=10)
+        synthetic.write_run(tmp_path / "timeline" / name, per_second=10)
     assert runs.newest(tmp_path).name == "20260301-000000"
 
 
