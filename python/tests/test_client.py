@@ -795,7 +795,7 @@ def test_locks(connected):
         assert refused.value.reason == "not_held"
     with locks.hold(c, "lock", "you", ttl=1.5) as holding:
         assert token < holding.token
-        # Two seconds of the log's time, which is longer than the lock is held without being renewed.
+        # Two seconds of the log's time: longer than the lock is held without being renewed.
         c.put("clock", "v", ttl=2)
         nodes.wait(lambda: c.get("clock") is None)
         assert not holding.lost.is_set()
