@@ -97,6 +97,8 @@ def of_cluster(experiment: dict) -> list[str]:
     if experiment.get("sizes"):
         sizes = " and ".join(str(size) for size in experiment["sizes"])
         clients = f"{sizes} nodes, each with a client of its own"
+        if experiment.get("systems"):
+            clients = f"{sizes} nodes, {experiment['clients']} clients"
     system = f"log synced to disk: {'yes' if experiment['sync'] else 'no'}"
     if experiment.get("systems"):
         # What each of them does is said apart; what each load is stands with the figures.
@@ -240,7 +242,7 @@ def main(arguments: list[str] | None = None) -> int:
     print((run.path / "summary.md").read_text())
     print(f"Tables and figures: {run.path}")
     if options.publish:
-        print(f"Published: {publish(run)}")
+        print(f"Published: {publish(run)}; `make report` puts it into results/README.md")
     return 0 if sound else 1
 
 
