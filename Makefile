@@ -19,7 +19,7 @@ SEEDS ?= 1000
 FIRST ?= 1
 SEED ?=
 
-.PHONY: help build rocksdb demo test sim model torture fuzz check fix bench mininet-experiment notebooks install uninstall clean
+.PHONY: help build rocksdb demo test sim model torture fuzz check fix bench mininet-experiment report notebooks install uninstall clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed 's/:.*## /|/' | \
@@ -61,6 +61,9 @@ mininet-experiment: ## needs root: EXPERIMENT=timeline (or list, all) SYSTEMS=lo
 
 bench: ## the speed bars: PEERS=etcd,redis,zookeeper BARS=puts,... QUICK=1
 	@PEERS="$(PEERS)" BARS="$(BARS)" REPEATS=$(REPEATS) QUICK=$(QUICK) scripts/bench.sh
+
+report: ## results/README.md and results/report.html, of all that is published
+	@scripts/report.sh
 
 notebooks: ## the notebooks on the newest run, as pages
 	@scripts/notebooks.sh
