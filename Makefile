@@ -55,7 +55,7 @@ check: ## formatting and lints, edits nothing
 fix: ## formats, and repairs what lints can
 	@scripts/fix.sh
 
-mininet-experiment: ## needs root: EXPERIMENT=timeline (or list, all) SYSTEMS=loggos,etcd QUICK=1
+mininet-experiment: ## as root: EXPERIMENT=steady (list, all) SYSTEMS=all
 	@SYSTEMS="$(SYSTEMS)" RUN="$(RUN)" LIBPAXOS_DIR="$(LIBPAXOS_DIR)" QUICK=$(QUICK) \
 	  scripts/experiment.sh $(EXPERIMENT)
 

@@ -81,7 +81,7 @@ class Steady(Comparison):
         """Every second rate, shortly, twice."""
         return replace(
             self,
-            rates=self.rates[1::2],
+            rates=self.rates[1::2] or self.rates,
             outstanding=self.outstanding[::2],
             repeats=2,
             duration_s=2,
@@ -95,7 +95,7 @@ class Steady(Comparison):
             steps = ", ".join(f"{number:,}" for number in self.outstanding)
             yield f"{seconds:g} s each in closed loops of {steps} values under way"
             return
-        yield f"{seconds:g} s each at rising rates, until {self.beyond} more than one are too many:"
+        yield f"{seconds:g} s each at rising rates, up to {self.beyond} behind the first too high:"
         for at in range(0, len(self.rates), 8):
             yield "  " + ", ".join(f"{rate:,}" for rate in self.rates[at : at + 8])
 

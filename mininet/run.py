@@ -10,11 +10,12 @@ operation was lost or took effect twice, or `loggos check` found the histories o
 """
 
 import argparse
+import fcntl
 import os
 import shutil
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,6 +42,8 @@ TOOLS = ("mnexec", "brctl", "ifconfig", "nft", "ip", "ping", "sysctl", "unshare"
 # What a network needs besides whose links are shaped.
 SHAPING_TOOLS = ("iptables", "ethtool", "nsenter")
 ALL = "all"
+# What the machine allowed before the first of the runs that go on now; else empty.
+ALLOWED_BEFORE = Path("/run/loggos-lab-congestion-control")
 
 
 class WrongUse(Exception):
@@ -221,18 +224,29 @@ def allowed(congestion_control):
     """Lets emulated hosts choose this congestion control while the run lasts.
 
     A network namespace may only choose from a list that belongs to the machine, which may hold no
-    more than the machine's own default.
+    more than the machine's own default. Of several runs at the same time the last one to end puts
+    back what was there before the first: each holds a shared lock on a file that remembers it.
     """
     path = Path("/proc/sys/net/ipv4/tcp_allowed_congestion_control")
-    before = path.read_text(encoding="ascii").strip()
-    if congestion_control in before.split():
-        yield
-        return
-    path.write_text(f"{before} {congestion_control}", encoding="ascii")
-    try:
-        yield
-    finally:
-        path.write_text(before, encoding="ascii")
+    with open(ALLOWED_BEFORE, "a+", encoding="ascii") as before:
+        fcntl.flock(before, fcntl.LOCK_EX)
+        now = path.read_text(encoding="ascii").strip()
+        if congestion_control not in now.split():
+            before.seek(0)
+            if not before.read():
+                before.write(now)
+                before.flush()
+            path.write_text(f"{now} {congestion_control}", encoding="ascii")
+        fcntl.flock(before, fcntl.LOCK_SH)
+        try:
+            yield
+        finally:
+            with suppress(BlockingIOError):
+                fcntl.flock(before, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                before.seek(0)
+                if was := before.read():
+                    path.write_text(was, encoding="ascii")
+                    before.truncate(0)
 
 
 def hand_over(parents, run_dir):

@@ -22,9 +22,9 @@ step() {
     echo "-- $name: $([ "$code" = 0 ] && echo passed || echo FAILED), $((SECONDS - begin)) s"
 }
 
-# The client is tested against nodes of the release binary.
+# The client is tested against nodes of the release binary, the laboratory also with what it is compared with.
 python_tests() {
-    as_builder cargo build --release --quiet && (cd python && as_builder ../.venv/bin/python -m pytest)
+    scripts/build.sh && scripts/build.sh rivals && (cd python && as_builder ../.venv/bin/python -m pytest)
 }
 
 # Long enough for any machine, builds included: a test that hangs fails its step, and ends with its nodes.

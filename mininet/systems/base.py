@@ -55,8 +55,8 @@ class System:
     # Parts of scripts/setup.sh and of scripts/build.sh that it needs.
     installed_by = ()
     built_by = ()
-    # Exit codes of a node that was told to end.
-    clean_exits = (0,)
+    # Exit codes of a node that was told to end; many let the signal do it.
+    clean_exits = (0, -signal.SIGTERM)
     # Exit code of a load generator that ended well.
     load_exit = 0
 

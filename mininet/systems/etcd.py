@@ -13,7 +13,6 @@ PEER_PORT = 2380
 # Its own minimum is five heartbeats an election timeout.
 HEARTBEATS = 10
 HEARTBEATS_MIN = 5
-SIGTERM_EXIT = -15
 
 
 class Etcd(Rival):
@@ -26,8 +25,6 @@ class Etcd(Rival):
     )
     client_port = CLIENT_PORT
     installed_by = ("etcd",)
-    # It ends by the signal itself.
-    clean_exits = (0, SIGTERM_EXIT)
 
     @classmethod
     def missing(cls, binary):

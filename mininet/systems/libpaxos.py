@@ -21,8 +21,6 @@ PLACES = ("sample", "bin", ".")
 SECOND = re.compile(
     r"^(\d+) value/sec, [\d.]+ Mbps, latency min (\d+) us max (\d+) us avg (\d+) us"
 )
-# Its sample programs know SIGINT and no other signal.
-SIGTERM_EXIT = -15
 # What `timeout` ends with when it had to end the client, which does not end by itself.
 TIMED_OUT = 124
 # In the kernel's table of connections.
@@ -39,7 +37,6 @@ class Libpaxos(System):
     )
     open_loop = False
     restarts = False
-    clean_exits = (0, SIGTERM_EXIT)
     load_exit = TIMED_OUT
     storage = ("storage-backend memory",)
 

@@ -50,6 +50,9 @@ class Loggos(System):
         "runs shares the next one; clients keep connections to the leader"
     )
 
+    # It has things to finish.
+    clean_exits = (0,)
+
     def __init__(self, experiment, star, binary, run_dir, setup=None):
         super().__init__(experiment, star, binary, run_dir, setup or EVERYBODY)
         self.nodes = list(self.setup.members or star.nodes)

@@ -37,16 +37,19 @@ def downtimes(run: Run) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
-def summary(found: pd.DataFrame) -> pd.DataFrame:
+def summary(found: pd.DataFrame, timeout_ms: float) -> pd.DataFrame:
     """A row for each event and system: downtime with its t interval, the longest one, how often it
-    did not end before the next event, and the median of p99."""
+    did not end before the next event, and operations of which nobody knows. A pause at the end of
+    the time that was watched is no outage if it is shorter than an election timeout."""
     by = ["event", "system"]
+    away = ~found["recovered"].astype(bool) & found["downtime_ms"].gt(timeout_ms)
+    found = found.assign(away=away)
     order = {name: at for at, name in enumerate(found["event"].unique())}
     found = found.sort_values("event", kind="stable", key=lambda column: column.map(order))
     table = cells.intervals(found, by, ["downtime_ms", "mean_per_s"])
     rest = found.groupby(by, sort=False).agg(
         max_ms=("downtime_ms", "max"),
-        not_back=("recovered", lambda back: int((~back.astype(bool)).sum())),
+        not_back=("away", "sum"),
         unknown=("unknown", "sum"),
     )
     return table.merge(rest.reset_index(), on=by)
@@ -55,7 +58,7 @@ def summary(found: pd.DataFrame) -> pd.DataFrame:
 def report(run: Run, figures: Path) -> tuple[pd.DataFrame, list[str]]:
     """The table, and the parts of the page."""
     found = downtimes(run)
-    table = summary(found)
+    table = summary(found, run.experiment["election_timeout_ms"])
     plots.save(plots_compare.timelines(cells.load(run)), figures, "timeline")
     plots.save(plots_compare.downtimes(found), figures, "downtime")
     found.to_csv(run.path / "downtimes.csv", index=False, float_format="%.6g")

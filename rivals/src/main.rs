@@ -1,100 +1,51 @@
-//! `rival-load`: loads another system as `loggos bench` loads Loggos, and prints what it measured as JSON under the
-//! same names. One thread, some connections with some requests in flight each, random keys.
+//! `rival-load`: loads another system as `loggos bench` loads Loggos. The loop, the load's shapes and the files that
+//! come of it are that program's; what is here is the protocols, and what a client does when a node fails it.
 
+mod connection;
+mod connections;
 mod etcd;
-mod load;
+mod leader;
+mod omnipaxos;
+mod options;
 mod protocol;
 mod redis;
+mod system;
 mod zookeeper;
 
+use std::collections::BTreeMap;
+use std::io::{self, IsTerminal};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Parser, ValueEnum};
-use loggos::bench::report;
-use loggos::cli::duration;
+use clap::Parser;
+use loggos::bench::history::History;
+use loggos::bench::keys::{Generator, Names};
+use loggos::bench::load::{Finished, Load};
+use loggos::bench::options as bench;
+use loggos::bench::recorder::{Window, nanos};
+use loggos::bench::report::{self, Setting};
+use loggos::cli::bench::interrupt_flag;
+use loggos::trace::{self, monotonic_ns, wall_ns};
+use loggos::wire::client::Consistency;
+use mio::Poll;
 use serde_json::{Value, json};
 
-use load::{Finished, Load, Shape};
-use protocol::Protocol;
+use connection::Nodes;
+use connections::RivalConnections;
+use leader::Finder;
+use options::{Operation, Options, Target};
+use system::System;
 
-const CLIENTS_MAX: usize = 4096;
-const IN_FLIGHT_MAX: usize = 1024;
-const KEYS_MAX: u64 = 100_000_000;
-const VALUE_SIZE_MAX: usize = 1 << 20;
-
-/// Loads another system as `loggos bench` loads Loggos
-#[derive(Parser)]
-#[command(name = "rival-load")]
-struct Options {
-    /// What the node is
-    #[arg(value_enum)]
-    system: System,
-    /// What is done to keys
-    #[arg(value_enum)]
-    operation: Operation,
-    /// Where all connections go: the leader
-    #[arg(long, value_name = "IP:PORT")]
-    node: SocketAddr,
-    /// Connections
-    #[arg(long, short = 'c', value_name = "N", default_value_t = 16)]
-    clients: usize,
-    /// Requests that each connection keeps in flight
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    in_flight: usize,
-    /// Measured time
-    #[arg(long, short = 'd', value_name = "TIME", default_value = "10s", value_parser = duration::parse_positive)]
-    duration: Duration,
-    /// Time under load before the measuring begins
-    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = duration::parse)]
-    warmup: Duration,
-    /// Keys to choose from; what is read is written first
-    #[arg(long, value_name = "N", default_value_t = 10_000)]
-    keys: u64,
-    /// Bytes of each value
-    #[arg(long, value_name = "BYTES", default_value_t = 256)]
-    value_size: usize,
-    /// Seed of the choice of keys [default: random]
-    #[arg(long)]
-    seed: Option<u64>,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum System {
-    Etcd,
-    Redis,
-    Zookeeper,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Operation {
-    Put,
-    Get,
-}
-
-impl Options {
-    fn check(&self) -> Result<(), String> {
-        let range = |name: &str, value: u64, min: u64, max: u64| {
-            if (min..=max).contains(&value) {
-                Ok(())
-            } else {
-                Err(format!("--{name} is {value}; allowed is {min} to {max}"))
-            }
-        };
-        range("clients", self.clients as u64, 1, CLIENTS_MAX as u64)?;
-        range("in-flight", self.in_flight as u64, 1, IN_FLIGHT_MAX as u64)?;
-        range("keys", self.keys, 1, KEYS_MAX)?;
-        range("value-size", self.value_size as u64, 0, VALUE_SIZE_MAX as u64)
-    }
-}
+/// Where nobody watches, progress is worth fewer lines.
+const INTERVAL_UNWATCHED_MIN: Duration = Duration::from_secs(5);
+/// For each node, when they are first asked who leads.
+const STATUS_TIMEOUT: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     match run(&Options::parse()) {
-        Ok(report) => {
-            println!("{report}");
-            ExitCode::SUCCESS
-        }
+        Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
             eprintln!("rival-load: {why}");
             ExitCode::FAILURE
@@ -102,57 +53,156 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(options: &Options) -> Result<Value, String> {
-    options.check()?;
+fn run(asked: &Options) -> Result<(), String> {
+    let mut options = asked.bench()?;
+    if !io::stderr().is_terminal() {
+        options.interval = options.interval.max(INTERVAL_UNWATCHED_MIN);
+    }
+    let options = &options;
     let run = loggos::client::nonce()?;
-    let shape = Shape {
-        node: options.node,
-        reads: options.operation == Operation::Get,
-        clients: options.clients,
-        in_flight: options.in_flight,
-        warmup: options.warmup,
-        duration: options.duration,
-        keys: options.keys,
-        value_size: options.value_size,
-        run,
-        seed: options.seed.unwrap_or(run >> 1),
+    let seed = options.seed.unwrap_or(run >> 1);
+    let names = Names::new(run);
+    let trace = match options.trace.as_deref() {
+        Some(path) => Some(
+            trace::Writer::create(path, trace::Source::Client)
+                .map_err(|error| cannot_write(path, &error))?,
+        ),
+        None => None,
     };
-    let load = Load::new(&shape, || -> Box<dyn Protocol> {
-        match options.system {
-            System::Etcd => Box::new(etcd::Etcd::new(options.node)),
-            System::Redis => Box::new(redis::Redis::default()),
-            System::Zookeeper => Box::new(zookeeper::ZooKeeper::default()),
+    let history = match options.history.as_deref() {
+        Some(path) => Some(
+            History::create(path, options, names.clone())
+                .map_err(|error| cannot_write(path, &error))?,
+        ),
+        None => None,
+    };
+    // Fail now rather than after the load.
+    if let Some(path) = &options.json {
+        std::fs::write(path, "").map_err(|error| cannot_write(path, &error))?;
+    }
+
+    let connections = connect(asked, options)?;
+    let generator = Generator::new(options, names, seed);
+    let interrupted = interrupt_flag().map_err(|failure| failure.message)?;
+    let cannot_poll = |error| format!("cannot poll: {error}");
+    let poll = Poll::new().map_err(cannot_poll)?;
+    let files = (trace, history);
+    let load = Load::new(options, poll, connections, generator, seed, files, interrupted)
+        .map_err(cannot_poll)?;
+    let interval_s = options.interval.as_secs_f64();
+    let mut finished = load.run(|window: &Window| {
+        if !options.quiet {
+            eprintln!("{}", report::progress(window, interval_s));
         }
     })?;
-    let finished = load.run()?;
-    if finished.recorder.ok_in_time == 0 {
-        let why = finished.errors.keys().next().map_or("", String::as_str);
-        return Err(format!("no operation succeeded while it was measured: {why}"));
+    if let (Some(history), Some(path)) = (finished.history.take(), options.history.as_deref()) {
+        history.finish().map_err(|error| cannot_write(path, &error))?;
     }
-    Ok(report(options, &shape, &finished))
+    if 0 < finished.not_read && !options.quiet {
+        eprintln!("{} keys of the history could not be read at the end", finished.not_read);
+    }
+    tell(
+        asked,
+        options,
+        &Setting {
+            options,
+            nodes: &asked.nodes,
+            run,
+            seed,
+            wall_minus_monotonic_ns: wall_ns().wrapping_sub(monotonic_ns()),
+        },
+        &finished,
+    )
 }
 
-fn report(options: &Options, shape: &Shape, finished: &Finished) -> Value {
-    let name = |value: Option<clap::builder::PossibleValue>| {
-        value.map_or_else(String::new, |value| value.get_name().to_owned())
+/// The connections, not yet dialled. At least one node has to answer.
+fn connect(asked: &Options, options: &bench::Options) -> Result<RivalConnections, String> {
+    let leader = find_leader(asked.system, &asked.nodes)?;
+    let follow = asked.target == Target::Leader;
+    let created = if asked.system.creates_first() { options.keys as usize } else { 0 };
+    let nodes = Nodes {
+        system: asked.system,
+        addresses: asked.nodes.clone(),
+        leader: leader.filter(|_| follow),
+        generation: 0,
+        suspicion: false,
+        op_timeout_ns: nanos(options.op_timeout),
+        give_up_ns: nanos(options.give_up),
+        may_be_stale: options.consistency == Consistency::Stale,
+        created: vec![false; created],
+        errors: BTreeMap::new(),
+        last_error: None,
     };
-    let mut all = json!({
-        "parameters": {
-            "system": name(options.system.to_possible_value()),
-            "workload": name(options.operation.to_possible_value()),
-            "nodes": [shape.node.to_string()],
-            "clients": shape.clients,
-            "in_flight": shape.in_flight,
-            "duration_s": shape.duration.as_secs_f64(),
-            "warmup_s": shape.warmup.as_secs_f64(),
-            "keys": shape.keys,
-            "value_size": shape.value_size,
-            "reads": if shape.reads { 1.0 } else { 0.0 },
-            "seed": shape.seed,
-        },
-        "errors": finished.errors,
+    let first = match asked.target {
+        Target::Leader => leader,
+        Target::Spread => None,
+        Target::Node(node) => asked.nodes.iter().position(|&it| it == node),
+    };
+    let count = asked.nodes.len();
+    let finder =
+        (follow && 1 < count).then(|| Finder::start(asked.system, asked.nodes.clone(), leader));
+    Ok(RivalConnections::new(options.clients, nodes, finder, |id| first.unwrap_or(id % count)))
+}
+
+/// Asks every node whether it leads. At least one has to answer.
+fn find_leader(system: System, nodes: &[SocketAddr]) -> Result<Option<usize>, String> {
+    let mut answers = 0;
+    let mut last = String::new();
+    for (at, &node) in nodes.iter().enumerate() {
+        match system.leads(node, STATUS_TIMEOUT) {
+            Ok(true) => return Ok(Some(at)),
+            Ok(false) => answers += 1,
+            Err(error) => last = format!("{node}: {error}"),
+        }
+    }
+    if answers == 0 { Err(format!("no node answers ({last})")) } else { Ok(None) }
+}
+
+/// Writes the results to where they were asked for.
+fn tell(
+    asked: &Options,
+    options: &bench::Options,
+    setting: &Setting<'_>,
+    finished: &Finished<RivalConnections>,
+) -> Result<(), String> {
+    let json = report_of(asked, setting, finished);
+    match &options.json {
+        Some(path) => {
+            let text = format!("{json}\n");
+            std::fs::write(path, text).map_err(|error| cannot_write(path, &error))?;
+            print!("{}", report::table(setting, finished, None));
+        }
+        None => println!("{json}"),
+    }
+    if finished.recorder.ok_in_time == 0 {
+        let errors = finished.connections.errors();
+        let why = errors.iter().max_by_key(|(_, count)| **count);
+        let why = why.map_or("", |(text, _)| text.as_str());
+        return Err(format!("no operation succeeded while it was measured: {why}"));
+    }
+    Ok(())
+}
+
+fn report_of(
+    asked: &Options,
+    setting: &Setting<'_>,
+    finished: &Finished<RivalConnections>,
+) -> Value {
+    let mut all = report::json(setting, finished, None);
+    let parameters = &mut all["parameters"];
+    parameters["system"] = json!(asked.system.name());
+    parameters["workload"] = json!(match asked.operation {
+        Operation::Put => "put",
+        Operation::Get => "get",
     });
-    let measured = report::measured(&finished.recorder, finished.cpu_ns);
-    all.as_object_mut().expect("it is written as one").extend(measured);
+    if let Target::Node(node) = asked.target {
+        parameters["target"] = json!(node.to_string());
+    }
+    all["errors"] = json!(finished.connections.errors());
+    all["not_read"] = json!(finished.not_read);
     all
+}
+
+fn cannot_write(path: &Path, error: &io::Error) -> String {
+    format!("cannot write {}: {error}", path.display())
 }

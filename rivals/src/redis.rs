@@ -4,16 +4,20 @@
 
 use std::io::Write;
 
-use crate::protocol::{InOrder, Protocol, Reply, Request};
+use crate::protocol::{InOrder, Outcome, Protocol, Reply, Request, Unsent};
 
 /// A line that is longer is no line; a value that is larger is none of ours.
 const LINE_SIZE_MAX: usize = 64 << 10;
 const BULK_SIZE_MAX: usize = 64 << 20;
+/// First words of errors that say: nothing was done, and another node may do it.
+const NOT_HERE: [&str; 7] =
+    ["READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "MOVED", "NOREPLICAS", "TRYAGAIN"];
 
 #[derive(Default)]
 pub struct Redis {
     is_ready: bool,
-    waiting: InOrder,
+    /// Tickets, and whether each asks who leads.
+    waiting: InOrder<(u32, bool)>,
 }
 
 impl Protocol for Redis {
@@ -30,14 +34,16 @@ impl Protocol for Redis {
         ticket: u32,
         request: Request<'_>,
         out: &mut Vec<u8>,
-    ) -> Result<(), String> {
+    ) -> Result<(), Unsent> {
         match request {
             Request::Create { key, value } | Request::Put { key, value } => {
                 command(&[b"SET", key, value], out);
             }
-            Request::Get { key } => command(&[b"GET", key], out),
+            // Whoever is asked answers; a replica's answers are old, which `--target` decides.
+            Request::Get { key, .. } => command(&[b"GET", key], out),
+            Request::Status => command(&[b"INFO", b"replication"], out),
         }
-        self.waiting.push(ticket);
+        self.waiting.push((ticket, matches!(request, Request::Status)));
         Ok(())
     }
 
@@ -51,12 +57,18 @@ impl Protocol for Redis {
         while let Some((answer, size)) = parse(&bytes[taken..])? {
             taken += size;
             if self.is_ready {
+                let (ticket, asks_who_leads) = self.waiting.pop()?;
                 let outcome = match answer {
-                    Answer::Well => Ok(()),
-                    Answer::Missing => Err("no such key".to_owned()),
-                    Answer::Error(line) => Err(String::from_utf8_lossy(line).into_owned()),
+                    Answer::Error(line) => error(line),
+                    Answer::Value(text) if asks_who_leads => Outcome::Leads(
+                        text.split(|&byte| byte == b'\r' || byte == b'\n')
+                            .any(|line| line == b"role:master"),
+                    ),
+                    Answer::Value(value) => Outcome::Value(Some(value.to_vec())),
+                    Answer::Missing => Outcome::Value(None),
+                    Answer::Well => Outcome::Done,
                 };
-                replies.push(Reply { ticket: self.waiting.pop()?, outcome });
+                replies.push(Reply { ticket, outcome });
             } else if let Answer::Error(line) = answer {
                 return Err(format!("Redis refuses us: {}", String::from_utf8_lossy(line)));
             } else {
@@ -67,9 +79,19 @@ impl Protocol for Redis {
     }
 }
 
+fn error(line: &[u8]) -> Outcome {
+    let text = String::from_utf8_lossy(line).into_owned();
+    if NOT_HERE.contains(&text.split(' ').next().unwrap_or_default()) {
+        Outcome::NotHere(text)
+    } else {
+        Outcome::Refused(text)
+    }
+}
+
 #[derive(Debug, PartialEq, Eq)]
 enum Answer<'a> {
     Well,
+    Value(&'a [u8]),
     Missing,
     Error(&'a [u8]),
 }
@@ -108,7 +130,7 @@ fn parse(bytes: &[u8]) -> Result<Option<(Answer<'_>, usize)>, String> {
             let whole = after + size + 2;
             match bytes.get(after + size..whole) {
                 None => Ok(None),
-                Some(b"\r\n") => Ok(Some((Answer::Well, whole))),
+                Some(b"\r\n") => Ok(Some((Answer::Value(&bytes[after..after + size]), whole))),
                 Some(_) => Err("a value of Redis that does not end where it should".to_owned()),
             }
         }
@@ -120,13 +142,17 @@ fn parse(bytes: &[u8]) -> Result<Option<(Answer<'_>, usize)>, String> {
 mod tests {
     use super::*;
 
+    fn get(key: &[u8]) -> Request<'_> {
+        Request::Get { key, may_be_stale: false }
+    }
+
     #[test]
     fn golden_requests() {
         let mut redis = Redis::default();
         let mut out = Vec::new();
         redis.greet(&mut out);
         redis.request(1, Request::Put { key: b"k", value: b"v\r\n" }, &mut out).unwrap();
-        redis.request(2, Request::Get { key: b"key" }, &mut out).unwrap();
+        redis.request(2, get(b"key"), &mut out).unwrap();
         let text = "*1\r\n$4\r\nPING\r\n*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$3\r\nv\r\n\r\n\
                     *2\r\n$3\r\nGET\r\n$3\r\nkey\r\n";
         assert_eq!(out, text.as_bytes());
@@ -137,7 +163,7 @@ mod tests {
     fn asked() -> Redis {
         let mut redis = Redis::default();
         for ticket in 1..=5 {
-            redis.request(ticket, Request::Get { key: b"k" }, &mut Vec::new()).unwrap();
+            redis.request(ticket, get(b"k"), &mut Vec::new()).unwrap();
         }
         redis
     }
@@ -150,10 +176,34 @@ mod tests {
             let taken = redis.receive(&ANSWERS[..cut], &mut Vec::new(), &mut replies).unwrap();
             let rest = redis.receive(&ANSWERS[taken..], &mut Vec::new(), &mut replies).unwrap();
             assert_eq!(taken + rest, ANSWERS.len());
-            let outcomes: Vec<_> =
-                replies.iter().map(|it| (it.ticket, it.outcome.is_ok())).collect();
-            assert_eq!(outcomes, [(1, true), (2, true), (3, false), (4, false), (5, true)]);
-            assert_eq!(replies[3].outcome, Err("ERR no".to_owned()));
+            let outcomes = [
+                Outcome::Done,
+                Outcome::Value(Some(b"a\r\n".to_vec())),
+                Outcome::Value(None),
+                Outcome::Refused("ERR no".to_owned()),
+                Outcome::Done,
+            ];
+            let wanted: Vec<Reply> =
+                (1..).zip(outcomes).map(|(ticket, outcome)| Reply { ticket, outcome }).collect();
+            assert_eq!(replies, wanted);
+        }
+    }
+
+    /// A replica does not take what a master takes, and says who it is.
+    #[test]
+    fn who_leads() {
+        for (text, leads) in [("master", true), ("slave", false)] {
+            let (mut redis, mut replies) =
+                (Redis { is_ready: true, ..Redis::default() }, Vec::new());
+            let mut out = Vec::new();
+            redis.request(0, Request::Status, &mut out).unwrap();
+            redis.request(1, Request::Put { key: b"k", value: b"v" }, &mut out).unwrap();
+            assert!(out.starts_with(b"*2\r\n$4\r\nINFO\r\n$11\r\nreplication\r\n"));
+            let info = format!("# Replication\r\nrole:{text}\r\nconnected_slaves:0\r\n");
+            let bytes = format!("${}\r\n{info}\r\n-READONLY no\r\n", info.len());
+            redis.receive(bytes.as_bytes(), &mut Vec::new(), &mut replies).unwrap();
+            assert_eq!(replies[0].outcome, Outcome::Leads(leads));
+            assert_eq!(replies[1].outcome, Outcome::NotHere("READONLY no".to_owned()));
         }
     }
 

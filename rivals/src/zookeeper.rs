@@ -1,11 +1,15 @@
 //! ZooKeeper: requests in the encoding of jute, pipelined; replies of a session come in the order of its requests.
-//! `create` once for each key, then `setData` and `getData` (of the connected server: clients of `getData` alone
-//! may see what is a little old, which ZooKeeper calls its consistency).
+//! `create` once for each key, then `setData` and `getData`. What `getData` shows may be a little old, because the
+//! connected server answers alone; a read that may not be stale has a `sync` before it, as ZooKeeper recommends.
 //!
 //! Every message is a length and so many bytes; integers are big-endian, strings and buffers have their length in
 //! front (-1: none). `zookeeper.jute` in its source tree names the fields.
 
-use crate::protocol::{InOrder, Protocol, Reply, Request};
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use crate::protocol::{InOrder, Outcome, Protocol, Reply, Request, Unsent};
 
 /// As long as the server allows it, so that a load that pauses needs no pings.
 const SESSION_TIMEOUT_MS: i32 = 60_000;
@@ -14,15 +18,29 @@ const FRAME_SIZE_MAX: usize = 16 << 20;
 const CREATE: i32 = 1;
 const GET_DATA: i32 = 4;
 const SET_DATA: i32 = 5;
+const SYNC: i32 = 9;
 const XID_WATCH: i32 = -1;
 const XID_PING: i32 = -2;
 const ANY_VERSION: i32 = -1;
 const PERMISSIONS_ALL: i32 = 31;
+/// Before the data in a reply: xid, zxid, error.
+const REPLY_HEAD_SIZE: usize = 16;
+/// An answer to `srvr` has some two hundred bytes.
+const SRVR_SIZE_MAX: u64 = 64 << 10;
+
+/// What a reply is the answer to.
+#[derive(Clone, Copy)]
+enum Asked {
+    Write(u32),
+    Read(u32),
+    /// The read behind it is what somebody waits for.
+    Sync,
+}
 
 #[derive(Default)]
 pub struct ZooKeeper {
     is_ready: bool,
-    waiting: InOrder,
+    waiting: InOrder<Asked>,
     next_xid: i32,
     replied_xid: i32,
 }
@@ -43,46 +61,44 @@ impl Protocol for ZooKeeper {
         self.is_ready
     }
 
-    fn creates_first(&self) -> bool {
-        true
-    }
-
     fn request(
         &mut self,
         ticket: u32,
         request: Request<'_>,
         out: &mut Vec<u8>,
-    ) -> Result<(), String> {
-        self.next_xid = self.next_xid.checked_add(1).ok_or("all request numbers are used up")?;
-        let xid = self.next_xid;
-        framed(out, |out| {
-            int(xid, out);
-            match request {
-                Request::Create { key, value } => {
-                    int(CREATE, out);
-                    path(key, out);
-                    buffer(value, out);
-                    int(1, out); // One entry of the access list: everybody may do everything.
-                    int(PERMISSIONS_ALL, out);
-                    buffer(b"world", out);
-                    buffer(b"anyone", out);
-                    int(0, out); // Persistent.
+    ) -> Result<(), Unsent> {
+        match request {
+            Request::Create { key, value } => self.ask(Asked::Write(ticket), out, |out| {
+                int(CREATE, out);
+                path(key, out);
+                buffer(value, out);
+                int(1, out); // One entry of the access list: everybody may do everything.
+                int(PERMISSIONS_ALL, out);
+                buffer(b"world", out);
+                buffer(b"anyone", out);
+                int(0, out); // Persistent.
+            }),
+            Request::Put { key, value } => self.ask(Asked::Write(ticket), out, |out| {
+                int(SET_DATA, out);
+                path(key, out);
+                buffer(value, out);
+                int(ANY_VERSION, out);
+            }),
+            Request::Get { key, may_be_stale } => {
+                if !may_be_stale {
+                    self.ask(Asked::Sync, out, |out| {
+                        int(SYNC, out);
+                        path(key, out);
+                    })?;
                 }
-                Request::Put { key, value } => {
-                    int(SET_DATA, out);
-                    path(key, out);
-                    buffer(value, out);
-                    int(ANY_VERSION, out);
-                }
-                Request::Get { key } => {
+                self.ask(Asked::Read(ticket), out, |out| {
                     int(GET_DATA, out);
                     path(key, out);
                     out.push(0); // No watch.
-                }
+                })
             }
-        });
-        self.waiting.push(ticket);
-        Ok(())
+            Request::Status => Err(Unsent::Refused("ZooKeeper tells only in four letters".into())),
+        }
     }
 
     fn receive(
@@ -114,6 +130,23 @@ impl Protocol for ZooKeeper {
 }
 
 impl ZooKeeper {
+    fn ask(
+        &mut self,
+        asked: Asked,
+        out: &mut Vec<u8>,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) -> Result<(), Unsent> {
+        let worn_out = || Unsent::WornOut("all request numbers are used up".to_owned());
+        self.next_xid = self.next_xid.checked_add(1).ok_or_else(worn_out)?;
+        let xid = self.next_xid;
+        framed(out, |out| {
+            int(xid, out);
+            write(out);
+        });
+        self.waiting.push(asked);
+        Ok(())
+    }
+
     fn on_reply(&mut self, message: &[u8], replies: &mut Vec<Reply>) -> Result<(), String> {
         // xid, zxid (8 bytes), error.
         let (Some(xid), Some(error)) = (read_int(message, 0), read_int(message, 12)) else {
@@ -123,15 +156,58 @@ impl ZooKeeper {
             return Ok(());
         }
         self.replied_xid += 1;
-        let ticket = self.waiting.pop()?;
+        let asked = self.waiting.pop()?;
         if xid != self.replied_xid {
             return Err(format!("a reply to request {xid} and not {}", self.replied_xid));
         }
-        let outcome = if error == 0 { Ok(()) } else { Err(error_text(error)) };
+        let (ticket, outcome) = match asked {
+            Asked::Sync if error == 0 => return Ok(()),
+            // The read behind it would not be what was asked for.
+            Asked::Sync => return Err(error_text(error)),
+            Asked::Write(ticket) => (ticket, Outcome::Done),
+            Asked::Read(ticket) => {
+                let value = if error == 0 { Some(value(message)?) } else { None };
+                (ticket, Outcome::Value(value))
+            }
+        };
+        let outcome = match (error, asked) {
+            (0, _) | (NO_NODE, Asked::Read(_)) => outcome,
+            (NODE_EXISTS, _) => Outcome::Exists,
+            _ if REFUSED.contains(&error) => Outcome::Refused(error_text(error)),
+            _ => Outcome::Unsure(error_text(error)),
+        };
         replies.push(Reply { ticket, outcome });
         Ok(())
     }
 }
+
+/// The data in a reply to `getData`.
+fn value(message: &[u8]) -> Result<Vec<u8>, String> {
+    let cut = || "a reply of ZooKeeper without its data".to_owned();
+    let size = read_int(message, REPLY_HEAD_SIZE).ok_or_else(cut)?;
+    let begin = REPLY_HEAD_SIZE + 4;
+    // -1: no data, which is not what we wrote.
+    let size = usize::try_from(size.max(0)).map_err(|_| cut())?;
+    message.get(begin..begin + size).map(<[u8]>::to_vec).ok_or_else(cut)
+}
+
+/// Asks a server, in the only way there is, whether it leads (or is alone).
+pub fn leads(address: SocketAddr, timeout: Duration) -> io::Result<bool> {
+    let mut stream = TcpStream::connect_timeout(&address, timeout)?;
+    stream.set_read_timeout(Some(timeout))?;
+    stream.write_all(b"srvr")?;
+    let mut text = String::new();
+    stream.take(SRVR_SIZE_MAX).read_to_string(&mut text)?;
+    text.lines()
+        .find_map(|line| line.strip_prefix("Mode: "))
+        .map(|mode| matches!(mode, "leader" | "standalone"))
+        .ok_or_else(|| io::Error::other(text.lines().next().unwrap_or("no answer").to_owned()))
+}
+
+const NO_NODE: i32 = -101;
+const NODE_EXISTS: i32 = -110;
+/// Nothing was done: marshalling error, bad arguments, no node, no authorization, not read-only.
+const REFUSED: [i32; 5] = [-5, -8, NO_NODE, -102, -119];
 
 /// `KeeperException.Code`, as far as these requests meet it.
 fn error_text(code: i32) -> String {
@@ -209,13 +285,22 @@ mod tests {
         let put = b"\0\0\0\x19\0\0\0\x01\0\0\0\x05\0\0\0\x04/a-b\0\0\0\x01v\xff\xff\xff\xff";
         assert_eq!(out, put);
         out.clear();
-        zookeeper.request(0, Request::Get { key: b"a" }, &mut out).unwrap();
-        assert_eq!(out, b"\0\0\0\x0f\0\0\0\x02\0\0\0\x04\0\0\0\x02/a\0");
+        zookeeper.request(0, get(true), &mut out).unwrap();
+        assert_eq!(out, b"\0\0\0\x0f\0\0\0\x02\0\0\0\x04\0\0\0\x02/k\0");
         out.clear();
         zookeeper.request(0, Request::Create { key: b"a", value: b"" }, &mut out).unwrap();
         let create = b"\0\0\0\x31\0\0\0\x03\0\0\0\x01\0\0\0\x02/a\0\0\0\0\0\0\0\x01\0\0\0\x1f\
                        \0\0\0\x05world\0\0\0\x06anyone\0\0\0\0";
         assert_eq!(out, create);
+        out.clear();
+        zookeeper.request(0, get(false), &mut out).unwrap();
+        let sync_and_get = b"\0\0\0\x0e\0\0\0\x04\0\0\0\x09\0\0\0\x02/k\
+                             \0\0\0\x0f\0\0\0\x05\0\0\0\x04\0\0\0\x02/k\0";
+        assert_eq!(out, sync_and_get);
+    }
+
+    fn get(may_be_stale: bool) -> Request<'static> {
+        Request::Get { key: b"k", may_be_stale }
     }
 
     fn message(parts: &[&[u8]]) -> Vec<u8> {
@@ -225,19 +310,31 @@ mod tests {
     }
 
     fn reply(xid: i32, error: i32) -> Vec<u8> {
-        message(&[&xid.to_be_bytes(), &[0; 8], &error.to_be_bytes(), b"rest"])
+        message(&[&xid.to_be_bytes(), &[0; 8], &error.to_be_bytes(), b"\0\0\0\x01v", &[0; 68]])
     }
 
     fn answers() -> Vec<u8> {
         let greeting = message(&[&[0; 4], &40_000i32.to_be_bytes(), &[0; 8], &[0; 20]]);
-        [greeting, reply(1, 0), reply(XID_PING, 0), reply(2, -101), reply(3, 0)].concat()
+        [
+            greeting,
+            reply(1, 0),
+            reply(XID_PING, 0),
+            reply(2, -101),
+            reply(3, 0),
+            reply(4, 0),
+            reply(5, -110),
+        ]
+        .concat()
     }
 
     fn asked() -> ZooKeeper {
         let mut zookeeper = ZooKeeper::default();
-        for ticket in 11..=13 {
-            zookeeper.request(ticket, Request::Get { key: b"k" }, &mut Vec::new()).unwrap();
+        for ticket in 11..=12 {
+            zookeeper.request(ticket, get(true), &mut Vec::new()).unwrap();
         }
+        zookeeper.request(13, get(false), &mut Vec::new()).unwrap();
+        let create = Request::Create { key: b"k", value: b"v" };
+        zookeeper.request(14, create, &mut Vec::new()).unwrap();
         zookeeper
     }
 
@@ -250,8 +347,8 @@ mod tests {
             let taken = zookeeper.receive(&answers[..cut], &mut Vec::new(), &mut replies).unwrap();
             let rest = zookeeper.receive(&answers[taken..], &mut Vec::new(), &mut replies).unwrap();
             assert_eq!(taken + rest, answers.len());
-            let no_node = Err("no node (-101)".to_owned());
-            let all = [(11, Ok(())), (12, no_node), (13, Ok(()))];
+            let one = || Outcome::Value(Some(b"v".to_vec()));
+            let all = [(11, one()), (12, Outcome::Value(None)), (13, one()), (14, Outcome::Exists)];
             assert_eq!(replies, all.map(|(ticket, outcome)| Reply { ticket, outcome }));
         }
     }
@@ -264,6 +361,7 @@ mod tests {
             i32::MAX.to_be_bytes().to_vec(),
             message(&[b"short"]),
             reply(2, 0),
+            message(&[&1i32.to_be_bytes(), &[0; 12], b"\0\0\0\x09short"]),
         ] {
             let result = ready().receive(&bytes, &mut Vec::new(), &mut Vec::new());
             assert!(result.is_err(), "{bytes:?}");

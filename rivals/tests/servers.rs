@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
+use loggos::check::run::Run;
 use loggos::trace::monotonic_ns;
 use serde_json::Value;
 
@@ -56,7 +57,7 @@ fn wait_for(what: &str, is_so: impl Fn() -> bool) {
 
 fn load(system: &str, operation: &str, node: SocketAddr, more: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_rival-load"))
-        .args([system, operation, "--node", &node.to_string(), "--duration", "200ms"])
+        .args([system, operation, "--nodes", &node.to_string(), "--duration", "200ms"])
         .args(["--warmup", "50ms", "--keys", "100"])
         .args(more)
         .output()
@@ -81,6 +82,24 @@ fn serves(system: &str, node: SocketAddr) {
     let large = load(system, "put", node, &["--value-size", "30000", "--in-flight", "4"]);
     let error = String::from_utf8_lossy(&large.stderr);
     assert!(large.status.success(), "{system}, 30000 bytes: {error}");
+    is_linearizable(system, node);
+}
+
+/// Puts and reads of a few keys: the history has an order, and everything was read at the end.
+fn is_linearizable(system: &str, node: SocketAddr) {
+    let dir = tempfile::tempdir().unwrap();
+    let history = dir.path().join("history");
+    let path = history.to_str().unwrap();
+    let line = ["--reads", "0.5", "--clients", "4", "--in-flight", "2"];
+    let consistent = ["--consistency", "linearizable", "--history", path];
+    let output = load(system, "put", node, &[&line[..], &consistent].concat());
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{system}, with a history: {error}");
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["not_read"], 0, "{report}");
+    let found = Run::read(&[history], None).unwrap().judge();
+    assert_eq!((found.violated, found.undecided.len()), (0, 0), "{system}: {found:?}");
+    assert_eq!(found.keys, 100, "{found:?}");
 }
 
 #[test]
@@ -126,7 +145,7 @@ fn redis_serves() {
 
     let output = load("etcd", "put", node, &[]);
     let error = String::from_utf8_lossy(&output.stderr);
-    assert!(!output.status.success() && error.starts_with("rival-load: 127.0.0.1"), "{error}");
+    assert!(!output.status.success() && error.contains("no node answers (127.0.0.1"), "{error}");
 }
 
 #[test]

@@ -18,8 +18,8 @@ use crate::wire::client::Consistency;
 
 use super::check::Observed;
 use super::keys::{Generator, Key, Names};
+use super::load::Ended;
 use super::options::Options;
-use super::worker::Ended;
 
 pub struct History {
     out: Writer<File>,
@@ -86,9 +86,20 @@ impl History {
             }
         };
         let key = self.number(job.key)?;
-        let invoked = ended.started_ns;
         let client = u64::from(worker);
+        // Attempts that the system takes for writes of their own: they may happen at any time since, or never.
+        for &invoked in &ended.lost_ns {
+            let outcome = Outcome::Unknown;
+            self.out.operation(&Operation { client, key, op, invoked, outcome }, ended_ns)?;
+        }
+        let invoked = ended.started_ns;
         self.out.operation(&Operation { client, key, op, invoked, outcome }, ended_ns)
+    }
+
+    /// The keys that were named, to be read in the end by operations like all others; all reads count from now on.
+    pub fn begin_read_back(&mut self) -> Vec<Key> {
+        self.records_reads = true;
+        self.keys.clone()
     }
 
     /// The reads at the end, which began and ended then: every key that was named, with its value

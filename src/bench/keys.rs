@@ -235,6 +235,12 @@ impl Generator {
         };
     }
 
+    /// The name of a key.
+    pub fn name(&mut self, key: Key) -> &[u8] {
+        self.names.write(key, &mut self.key);
+        &self.key
+    }
+
     /// The value that `worker`'s write of this number puts or creates.
     pub fn value(&mut self, worker: u32, number: u64) -> &[u8] {
         stamp(worker, number, &mut self.value);

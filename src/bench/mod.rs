@@ -8,18 +8,19 @@
 //! What is public here serves other systems' load generator too (`rivals/`), so that both measure alike.
 
 mod arrivals;
-mod check;
+pub mod check;
 mod control;
-mod history;
+pub mod history;
 pub mod keys;
 mod link;
-mod load;
+pub mod load;
 pub mod options;
 pub mod recorder;
 pub mod report;
 pub mod socket;
 mod timer;
 mod worker;
+mod workers;
 
 #[cfg(test)]
 mod tests;
@@ -30,6 +31,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
+
+use mio::Poll;
 
 use crate::client::{self, Client};
 use crate::limits::SCAN_ENTRIES_MAX;
@@ -46,6 +49,7 @@ use options::{Options, Workload};
 use recorder::{Window, nanos};
 use report::Setting;
 use worker::Nodes;
+use workers::Workers;
 
 /// Time for the questions around the load: who leads, and what is there in the end.
 const QUESTION_TIMEOUT: Duration = Duration::from_secs(30);
@@ -100,7 +104,11 @@ pub fn run(
         make_table(addresses)?;
     }
     let generator = Generator::new(options, names.clone(), seed);
-    let load = Load::new(options, nodes, generator, run, seed, (trace, history), interrupted)
+    let workers = Workers::new(options, nodes, run);
+    let load = Poll::new()
+        .and_then(|poll| {
+            Load::new(options, poll, workers, generator, seed, (trace, history), interrupted)
+        })
         .map_err(|error| Error::Unreachable(format!("cannot poll: {error}")))?;
     let interval_s = options.interval.as_secs_f64();
     let mut finished = load

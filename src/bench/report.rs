@@ -33,7 +33,11 @@ pub fn progress(window: &Window, interval_s: f64) -> String {
 }
 
 /// The table of a finished run, within 80 columns.
-pub fn table(setting: &Setting<'_>, finished: &Finished, verdict: Option<&Verdict>) -> String {
+pub fn table<C>(
+    setting: &Setting<'_>,
+    finished: &Finished<C>,
+    verdict: Option<&Verdict>,
+) -> String {
     let (options, recorder) = (setting.options, &finished.recorder);
     let mut out = String::new();
     let loop_kind = match options.rate {
@@ -110,7 +114,7 @@ fn line(out: &mut String, text: std::fmt::Arguments<'_>) {
 }
 
 /// Everything about a run.
-pub fn json(setting: &Setting<'_>, finished: &Finished, verdict: Option<&Verdict>) -> Value {
+pub fn json<C>(setting: &Setting<'_>, finished: &Finished<C>, verdict: Option<&Verdict>) -> Value {
     let (options, recorder) = (setting.options, &finished.recorder);
     let mut all = json!({
         "version": env!("CARGO_PKG_VERSION"),

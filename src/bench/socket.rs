@@ -1,5 +1,5 @@
-//! One non-blocking connection of a load generator: bytes in and out, made to be cheap. What they mean is its
-//! user's affair: `link` puts frames of Loggos on it, `rival-load` the messages of other systems.
+//! One non-blocking connection: bytes in and out, made to be cheap. What they mean is its user's affair: `link` puts
+//! frames of Loggos on it, `rivals/` the messages of other systems.
 //!
 //! The poll is edge-triggered: a socket is registered once for both directions, reads until it is
 //! empty and writes once a turn. Whoever owns it drops it at the first error and dials again.
@@ -32,6 +32,22 @@ impl Socket {
             sent: 0,
             partial: Vec::new(),
         })
+    }
+
+    /// One that was accepted.
+    pub fn accepted(
+        registry: &Registry,
+        token: Token,
+        mut stream: TcpStream,
+    ) -> io::Result<Socket> {
+        stream.set_nodelay(true)?;
+        registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
+        Ok(Socket { stream, connected: true, out: Vec::new(), sent: 0, partial: Vec::new() })
+    }
+
+    /// Bytes that were queued and not sent yet.
+    pub fn waiting(&self) -> usize {
+        self.out.len() - self.sent
     }
 
     /// Where what is to be sent is added.

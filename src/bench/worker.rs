@@ -21,6 +21,7 @@ use crate::wire::client::{Consistency, Request};
 use super::check::Observed;
 use super::keys::Job;
 use super::link::Link;
+use super::load::Ended;
 
 /// Back-off once every node has failed: doubled from the first to the last.
 const BACK_OFF_MIN_NS: u64 = 5_000_000;
@@ -52,21 +53,6 @@ impl Nodes {
     pub fn index_of(&self, node: NodeId) -> Option<usize> {
         self.ids.iter().position(|&id| id == Some(node))
     }
-}
-
-/// An operation that ended.
-pub struct Ended {
-    pub job: Job,
-    pub outcome: OperationOutcome,
-    pub observed: Observed,
-    pub intended_ns: u64,
-    /// Nothing of it was sent before.
-    pub started_ns: u64,
-    /// Of a read: 0 and 0.
-    pub session: SessionId,
-    pub seq: u64,
-    /// Who replied; 0: nobody.
-    pub node: NodeId,
 }
 
 struct Op {
@@ -137,7 +123,7 @@ pub struct Worker {
     pub ended: Vec<Ended>,
 }
 
-/// The surroundings of one turn.
+/// The surroundings of one turn, and what the workers share.
 pub struct Turn<'a> {
     pub now_ns: u64,
     pub registry: &'a Registry,
@@ -451,6 +437,8 @@ impl Worker {
             observed,
             intended_ns: op.intended_ns,
             started_ns: op.started_ns,
+            // The session makes one of all attempts.
+            lost_ns: Vec::new(),
             session: if read { SessionId::NONE } else { self.session.unwrap_or(SessionId::NONE) },
             seq: if read { 0 } else { op.number },
             node,

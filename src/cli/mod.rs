@@ -5,7 +5,7 @@
 
 pub mod args;
 mod backup;
-mod bench;
+pub mod bench;
 mod check;
 mod demo;
 mod doctor;

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::hpack::{Decoder, Encoder, TABLE_SIZE};
+use crate::protocol::Unsent;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const FRAME_HEAD_SIZE: usize = 9;
@@ -46,7 +47,15 @@ mod setting {
 }
 
 /// How a call ended: its body, or what was wrong.
-pub type Outcome<'a> = Result<&'a [u8], String>;
+pub type Outcome<'a> = Result<&'a [u8], Failed>;
+
+/// A call that failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failed {
+    /// Of gRPC, if the server told one.
+    pub code: Option<u32>,
+    pub text: String,
+}
 
 pub struct Connection {
     authority: String,
@@ -131,16 +140,16 @@ impl Connection {
         path: &'static str,
         body: &[u8],
         out: &mut Vec<u8>,
-    ) -> Result<(), String> {
+    ) -> Result<(), Unsent> {
         let most = self.stream_window.min(self.window_most);
         if most < body.len() as i64 {
-            return Err(format!(
+            return Err(Unsent::Refused(format!(
                 "a request of {} bytes, and etcd's window takes {most}: use smaller values",
                 body.len()
-            ));
+            )));
         }
         if self.waiting.is_empty() && self.has_room(body.len()) {
-            self.send(ticket, path, body, out)
+            self.send(ticket, path, body, out).map_err(Unsent::WornOut)
         } else {
             self.waiting.push_back(Call { ticket, path, body: body.to_vec() });
             Ok(())
@@ -272,7 +281,8 @@ impl Connection {
             kind::RST_STREAM => {
                 let code = four(payload, "RST_STREAM")?;
                 let ended = self.streams.remove(&stream).ok_or_else(|| unknown(stream))?;
-                on_end(ended.ticket, Err(format!("the stream was reset with code {code}")));
+                let text = format!("the stream was reset with code {code}");
+                on_end(ended.ticket, Err(Failed { code: None, text }));
                 Ok(())
             }
             kind::SETTINGS if flags & flag::ACK != 0 => Ok(()),
@@ -359,11 +369,14 @@ impl Connection {
 
     fn end(&mut self, id: u32, on_end: &mut impl FnMut(u32, Outcome<'_>)) -> Result<(), String> {
         let mut stream = self.streams.remove(&id).ok_or_else(|| unknown(id))?;
+        let failed = |code, text| Err(Failed { code, text });
         let outcome = match (stream.status, stream.grpc_status) {
             (200, Some(0)) => Ok(stream.body.as_slice()),
-            (200, Some(code)) => Err(format!("code {code}: {}", stream.grpc_message)),
-            (200, None) => Err("a reply without a status".to_owned()),
-            (status, _) => Err(format!("HTTP status {status}")),
+            (200, Some(code)) => {
+                failed(Some(code), format!("code {code}: {}", stream.grpc_message))
+            }
+            (200, None) => failed(None, "a reply without a status".to_owned()),
+            (status, _) => failed(None, format!("HTTP status {status}")),
         };
         on_end(stream.ticket, outcome);
         stream.body.clear();
@@ -442,7 +455,7 @@ pub mod tests {
         .concat()
     }
 
-    type Ends = Vec<(u32, Result<Vec<u8>, String>)>;
+    type Ends = Vec<(u32, Result<Vec<u8>, Failed>)>;
 
     fn receive(
         connection: &mut Connection,
@@ -502,7 +515,7 @@ pub mod tests {
             ends.extend(more_ends);
             assert_eq!(taken + rest, stream.len());
             assert_eq!(out, b"\0\0\0\x04\x01\0\0\0\0\0\0\x08\x06\x01\0\0\0\x0012345678");
-            let no = "code 14: no leader".to_owned();
+            let no = Failed { code: Some(14), text: "code 14: no leader".to_owned() };
             assert_eq!(ends, [(5, Ok(b"good".to_vec())), (6, Err(no))]);
             assert!(connection.is_ready());
         }
@@ -545,7 +558,7 @@ pub mod tests {
         assert_eq!(connection.waiting.len(), 0);
 
         let error = connection.call(5, "/p", &[0; 70_000], &mut Vec::new()).unwrap_err();
-        assert!(error.contains("smaller values"), "{error}");
+        assert!(matches!(error, Unsent::Refused(why) if why.contains("smaller values")));
     }
 
     #[test]
@@ -581,6 +594,7 @@ pub mod tests {
         connection.call(1, "/p", b"q", &mut Vec::new()).unwrap();
         let reset = sent(kind::RST_STREAM, 0, 1, &[0, 0, 0, 7]);
         let (_, _, ends) = receive(&mut connection, &reset).unwrap();
-        assert_eq!(ends, [(1, Err("the stream was reset with code 7".to_owned()))]);
+        let text = "the stream was reset with code 7".to_owned();
+        assert_eq!(ends, [(1, Err(Failed { code: None, text }))]);
     }
 }

@@ -97,7 +97,7 @@ class System(ABC):
         duration_s, warmup_s = self.place.duration_s, self.place.warmup_s
         command = [
             self.place.rival_load, self.name, load.operation,
-            "--node", self.leader(),
+            "--nodes", self.leader(),
             *load.options(duration_s, warmup_s),
         ]  # fmt: skip
         out = self.place.children.run(command, duration_s + warmup_s + LOAD_MORE_S)
