@@ -56,12 +56,6 @@ REPORTS = {
 }
 
 
-def kind(run: Run) -> str:
-    """The kind of experiment."""
-    # The recorded sample is older than the name.
-    return run.experiment.get("kind", "timeline")
-
-
 def conditions(run: Run) -> str:
     """The run's conditions in a few lines, so that nobody has to guess them from a figure."""
     experiment, machine = run.experiment, run.environment.get("machine", {})
@@ -189,7 +183,7 @@ def analyse(run: Run) -> bool:
     ]
     if "workload" in run.experiment or not sound:
         parts += [sentence, judged(run)]
-    table, found = REPORTS[kind(run)](run, figures)
+    table, found = REPORTS[runs.kind(run.experiment)](run, figures)
     parts += found
     systems = run.experiment.get("systems")
     which = f" SYSTEMS={','.join(systems)}" if systems else ""

@@ -83,6 +83,11 @@ def summary(requests: pd.DataFrame) -> pd.DataFrame:
     return frame
 
 
+def slowest(requests: pd.DataFrame, share: float) -> pd.DataFrame:
+    """The requests that took longest, so great a share of all; one at least, if there are any."""
+    return requests.nlargest(max(1, int(share * len(requests))), "latency_ns")
+
+
 def _of_command(events: pd.DataFrame, kind: Kind, name: str, keep: str) -> pd.DataFrame:
     """The time of `kind` for each command at each node; a command may come twice after a retry."""
     rows = of_kind(events, kind)

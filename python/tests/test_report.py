@@ -17,7 +17,7 @@ from loggos.report.entries import ENTRIES
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "results"
 # The runs of tests, of which nobody reports.
-UNREPORTED = {"smoke", "smoke-systems", "sample"}
+UNREPORTED = {"smoke", "smoke-systems", "sample", "sample-reconfigure"}
 
 
 def test_the_committed_report_is_of_the_committed_results():

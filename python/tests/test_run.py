@@ -150,7 +150,7 @@ def test_newest_run_by_its_name(tmp_path):
 
 def test_the_recorded_sample():
     # A run of the real thing: whatever it writes must be what this package reads.
-    sample = runs.load(Path(__file__).parent / "data" / "failover")
+    sample = runs.load(Path(__file__).parent / "data" / "timeline")
     table = faults.summary(sample).set_index("fault")
     killed = next(name for name in table.index if name.startswith("kill"))
     assert table.loc[killed, "downtime_ms"] < 1000
