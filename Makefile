@@ -17,9 +17,10 @@ BARS ?=
 REPEATS ?=
 SEEDS ?= 1000
 FIRST ?= 1
+PAGES ?=
 SEED ?=
 
-.PHONY: help build rocksdb demo test sim model torture fuzz check fix bench mininet-experiment notebooks install uninstall clean
+.PHONY: help build rocksdb demo test sim model torture fuzz check fix bench mininet-experiment report notebooks install uninstall clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed 's/:.*## /|/' | \
@@ -62,8 +63,11 @@ mininet-experiment: ## as root: EXPERIMENT=steady (list, all) SYSTEMS=all
 bench: ## the speed bars: PEERS=etcd,redis,zookeeper BARS=puts,... QUICK=1
 	@PEERS="$(PEERS)" BARS="$(BARS)" REPEATS=$(REPEATS) QUICK=$(QUICK) scripts/bench.sh
 
-notebooks: ## the notebooks on the newest run, as pages
-	@scripts/notebooks.sh
+report: ## results/README.md, report.html, of all published
+	@scripts/report.sh
+
+notebooks: ## opens them in JupyterLab; PAGES=1: as pages of HTML
+	@PAGES=$(PAGES) scripts/notebooks.sh
 
 install: ## binary, units, configuration: PREFIX= DESTDIR=
 	@test -x target/release/loggos || { echo "install: run 'make build' first" >&2; exit 1; }

@@ -336,6 +336,21 @@ SAMPLE = replace(
     schedule=(At(1, Kill("leader")), At(2, Restart("killed"))),
 )
 
+SAMPLE_RECONFIGURE = replace(
+    RECONFIGURE,
+    name="sample-reconfigure",
+    title="Three nodes, few requests, two replaced: recorded for the notebook's test",
+    nodes=5,
+    clients=4,
+    in_flight=1,
+    keys=50,
+    value_size=16,
+    rate=40,
+    replacements=((3, 4), (1, 5)),
+    pause_s=1,
+    warmup_s=0.5,
+)
+
 EXPERIMENTS = {
     experiment.name: experiment
     for experiment in (
@@ -363,6 +378,7 @@ EXPERIMENTS = {
         SMOKE,
         SMOKE_SYSTEMS,
         SAMPLE,
+        SAMPLE_RECONFIGURE,
     )
 }
 

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Sees to what the rest needs, and does nothing where it is there:
-# setup.sh [rust] [python] [mininet] [fuzz] [torture] [valgrind] [rocksdb] [etcd] [redis] [zookeeper]
+# setup.sh [rust] [python] [jupyter] [mininet] [fuzz] [torture] [valgrind] [rocksdb] [etcd] [redis] [zookeeper]
 #
 #   rust     a compiler that is new enough, and a linker
 #   python   .venv with python/requirements.txt
+#   jupyter  JupyterLab in that .venv, to open the notebooks with
 #   mininet  Mininet and the tools of the network laboratory
 #   fuzz     a C++ compiler, for the fuzzer's engine
 #   torture  strace, which makes disks fail, and tools for small file systems
@@ -52,6 +53,13 @@ setup_python() {
     as_builder .venv/bin/pip install --quiet --disable-pip-version-check -r python/requirements.txt </dev/null
     # Last, so that an installation that broke off is taken up again.
     echo "$want" | as_builder tee .venv/made-of >/dev/null
+}
+
+setup_jupyter() {
+    setup_python
+    .venv/bin/python -c 'import jupyterlab' 2>/dev/null && return
+    note "installing JupyterLab into .venv (once, about a minute)"
+    as_builder .venv/bin/pip install --quiet --disable-pip-version-check -r python/requirements-jupyter.txt </dev/null
 }
 
 setup_mininet() {
@@ -141,7 +149,7 @@ setup_rocksdb() {
 
 for part in "$@"; do
     case $part in
-        rust | python | mininet | fuzz | torture | valgrind | rocksdb | etcd | redis | zookeeper) "setup_$part" ;;
+        rust | python | jupyter | mininet | fuzz | torture | valgrind | rocksdb | etcd | redis | zookeeper) "setup_$part" ;;
         *) fail "unknown part $part; see the top of scripts/setup.sh" ;;
     esac
 done

@@ -64,12 +64,6 @@ REPORTS = {
 }
 
 
-def kind(run: Run) -> str:
-    """The kind of experiment."""
-    # The recorded sample is older than the name.
-    return run.experiment.get("kind", "timeline")
-
-
 def conditions(run: Run) -> str:
     """The run's conditions in a few lines, so that nobody has to guess them from a figure."""
     experiment, machine = run.experiment, run.environment.get("machine", {})
@@ -81,11 +75,17 @@ def conditions(run: Run) -> str:
         f"links by {run.environment.get('links', '?')}; "
         f"load average before the run: {machine.get('load_average', '?')}",
         f"- commit {run.environment.get('commit', '?')}, run {run.path.name}",
+        *(
+            f"- **{name}** ({about['version']}): {about['about']}"
+            for name, about in of_systems(run).items()
+        ),
     ]
-    for name in experiment.get("systems", []):
-        about = run.environment["systems"][name]
-        lines.append(f"- **{name}** ({about['version']}): {about['about']}")
     return "\n".join(lines)
+
+
+def of_systems(run: Run) -> dict[str, dict]:
+    """Version of each system of a comparison, and what its numbers include."""
+    return {name: run.environment["systems"][name] for name in run.experiment.get("systems", [])}
 
 
 def of_cluster(experiment: dict) -> list[str]:
@@ -99,6 +99,8 @@ def of_cluster(experiment: dict) -> list[str]:
     if experiment.get("sizes"):
         sizes = " and ".join(str(size) for size in experiment["sizes"])
         clients = f"{sizes} nodes, each with a client of its own"
+        if experiment.get("systems"):
+            clients = f"{sizes} nodes, {experiment['clients']} clients"
     system = f"log synced to disk: {'yes' if experiment['sync'] else 'no'}"
     timeout = f"{experiment['election_timeout_ms']} ms"
     if experiment.get("kind") == "downtime":
@@ -194,7 +196,7 @@ def analyse(run: Run) -> bool:
     ]
     if "workload" in run.experiment or not sound:
         parts += [sentence, judged(run)]
-    table, found = REPORTS[kind(run)](run, figures)
+    table, found = REPORTS[runs.kind(run.experiment)](run, figures)
     parts += found
     systems = run.experiment.get("systems")
     which = f" SYSTEMS={','.join(systems)}" if systems else ""
@@ -247,7 +249,7 @@ def main(arguments: list[str] | None = None) -> int:
     print((run.path / "summary.md").read_text())
     print(f"Tables and figures: {run.path}")
     if options.publish:
-        print(f"Published: {publish(run)}")
+        print(f"Published: {publish(run)}; `make report` puts it into results/README.md")
     return 0 if sound else 1
 
 

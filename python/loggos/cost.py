@@ -9,7 +9,7 @@ import pandas as pd
 from loggos import cells, plots, plots_compare
 from loggos.cells import Cell
 from loggos.runs import Run
-from loggos.tables import markdown
+from loggos.tables import markdown, with_half
 
 # A line of strace as a call begins; one that ends later has a second line without a bracket here.
 SYNC = re.compile(r"^\d+\s+(\d+\.\d+) (?:fsync|fdatasync|sync_file_range|msync|syncfs)\(")
@@ -116,13 +116,5 @@ def _shown(table: pd.DataFrame) -> pd.DataFrame:
     shown = pd.DataFrame({"system": table["system"]})
     for name in MEASURES:
         pairs = zip(table[name], table[f"{name}_half"], strict=True)
-        shown[name] = [_with_half(mean, half) for mean, half in pairs]
+        shown[name] = [with_half(mean, half) for mean, half in pairs]
     return shown
-
-
-def _with_half(mean: float, half: float) -> str:
-    if pd.isna(mean):
-        return "–"
-    digits = 0 if mean >= 100 else 1 if mean >= 10 else 2
-    text = f"{mean:,.{digits}f}"
-    return text if pd.isna(half) else f"{text} ± {half:,.{digits}f}"

@@ -56,7 +56,7 @@ def leaders(run: Run) -> pd.DataFrame:
     A lead begins at the first sign of its ballot that any trace shows (the leader's own records may
     have died with it) and ends with the next lead, or with the leader's process.
     """
-    found = signs(run.events)
+    found = signs(run.events_of(Kind.ADOPTED, Kind.LEADER_CHANGED))
     ends = np.append(found["time_ns"].to_numpy()[1:], run.load_ns[1])
     frame = pd.DataFrame(
         {
@@ -161,7 +161,7 @@ def around(run: Run, time_ns: int, before_ns: int, after_ns: int) -> pd.DataFram
         Kind.PREEMPTED: "preempted",
         Kind.LEADER_CHANGED: "follows",
     }
-    rows = of_kind(run.events, *words)
+    rows = run.events_of(*words)
     rows = rows[rows["time_ns"].between(time_ns - before_ns, time_ns + after_ns)]
     what = rows["kind"].map({int(kind): word for kind, word in words.items()})
     named = rows["kind"].isin([Kind.PEER_DOWN, Kind.PEER_UP, Kind.LEADER_CHANGED])

@@ -16,6 +16,11 @@ BAR_TIMEOUTS = 4.0
 STRAGGLERS_TIMEOUTS = 2
 
 
+def published(run: Run) -> pd.DataFrame:
+    """The courses of a run that was analysed; those without cases have an empty one."""
+    return pd.read_csv(run.path / "cuts.csv").fillna({"case": ""})
+
+
 def deployments(run: Run) -> list[Path]:
     """The folders of the clusters of a run, the smallest first."""
     folders = run.path.glob("*-nodes")

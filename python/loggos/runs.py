@@ -15,6 +15,7 @@ comparison has such a folder for each of its `cells/`, with what was done there 
 """
 
 import json
+import os
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -35,13 +36,23 @@ class Run:
 
     @cached_property
     def events(self) -> pd.DataFrame:
-        """All trace records, ordered by time."""
-        return trace.read_all(list((self.path / "traces").glob("*.trace")))
+        """All trace records, ordered by time: 42 bytes of memory each."""
+        return trace.read_all(self._traces)
+
+    def events_of(self, *kinds: trace.Kind) -> pd.DataFrame:
+        """The trace records of these kinds, ordered by time; others take no memory."""
+        if "events" in self.__dict__:
+            return trace.of_kind(self.events, *kinds)
+        return trace.read_all(self._traces, *kinds)
+
+    @property
+    def _traces(self) -> list[Path]:
+        return list((self.path / "traces").glob("*.trace"))
 
     @cached_property
     def operations(self) -> pd.DataFrame:
         """The clients' operations."""
-        return trace.operations(self.events)
+        return trace.operations(self.events_of(trace.Kind.CLIENT_OPERATION))
 
     @cached_property
     def schedule(self) -> pd.DataFrame:
@@ -102,3 +113,39 @@ def newest(results: str | Path, experiment: str = "timeline") -> Path | None:
     """The newest run of an experiment; run ids begin with the date, so names sort by age."""
     paths = sorted(Path(results).glob(f"{experiment}/*/experiment.json"))
     return paths[-1].parent if paths else None
+
+
+def chosen(root: str | Path, experiment: str, needs: str, column: str = "") -> Path:
+    """The run that a notebook shows, of this kind of experiment: the one that the environment
+    variable LOGGOS_RUN names, if it is of that kind; else the newest below `results/` of the
+    repository `root`, else what is published there, else what comes with the tests.
+
+    It must have what the notebook needs: a file or folder, and in a table a column.
+    """
+    root = Path(root)
+    data = root / "python" / "tests" / "data"
+    candidates = [newest(root / "results", experiment), root / "results" / experiment]
+    candidates += [data / experiment, data / "results" / experiment]
+    named = os.environ.get("LOGGOS_RUN")
+    if named and kind(load(named).experiment) == experiment:
+        if not _has(Path(named), needs, column):
+            raise ValueError(f"{named}: has no {needs} of its present form; analyse it anew")
+        candidates = [Path(named)]
+    for path in candidates:
+        if path and _has(path, needs, column):
+            return path
+    raise FileNotFoundError(
+        f"no run of {experiment} has {needs}: sudo make mininet-experiment EXPERIMENT={experiment}"
+    )
+
+
+def kind(experiment: dict) -> str:
+    """The kind of an experiment, from its parameters."""
+    # The oldest runs are from before there were kinds.
+    return experiment.get("kind", "timeline")
+
+
+def _has(path: Path, needs: str, column: str) -> bool:
+    if not (path / needs).exists():
+        return False
+    return not column or column in pd.read_csv(path / needs, nrows=0)

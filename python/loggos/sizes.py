@@ -19,6 +19,21 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
     return many.merge(one.drop(columns="n"), on=by)
 
 
+def published(run: Run) -> pd.DataFrame:
+    """The table of a run that was analysed."""
+    return pd.read_csv(run.path / "summary.csv")
+
+
+def relative(table: pd.DataFrame) -> pd.DataFrame:
+    """Throughput and latency of each system as shares of those of its smallest cluster."""
+    shown = table[["system", "nodes", "achieved", "p50", "mean"]].copy()
+    for _, mine in table.groupby("system"):
+        smallest = mine.loc[mine["nodes"].idxmin()]
+        for name in ("achieved", "p50", "mean"):
+            shown.loc[mine.index, name] = mine[name] / smallest[name]
+    return shown
+
+
 def report(run: Run, figures: Path) -> tuple[pd.DataFrame, list[str]]:
     """The table, and the parts of the page."""
     rows = cells.reports(run)

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from loggos import stats
+from loggos.runs import Run
 from loggos.trace import Kind, of_kind
 
 # In the order in which a request passes them; the durations of one request add up to its latency.
@@ -20,6 +21,38 @@ STAGES = {
     "apply": "apply and reply",
     "response": "network and client, back",
 }
+
+
+# Requests are joined by the seconds in which they started, so that this takes little memory.
+WINDOW_NS = 10_000_000_000
+# The leader's own disk may be done later than all others, and the client's reply.
+LATER_NS = 1_000_000_000
+NEEDED = (
+    Kind.REQUEST_RECEIVED,
+    Kind.REQUEST_REPLIED,
+    Kind.PROPOSED,
+    Kind.SYNCED,
+    Kind.CHOSEN,
+)
+
+
+def of_run(run: Run, window_ns: int = WINDOW_NS) -> pd.DataFrame:
+    """`requests` of a whole run, window by window: what becomes of a request is recorded from its
+    start until soon after its end. What a leader had recorded in an earlier lead is not known in
+    there, so around an election a few more requests can be followed."""
+    events, operations = run.events_of(*NEEDED), run.operations
+    times = events["time_ns"].to_numpy()
+    starts = operations["start_ns"].to_numpy()
+    if len(starts) == 0:
+        return requests(events, operations)
+    frames = []
+    for begin_ns in range(int(starts.min()), int(starts.max()) + 1, window_ns):
+        mine = operations[(begin_ns <= starts) & (starts < begin_ns + window_ns)]
+        if len(mine):
+            first = np.searchsorted(times, begin_ns)
+            last = np.searchsorted(times, mine["end_ns"].max() + LATER_NS, side="right")
+            frames.append(requests(events.iloc[first:last], mine))
+    return pd.concat(frames, ignore_index=True)
 
 
 def requests(events: pd.DataFrame, operations: pd.DataFrame) -> pd.DataFrame:
@@ -81,6 +114,11 @@ def summary(requests: pd.DataFrame) -> pd.DataFrame:
     frame = pd.DataFrame(rows)
     frame["share"] = frame["mean_us"] / frame["mean_us"].iloc[-1]
     return frame
+
+
+def slowest(requests: pd.DataFrame, share: float) -> pd.DataFrame:
+    """The requests that took longest, so great a share of all; one at least, if there are any."""
+    return requests.nlargest(max(1, int(share * len(requests))), "latency_ns")
 
 
 def _of_command(events: pd.DataFrame, kind: Kind, name: str, keep: str) -> pd.DataFrame:

@@ -50,6 +50,11 @@ def knees(points: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def published(run: Run) -> pd.DataFrame:
+    """The points of a run that was analysed, from its table."""
+    return pd.read_csv(run.path / "summary.csv")
+
+
 def report(run: Run, figures: Path) -> tuple[pd.DataFrame, list[str]]:
     """The table, and the parts of the page."""
     keeps_up = run.experiment["keeps_up"]

@@ -21,7 +21,7 @@ def lines(path: Path) -> pd.DataFrame:
 
 def records(paths: Iterable[Path], kinds: tuple[Kind, ...]) -> pd.DataFrame:
     """The records of these kinds in these files; all of such a run would fill the memory."""
-    frames = [trace.of_kind(trace.read(path), *kinds) for path in sorted(paths)]
+    frames = [trace.read(path, *kinds) for path in sorted(paths)]
     for frame in frames:
         frame.attrs = {}
     return pd.concat(frames).sort_values("time_ns", kind="stable", ignore_index=True)

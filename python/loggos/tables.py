@@ -21,3 +21,25 @@ def markdown(frame: pd.DataFrame, digits: int = 1) -> str:
     for row in frame.astype(object).itertuples(index=False):
         lines.append("| " + " | ".join(show(value) for value in row) + " |")
     return "\n".join(lines)
+
+
+def with_half(mean: float, half: float) -> str:
+    """A mean and half its interval, with as many digits as make sense."""
+    if pd.isna(mean):
+        return "–"
+    digits = _digits(mean)
+    text = f"{mean:,.{digits}f}"
+    return text if pd.isna(half) else f"{text} ± {half:,.{digits}f}"
+
+
+def with_range(middle: float, low: float, high: float) -> str:
+    """The middle of the repeats, and from where to where they go."""
+    if pd.isna(middle):
+        return "–"
+    digits = _digits(middle)
+    text = f"{middle:,.{digits}f}"
+    return text if pd.isna(low) else f"{text} ({low:,.{digits}f}–{high:,.{digits}f})"
+
+
+def _digits(number: float) -> int:
+    return 0 if abs(number) >= 100 else 1 if abs(number) >= 10 else 2

@@ -25,7 +25,7 @@ def report(run: Run, figures: Path) -> tuple[pd.DataFrame, list[str]]:
             series = run.schedule.loc[event.Index]
             plots.save(plots.election(run, series), figures, name)
             parts.append(f"![Election after {event.label}](figures/{name}.svg)")
-    requests = stages.requests(run.events, run.operations)
+    requests = stages.of_run(run)
     if len(requests):
         plots.save(plots.stage_latency(requests), figures, "stages")
         parts += [

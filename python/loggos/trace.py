@@ -1,10 +1,12 @@
 """Reads trace files (`src/trace.rs` holds the format and is the contract).
 
-A file becomes one DataFrame without a loop over records, because a run has millions of them.
+Files become one DataFrame without a loop over records, because a run has millions of them; and
+with no more memory than the records that are asked for, because it may have a hundred million.
 Times stay integers in nanoseconds of CLOCK_MONOTONIC, so that no rounding creeps in before
 differences are taken.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -14,6 +16,8 @@ import pandas as pd
 
 MAGIC = b"LOGGTRAC"
 VERSION = 1
+# Records that are read at a time: 2.5 MiB, which a processor's cache holds.
+CHUNK = 1 << 16
 
 HEADER = np.dtype(
     [
@@ -128,39 +132,74 @@ def read_header(path: str | Path) -> Header:
     )
 
 
-def read(path: str | Path) -> pd.DataFrame:
-    """All whole records of one file, in the file's order.
+def count(path: str | Path) -> int:
+    """How many whole records a file has; raises `TraceError` if it is no trace."""
+    read_header(path)
+    # A process that was killed may leave half a record behind; it tells nothing.
+    return (Path(path).stat().st_size - HEADER.itemsize) // RECORD.itemsize
+
+
+def chunks(path: str | Path) -> Iterator[np.ndarray]:
+    """All whole records of a file, in the file's order, so many at a time that they fit anywhere.
+
+    Read and not mapped: mapped pages would count as ours until somebody else needs the memory.
+    """
+    left = count(path)
+    with open(path, "rb") as file:
+        file.seek(HEADER.itemsize)
+        while left > 0:
+            records = np.fromfile(file, RECORD, min(left, CHUNK))
+            left -= len(records)
+            yield records
+
+
+def read(path: str | Path, *kinds: Kind) -> pd.DataFrame:
+    """The whole records of one file, in the file's order; of these kinds only, if any are named.
 
     Columns as in the format, plus `writer`: the node that wrote the file, 0 for a client (the
     column `node` may name another one). `frame.attrs["header"]` is the file's `Header`.
     """
-    path = Path(path)
-    header = read_header(path)
-    # A process that was killed may leave half a record behind; it tells nothing.
-    count = (path.stat().st_size - HEADER.itemsize) // RECORD.itemsize
-    if count == 0:
-        records = np.empty(0, RECORD)
-    else:
-        records = np.memmap(path, RECORD, mode="r", offset=HEADER.itemsize, shape=(count,))
-    frame = pd.DataFrame({name: np.ascontiguousarray(records[name]) for name in RECORD.names})
-    frame["writer"] = np.full(count, header.node, np.uint16)
-    frame.attrs["header"] = header
+    frame = pd.DataFrame(_columns([Path(path)], kinds), copy=False)
+    frame.attrs["header"] = read_header(path)
     return frame
 
 
-def read_all(paths: list[Path]) -> pd.DataFrame:
-    """The records of several files of one machine (one CLOCK_MONOTONIC), ordered by time."""
-    frames = [read(path) for path in sorted(paths)]
-    if not frames:
-        frame = pd.DataFrame(np.empty(0, RECORD))
-        return frame.assign(writer=np.empty(0, np.uint16))
-    for frame in frames:
-        # Headers differ between files, and pandas compares attrs when it concatenates.
-        frame.attrs = {}
-    # Stable: records of one file with the same time keep their order.
-    return pd.concat(frames, ignore_index=True).sort_values(
-        "time_ns", kind="stable", ignore_index=True
+def read_all(paths: list[Path], *kinds: Kind) -> pd.DataFrame:
+    """The records of several files of one machine (one CLOCK_MONOTONIC), ordered by time; of these
+    kinds only, if any are named."""
+    columns = _columns(sorted(paths), kinds)
+    times = columns["time_ns"]
+    if (times[1:] < times[:-1]).any():
+        # Stable: records of one file with the same time keep their order.
+        order = np.argsort(times, kind="stable")
+        # One column after the other: all at once would be the whole history a second time.
+        for name in columns:
+            columns[name] = columns[name][order]
+    return pd.DataFrame(columns, copy=False)
+
+
+def _columns(paths: list[Path], kinds: tuple[Kind, ...]) -> dict[str, np.ndarray]:
+    """The files one behind the other, each column in an array of its own that is as long as it must
+    be from the beginning: to grow it would take its memory twice."""
+    # By kind, because looking up is many times faster than comparing with each.
+    wanted = np.zeros(1 << 16, bool)
+    wanted[[int(kind) for kind in kinds]] = True
+    if kinds:
+        totals = [sum(int(wanted[it["kind"]].sum()) for it in chunks(path)) for path in paths]
+    else:
+        totals = [count(path) for path in paths]
+    columns = {name: np.empty(sum(totals), RECORD[name]) for name in RECORD.names}
+    columns["writer"] = np.repeat(
+        np.array([read_header(path).node for path in paths], np.uint16), totals
     )
+    at = 0
+    for path in paths:
+        for part in chunks(path):
+            chosen = part[wanted[part["kind"]]] if kinds else part
+            for name in RECORD.names:
+                columns[name][at : at + len(chosen)] = chosen[name]
+            at += len(chosen)
+    return columns
 
 
 def of_kind(events: pd.DataFrame, *kinds: Kind) -> pd.DataFrame:
@@ -176,7 +215,7 @@ def operations(events: pd.DataFrame) -> pd.DataFrame:
     """
     rows = of_kind(events, Kind.CLIENT_OPERATION)
     aux = rows["aux"].to_numpy()
-    return pd.DataFrame(
+    found = pd.DataFrame(
         {
             "start_ns": rows["c"].to_numpy(),
             "end_ns": rows["time_ns"].to_numpy(),
@@ -187,4 +226,8 @@ def operations(events: pd.DataFrame) -> pd.DataFrame:
             "operation": aux & 0xFF,
             "outcome": (aux >> 8) & 0xFF,
         }
-    ).sort_values("end_ns", kind="stable", ignore_index=True)
+    )
+    # Of a whole history they are in order already.
+    if found["end_ns"].is_monotonic_increasing:
+        return found
+    return found.sort_values("end_ns", kind="stable", ignore_index=True)

@@ -150,7 +150,7 @@ def test_newest_run_by_its_name(tmp_path):
 
 def test_the_recorded_sample():
     # A run of the real thing: whatever it writes must be what this package reads.
-    sample = runs.load(Path(__file__).parent / "data" / "failover")
+    sample = runs.load(Path(__file__).parent / "data" / "timeline")
     table = faults.summary(sample).set_index("fault")
     killed = next(name for name in table.index if name.startswith("kill"))
     assert table.loc[killed, "downtime_ms"] < 1000
@@ -158,3 +158,21 @@ def test_the_recorded_sample():
     requests = stages.requests(sample.events, sample.operations)
     assert stages.coverage(requests, sample.operations) > 0.9
     assert analyse.verdict(sample)[0]
+
+
+def test_stages_window_by_window_are_those_of_the_whole(run):
+    sample = runs.load(Path(__file__).parent / "data" / "timeline")
+    for one, more in ((run, 0), (sample, 2)):
+        whole = rows_of(stages.requests(one.events, one.operations))
+        for window_ns in (50_000_000, 700_000_000, 60_000_000_000):
+            fresh = runs.Run(one.path, one.experiment)
+            found = rows_of(stages.of_run(fresh, window_ns))
+            assert whole <= found
+            # Around an election a window knows less of earlier leads that contradict a request.
+            assert len(found) <= len(whole) + more
+            # It had no use for the rest of the history.
+            assert "events" not in fresh.__dict__
+
+
+def rows_of(requests: pd.DataFrame) -> set[tuple]:
+    return set(requests.fillna(-1).itertuples(index=False, name=None))

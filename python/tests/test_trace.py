@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 import synthetic
@@ -80,3 +82,51 @@ def test_operations_count_latency_from_the_intended_start(tmp_path):
     assert (row["start_ns"], row["end_ns"], row["latency_ns"]) == (400, 900, 500)
     assert (row["session"], row["sequence"], row["node"]) == (7, 8, 3)
     assert (row["operation"], row["outcome"]) == (incr, outcome_unknown)
+
+
+def test_kinds_that_are_asked_for_are_read_and_no_others(tmp_path):
+    paths = [
+        synthetic.write_trace(tmp_path / "n1.trace", 1, [synthetic.record(20, Kind.ADOPTED, 1)]),
+        synthetic.write_trace(tmp_path / "n2.trace", 2, RECORDS),
+    ]
+    whole = trace.read_all(paths)
+    for kinds in [(Kind.ADOPTED,), (Kind.APPLIED, Kind.ADOPTED), (Kind.FAULT,)]:
+        chosen = trace.of_kind(whole, *kinds).reset_index(drop=True)
+        assert trace.read_all(paths, *kinds).equals(chosen)
+
+
+def test_records_of_many_chunks_keep_their_order(tmp_path, monkeypatch):
+    records = [synthetic.record(time, Kind.APPLIED, 1, a=time) for time in range(10)]
+    path = synthetic.write_trace(tmp_path / "n1.trace", 1, records)
+    monkeypatch.setattr(trace, "CHUNK", 3)
+    assert [len(part) for part in trace.chunks(path)] == [3, 3, 3, 1]
+    assert trace.read_all([path, path])["a"].tolist() == [at for at in range(10) for _ in "12"]
+
+
+def test_memory_grows_by_what_is_asked_for(tmp_path):
+    """A hundred million records must fit, which holds if a few million take no more for each."""
+    count = 5_000_000
+    paths = []
+    for node, offset in ((1, 0), (2, 3)):
+        records = np.zeros(count // 2, trace.RECORD)
+        records["time_ns"] = np.arange(count // 2) * 10 + offset
+        records["kind"] = np.where(np.arange(count // 2) % 10 == 0, Kind.ADOPTED, Kind.APPLIED)
+        paths.append(tmp_path / f"n{node}.trace")
+        paths[-1].write_bytes(synthetic.header(node))
+        with open(paths[-1], "ab") as file:
+            records.tofile(file)
+
+    def bytes_each(*kinds: Kind) -> tuple[float, int]:
+        tracemalloc.start()
+        rows = len(trace.read_all(paths, *kinds))
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return peak / count, rows
+
+    # 42 for the columns, 8 for the order, 12 for what sorting and one more column take.
+    whole, rows = bytes_each()
+    assert rows == count
+    assert 42 <= whole < 70
+    tenth, rows = bytes_each(Kind.ADOPTED)
+    assert rows == count // 10
+    assert tenth < 10
