@@ -19,7 +19,7 @@ WITHOUT = {"nothing": (), **{name: (name,) for name in FAST}, "all-four": FAST}
 @dataclass(frozen=True, kw_only=True)
 class Ablation(Comparison):
     """Closed loops, one cell for each optimisation without which they run; and partial partitions,
-    each cut as long as in `Downtime`."""
+    as in `Downtime`."""
 
     # Numbers of operations under way in the closed loops of 64 clients; and there is one client.
     loops: tuple[int, ...]

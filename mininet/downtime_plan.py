@@ -75,7 +75,8 @@ DOWNTIME = Downtime(
     title="Partial partitions: for how long each system is away",
     kinds=(("quorum-loss", 5), ("constrained", 5), ("chained", 3)),
     timeouts_ms=(50, 500, 5000),
-    watched_timeouts=6,
+    # About a minute with the longest: some elections take six of them and more.
+    watched_timeouts=10,
     duration_s=3,
     warmup_s=1,
 )

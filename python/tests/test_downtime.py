@@ -104,7 +104,7 @@ def test_a_cut_lasts_as_long_as_the_experiment_says():
             cell = Cell("loggos", 1, changes)
             experiment = downtime_plan.DOWNTIME.of(cell)
             (phase,) = downtime_plan.case_of(experiment).phases
-            assert phase.timeouts * timeout_ms == pytest.approx(6 * timeout_ms + 3000)
+            assert phase.timeouts * timeout_ms == pytest.approx(10 * timeout_ms + 3000)
             # A client's request must not be given up before the partition's end, nor be refused
             # by the configuration.
             assert experiment.request_timeout_ms >= 2 * timeout_ms
