@@ -12,6 +12,8 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+from files import note
+
 PROBE = Path(__file__).resolve().parent / "probe.py"
 TIMEOUT_S = 60
 
@@ -28,12 +30,14 @@ def play(lab):
             path = lab.run_dir / "probes" / f"packets-{number}-{repeat}.csv"
             links.shape({(a.name, b.name): shape}, experiment.seed)
             said = packets(experiment, shape, a, b, path)
-            note(lab, {"kind": "packets", "repeat": repeat, "file": path.name, **said}, shape)
+            about = {"kind": "packets", "repeat": repeat, "file": path.name}
+            note(lab.run_dir / "cells.jsonl", {**about, **said, **asdict(shape)})
         for number, shape in enumerate(experiment.streams):
             lab.progress.count(number, len(experiment.streams), f"TCP, {shape}")
             links.shape({(a.name, b.name): shape, (b.name, a.name): shape}, experiment.seed)
             said = stream(experiment, a, b)
-            note(lab, {"kind": "stream", "repeat": repeat, **said}, shape)
+            about = {"kind": "stream", "repeat": repeat}
+            note(lab.run_dir / "cells.jsonl", {**about, **said, **asdict(shape)})
         lab.say(f"  {lab.elapsed_s():6.1f} s  repeat {repeat} of {experiment.repeats}")
     lab.environment["links"] = links.describe()
 
@@ -81,9 +85,3 @@ def done(process):
     if process.returncode != 0:
         raise RuntimeError(f"a probe failed: {(errors or b'').decode()}")
     return said.decode()
-
-
-def note(lab, line, shape):
-    """One more line of what was measured."""
-    with open(lab.run_dir / "cells.jsonl", "a", encoding="utf-8") as file:
-        file.write(json.dumps({**line, **asdict(shape)}) + "\n")

@@ -56,7 +56,8 @@ def _play_one(one_cell, lab, cell, folder):
     folder.mkdir(parents=True)
     adapter = SYSTEMS[cell.system]
     try:
-        system, links = lab.deploy(lab.experiment.of(cell), folder, adapter=adapter)
+        experiment = lab.experiment.of(cell)
+        system, links = lab.deploy(experiment, folder, experiment.setup(), adapter)
         one_cell(lab, cell, system, links)
         write_json(folder / "status" / "end.json", system.settle(SETTLE_S))
         system.stop()

@@ -75,10 +75,10 @@ def cost(lab, cell, system, _links):
         one_load(lab, cell, system, f"bench-{name}", load, rate, counts)
 
 
-def one_load(lab, cell, system, name, load, rate=None, events=None, trace=False):
+def one_load(lab, cell, system, name, load, rate=None, events=None, trace=False, more=()):
     """One load from its start to its report; returns operations a second."""
     seed = load.seed + 1000 * cell.repeat
-    labels = loads.one_load(lab, system, name, rate, seed, events, load=load, trace=trace)
+    labels = loads.one_load(lab, system, name, rate, seed, events, more, load, trace)
     reports = []
     for label in labels:
         system.load_ended(label)

@@ -60,6 +60,10 @@ class Comparison(Experiment):
         """The experiment as it is in a cell."""
         return replace(self, **cell.changes)
 
+    def setup(self):
+        """How the nodes differ from the defaults of their system; None: in nothing."""
+        return None
+
     def plan(self, adapter):
         """What is done in a cell of this system, a line each."""
         raise NotImplementedError
@@ -78,12 +82,12 @@ class Steady(Comparison):
     beyond: int
 
     def quick(self):
-        """Every second rate, shortly, twice."""
+        """Every second rate, shortly, three times."""
         return replace(
             self,
             rates=self.rates[1::2] or self.rates,
             outstanding=self.outstanding[::2],
-            repeats=2,
+            repeats=3,
             duration_s=2,
             beyond=1,
         )
@@ -114,8 +118,8 @@ class Cdf(Comparison):
         return super().unfit(adapter)
 
     def quick(self):
-        """Shortly, twice."""
-        return replace(self, repeats=2, duration_s=2)
+        """Shortly, three times."""
+        return replace(self, repeats=3, duration_s=2)
 
     def plan(self, adapter):
         """The loads."""
@@ -142,8 +146,8 @@ class Sizes(Comparison):
         return [{"nodes": nodes} for nodes in self.sizes]
 
     def quick(self):
-        """The smallest and one larger, shortly, twice."""
-        return replace(self, sizes=self.sizes[:2], repeats=2, duration_s=2)
+        """The smallest and one larger, shortly, three times."""
+        return replace(self, sizes=self.sizes[:2], repeats=3, duration_s=2)
 
     def plan(self, adapter):
         """The loads."""
@@ -176,10 +180,10 @@ class Failover(Comparison):
         return {**super().as_json(), "schedule": events}
 
     def quick(self):
-        """The same in about half the time, twice."""
+        """The same in about half the time, three times."""
         return replace(
             self,
-            repeats=2,
+            repeats=3,
             duration_s=self.duration_s / 2,
             schedule=tuple(replace(event, seconds=event.seconds / 2) for event in self.schedule),
         )
@@ -205,8 +209,8 @@ class Cost(Comparison):
         return [{"count_syncs": False}, {"count_syncs": True}]
 
     def quick(self):
-        """Shortly, twice."""
-        return replace(self, repeats=2, duration_s=3)
+        """Shortly, three times."""
+        return replace(self, repeats=3, duration_s=3)
 
     def plan(self, adapter):
         """The loads."""

@@ -2,10 +2,14 @@
 
 from dataclasses import asdict, dataclass, replace
 
+from ablation_plan import ABLATION
 from comparisons import CDF, COST, FAILOVER, SIZES, SMOKE_SYSTEMS, STEADY
+from downtime_plan import DOWNTIME
 from experiment import SAME, Experiment
 from faults import At, CutLink, HealLink, Kill, Pause, Restart, Resume
 from link_experiments import CALIBRATION, FLAP, LOSS, TIMEOUTS, WAN
+from mix_plan import MIX
+from recovery_plan import RECOVERY
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -355,6 +359,10 @@ EXPERIMENTS = {
         SIZES,
         FAILOVER,
         COST,
+        ABLATION,
+        DOWNTIME,
+        RECOVERY,
+        MIX,
         TIMELINE,
         PARTITION,
         PARTITION_SQL,
@@ -375,4 +383,4 @@ EXPERIMENTS = {
 }
 
 # `all` is each of these in turn.
-COMPARISONS = [it.name for it in (STEADY, CDF, SIZES, FAILOVER, COST)]
+COMPARISONS = [it.name for it in (STEADY, CDF, SIZES, FAILOVER, COST, DOWNTIME, RECOVERY, MIX)]

@@ -8,7 +8,8 @@ import signal
 import time
 
 import loads
-from reads import note, now_ns, wait_well
+from files import note
+from reads import now_ns, wait_well
 from stretch import pass_time
 
 

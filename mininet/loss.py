@@ -7,7 +7,8 @@ from dataclasses import asdict, replace
 
 import loads
 from experiment import node_names
-from reads import note, now_ns, wait_well
+from files import note
+from reads import now_ns, wait_well
 from shaping import Shape, uniform
 
 

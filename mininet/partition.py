@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 
 import loads
 import scenarios
-from well import agreed_leader
 
 WELL_S = 30
+# And so many election timeouts.
+WELL_TIMEOUTS = 10
 POLL_S = 0.03
 # How often a course is played until the machine did not stand still meanwhile.
 ATTEMPTS = 5
@@ -35,10 +36,7 @@ def play(lab):
         finally:
             links.heal()
         cutter.wait_well()
-        for process in clients.values():
-            # As by Ctrl-C: they then check what they did.
-            process.send_signal(signal.SIGINT)
-        loads.wait_ended(system, clients)
+        cutter.end_clients()
         loads.end(lab, system)
         # The next cluster's hosts have the same names.
         lab.take_down()
@@ -62,23 +60,36 @@ class Cutter:
     def play(self, scenario):
         """All repetitions of all cases."""
         plays = scenario.plays(self.system.experiment)
-        leader = self.wait_well()
         for number, case in enumerate(plays, 1):
             text = f"{len(self.system.nodes)} nodes, {scenario.name} {case.name}"
             self.lab.progress.count(number, len(plays), text)
             about = {"scenario": scenario.name, "case": case.name, "repetition": number}
-            for _ in range(ATTEMPTS):
-                followers = [node for node in self.system.nodes if node != leader]
-                self.dice.shuffle(followers)
-                line = self._course(case, [leader, *followers])
-                leader = self.wait_well()
-                line |= {"well_ns": self._now_ns()}
-                with open(self.path, "a", encoding="utf-8") as file:
-                    file.write(json.dumps({**about, **line}) + "\n")
-                if not line["disturbed"]:
-                    break
+            self.play_case(case, about)
         elapsed_s = self.lab.elapsed_s()
         self.lab.say(f"  {elapsed_s:6.1f} s  {len(plays):3} x {scenario.name}: {scenario.words}")
+
+    def play_case(self, case, about):
+        """One case, until the machine did not stand still meanwhile; each course of it is a line.
+        Returns whether there was such a course."""
+        leader = self.wait_well()
+        for _ in range(ATTEMPTS):
+            followers = [node for node in self.system.nodes if node != leader]
+            self.dice.shuffle(followers)
+            line = self._course(case, [leader, *followers])
+            leader = self.wait_well()
+            line |= {"well_ns": self._now_ns()}
+            with open(self.path, "a", encoding="utf-8") as file:
+                file.write(json.dumps({**about, **line}) + "\n")
+            if not line["disturbed"]:
+                return True
+        return False
+
+    def end_clients(self):
+        """Tells all clients to end, and waits until they have."""
+        for process in self.clients.values():
+            # As by Ctrl-C: they then check what they did.
+            process.send_signal(signal.SIGINT)
+        loads.wait_ended(self.system, self.clients)
 
     def _course(self, case, names):
         """One course on these nodes, the leader first; returns its times."""
@@ -92,10 +103,10 @@ class Cutter:
         for phase in case.phases:
             at = self._pass(phase, names, at)
         times["heal_ns"] = self._now_ns()
-        self.links.heal()
-        linked = self._linked(case.phases[-1], names)
         # Where this process was not woken in time, the nodes were not either.
         late_s = time.monotonic() - at
+        self.links.heal()
+        linked = self._linked(case.phases[-1], names)
         return {
             "roles": names,
             "linked": linked,
@@ -121,16 +132,18 @@ class Cutter:
 
     def wait_well(self):
         """Waits until all nodes hear all, follow one leader and are level; returns the leader."""
-        deadline = time.monotonic() + WELL_S
+        limit_s = WELL_S + WELL_TIMEOUTS * self.timeout_s
+        deadline = time.monotonic() + limit_s
         while time.monotonic() < deadline:
             self.system.check_alive()
             loads.ended(self.system, self.clients)
-            answers = self.system.status()
-            leader = agreed_leader(answers, self.system.nodes)
+            leader = self.system.well()
             if leader is not None:
                 return leader
             time.sleep(POLL_S)
-        raise RuntimeError(f"not all was well within {WELL_S} s of a heal: {answers}")
+        raise RuntimeError(
+            f"not all was well within {limit_s:g} s of a heal; logs: {self.system.logs()}"
+        )
 
     @staticmethod
     def _now_ns():

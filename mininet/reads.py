@@ -12,11 +12,10 @@ from dataclasses import replace
 import loads
 import usage
 from files import note, write_json
+from mix_plan import TARGETS
 from systems.loggos import Setup
 from well import agreed_leader
 
-# By way: where clients connect to.
-TARGETS = {"leader": "leader", "lease": "leader", "quorum": "spread"}
 # A node's process is killed, and its kernel tells everybody; or its machine is gone, and nobody is
 # told. (Its clients are, so that the time is that of the cluster.)
 PROCESS, MACHINE = "process", "machine"

@@ -42,6 +42,7 @@ TOOLS = ("mnexec", "brctl", "ifconfig", "nft", "ip", "ping", "sysctl", "unshare"
 # What a network needs besides whose links are shaped.
 SHAPING_TOOLS = ("iptables", "ethtool", "nsenter")
 ALL = "all"
+ALLOWED = Path("/proc/sys/net/ipv4/tcp_allowed_congestion_control")
 # What the machine allowed before the first of the runs that go on now; else empty.
 ALLOWED_BEFORE = Path("/run/loggos-lab-congestion-control")
 
@@ -89,15 +90,13 @@ def go_on(options):
     if options.needs:
         print(*needs(options))
         return 0
-    if options.experiment not in EXPERIMENTS:
-        unknown_experiment(options.experiment)
-    experiment = EXPERIMENTS[options.experiment]
-    if options.quick:
-        experiment = experiment.quick()
-    experiment = with_systems(experiment, options)
     if options.dry_run:
-        show(experiment)
+        for name in names_of(options.experiment):
+            show(chosen_experiment(name, options))
         return 0
+    if options.experiment == ALL:
+        raise WrongUse(f"one at a time here; `make mininet-experiment EXPERIMENT={ALL}` runs all")
+    experiment = chosen_experiment(options.experiment, options)
     if sandbox.is_inside():
         # Only here, where Mininet is known to be installed.
         import runner  # noqa: PLC0415
@@ -111,10 +110,21 @@ def go_on(options):
     return run_outside(options, experiment)
 
 
-def unknown_experiment(name):
-    """Says which there are."""
-    known = ", ".join(EXPERIMENTS)
-    raise WrongUse(f"no experiment {name!r}; there are: {known}; {ALL} is all comparisons")
+def names_of(word):
+    """The experiments that a word stands for."""
+    if word == ALL:
+        return COMPARISONS
+    if word not in EXPERIMENTS:
+        known = ", ".join(EXPERIMENTS)
+        raise WrongUse(f"no experiment {word!r}; there are: {known}; {ALL} is all comparisons")
+    return [word]
+
+
+def chosen_experiment(name, options):
+    """The experiment of this name as the options want it."""
+    (name,) = names_of(name)
+    experiment = EXPERIMENTS[name].quick() if options.quick else EXPERIMENTS[name]
+    return with_systems(experiment, options)
 
 
 def asked_systems(text):
@@ -130,9 +140,7 @@ def asked_systems(text):
 def needs(options):
     """What a script sees to before the run: the names of the experiments, the parts that are to be
     installed, or those that are to be built."""
-    names = COMPARISONS if options.experiment == ALL else [options.experiment]
-    if names[0] not in EXPERIMENTS:
-        unknown_experiment(names[0])
+    names = names_of(options.experiment)
     if options.needs == "names":
         return names
     asked = asked_systems(options.systems)
@@ -227,26 +235,33 @@ def allowed(congestion_control):
     more than the machine's own default. Of several runs at the same time the last one to end puts
     back what was there before the first: each holds a shared lock on a file that remembers it.
     """
-    path = Path("/proc/sys/net/ipv4/tcp_allowed_congestion_control")
     with open(ALLOWED_BEFORE, "a+", encoding="ascii") as before:
-        fcntl.flock(before, fcntl.LOCK_EX)
-        now = path.read_text(encoding="ascii").strip()
-        if congestion_control not in now.split():
-            before.seek(0)
-            if not before.read():
-                before.write(now)
-                before.flush()
-            path.write_text(f"{now} {congestion_control}", encoding="ascii")
-        fcntl.flock(before, fcntl.LOCK_SH)
+        with _alone():
+            fcntl.flock(before, fcntl.LOCK_SH)
+            now = ALLOWED.read_text(encoding="ascii").strip()
+            if congestion_control not in now.split():
+                before.seek(0)
+                if not before.read():
+                    before.write(now)
+                    before.flush()
+                ALLOWED.write_text(f"{now} {congestion_control}", encoding="ascii")
         try:
             yield
         finally:
-            with suppress(BlockingIOError):
+            with _alone(), suppress(BlockingIOError):
                 fcntl.flock(before, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 before.seek(0)
                 if was := before.read():
-                    path.write_text(was, encoding="ascii")
+                    ALLOWED.write_text(was, encoding="ascii")
                     before.truncate(0)
+
+
+@contextmanager
+def _alone():
+    """For a moment no other run looks at the list or changes it."""
+    with open(ALLOWED_BEFORE.with_suffix(".lock"), "a", encoding="ascii") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def hand_over(parents, run_dir):

@@ -13,27 +13,35 @@ import traceback
 from functools import partial
 from pathlib import Path
 
+import ablation
 import calibration
 import cells
 import compare
+import downtime
 import flap
 import judge
 import loads
 import loss
+import mix
 import partition
 import quorums
 import reads
 import reconfigure
+import recovery
 import sandbox
 import snapshot
 import timeouts
 import wan
+from ablation_plan import Ablation
 from comparisons import Cdf, Comparison, Cost, Failover, Sizes, Steady
+from downtime_plan import Downtime
 from experiments import Partition, Quorums, Reads, Reconfigure, Snapshot, Timeline
 from files import write_json
 from judge import CheckFailed
 from lab import CHECK_FAILED, Lab
 from link_experiments import Calibration, Flap, Loss, Timeouts, Wan
+from mix_plan import Mix
+from recovery_plan import Recovery
 from sandbox import Interrupted
 from systems.base import output
 from systems.known import SYSTEMS
@@ -46,6 +54,10 @@ PLAYS = {
     Sizes: partial(cells.play, compare.sizes),
     Failover: partial(cells.play, compare.failover),
     Cost: partial(cells.play, compare.cost),
+    Ablation: partial(cells.play, ablation.one_cell),
+    Downtime: partial(cells.play, downtime.one_cell),
+    Recovery: partial(cells.play, recovery.one_cell),
+    Mix: partial(cells.play, mix.one_cell),
     Partition: partition.play,
     Quorums: quorums.play,
     Reads: reads.play,

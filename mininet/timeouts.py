@@ -11,7 +11,8 @@ from dataclasses import replace
 
 import loads
 from experiment import node_names
-from reads import note, now_ns, wait_well
+from files import note
+from reads import now_ns, wait_well
 from shaping import Shape, uniform
 from stretch import pass_time
 from well import agreed_leader

@@ -25,13 +25,14 @@ class Damage:
     is_sure: bool
 
 
-def damage(data_dir, dice):
-    """Damages one place of a log; returns what was done, `None` if the log is too small."""
+def damage(data_dir, dice, ways=WAYS):
+    """Damages one place of a log in one of these ways; returns what was done, `None` if the log is
+    too small."""
     segments = sorted((data_dir / "wal").glob("*.seg"))
     sizes = [used(path) for path in segments]
     if sum(sizes) < LOG_SIZE_MIN:
         return None
-    way = dice.choice(WAYS)
+    way = dice.choice(ways)
     # Whole files and headers are lost only where others stand before and behind them.
     middle = [path for path, size in zip(segments, sizes, strict=True) if size][1:-1]
     if way == "segment" and middle:

@@ -4,7 +4,7 @@ Each way of a linearizable read has a cluster of its own, for each region that l
 """
 
 import loads
-from lab import write_json
+from files import write_json
 from stretch import until_ended
 from systems.loggos import Setup
 
@@ -24,8 +24,12 @@ def one_cluster(lab, region, way):
     """A cluster led from a region, its loads, and its end."""
     experiment = lab.experiment
     leader = 1 + experiment.regions.index(region)
+    others = (node for node in range(1, experiment.nodes + 1) if node != leader)
     folder = lab.run_dir / f"{experiment.nodes}-nodes-{region}-{way}"
-    setup = Setup(leaders=(leader,), lease_ms=experiment.lease_ms if way == "lease" else 0)
+    setup = Setup(
+        roles=dict.fromkeys(others, ("acceptor", "replica")),
+        lease_ms=experiment.lease_ms if way == "lease" else 0,
+    )
     system, _ = lab.deploy(experiment, folder, setup)
     write_json(folder / "cluster.json", {"leader": region, "way": way})
     system.start_all()

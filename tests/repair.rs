@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 
 use loggos::paxos::{
     Addresses, Ballot, Batch, Command, CommandId, Configuration, Configurations, Effects,
-    LeaseConfig, Member, Message, Node, NodeConfig, NodeId, Now, Roles, SessionId, Slot, Value,
+    LeaseConfig, Member, Message, Node, NodeConfig, NodeId, Now, Optimisations, Roles, SessionId,
+    Slot, Value,
 };
 use loggos::wal::{Identity, Options, Verdict, Wal, inspect, record};
 use loggos::wire::ClusterId;
@@ -80,6 +81,7 @@ impl Cluster {
             window_slots: 16,
             snapshot_chunk_size: 1024,
             lease: LeaseConfig::default(),
+            optimisations: Optimisations::default(),
         };
         let mut fx = Effects::new(id);
         let seed = u64::from(id.0) * 7919;

@@ -12,13 +12,17 @@ import os
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from addresses import node_address
+from netns import connect
 from sandbox import die_with_parent
 
 READY_S = 30
+# And so many election timeouts, of which a first leader may need several.
+READY_TIMEOUTS = 10
 STOP_S = 15
 LEADER_S = 10
 
@@ -52,6 +56,8 @@ class System:
     restarts = True
     # Whether it is another one of these with its roles in processes of their own.
     split = False
+    # Where its nodes listen for clients.
+    client_port = 0
     # Parts of scripts/setup.sh and of scripts/build.sh that it needs.
     installed_by = ()
     built_by = ()
@@ -118,6 +124,28 @@ class System:
         operations a second or None for a closed loop. It writes RUN/`label`.json in the end."""
         raise NotImplementedError
 
+    def probe_command(self, load, host, label, node):
+        """The command of a load generator that talks to this node and to no other, until it is told
+        to end; operations are due at equal distances."""
+        raise NotImplementedError
+
+    def well(self):
+        """The leader, if all nodes agree on it, and are as far as each other where they can tell;
+        else None."""
+        return self.leads() if self.ready() else None
+
+    def accepts(self, node):
+        """Whether a node takes connections of clients."""
+        try:
+            connect(self.star.clients[1], node_address(node), self.client_port).close()
+        except OSError:
+            return False
+        return True
+
+    def progress(self):
+        """How much of the log each node has applied that answers, by node."""
+        raise NotImplementedError
+
     def load_ended(self, label):
         """Called once a load generator has ended well."""
 
@@ -163,13 +191,14 @@ class System:
 
     def wait_ready(self):
         """Waits until all nodes serve and agree on who leads."""
-        deadline = time.monotonic() + READY_S
+        limit_s = READY_S + READY_TIMEOUTS * self.experiment.election_timeout_ms / 1000
+        deadline = time.monotonic() + limit_s
         while time.monotonic() < deadline:
             self.check_alive()
             if self.ready():
                 return
             time.sleep(0.1)
-        raise RuntimeError(f"the nodes were not ready within {READY_S} s; logs: {self.logs()}")
+        raise RuntimeError(f"the nodes were not ready within {limit_s:g} s; logs: {self.logs()}")
 
     def running(self):
         """The nodes whose process runs, paused ones left out."""
@@ -227,6 +256,13 @@ class System:
             started[label] = self.spawn_load(host, label, [*command, *more])
         return started
 
+    def attach(self, node):
+        """Starts a load generator for a node alone, which traces each operation; returns its label
+        and process."""
+        label, host = f"bench-n{node}", self.star.clients[1]
+        command = self.probe_command(self.experiment, host, label, node)
+        return label, self.spawn_load(host, label, command)
+
     def spawn_load(self, host, label, command):
         """Starts a load generator that logs to its own file."""
         with open(self.run_dir / "logs" / f"{label}.log", "ab") as log:
@@ -243,6 +279,15 @@ class System:
     def client_addresses(self, port, nodes=None):
         """Where clients reach these nodes, or all."""
         return ",".join(f"{node_address(n)}:{port}" for n in nodes or self.star.nodes)
+
+    def disk_bytes(self, node):
+        """What a node's data directory takes on the disk, in bytes."""
+        total = 0
+        for path in (self.home(self.star.nodes[node]) / "data").rglob("*"):
+            # What is listed may be gone a moment later.
+            with suppress(FileNotFoundError):
+                total += path.stat().st_blocks * 512
+        return total
 
     def log_tail(self, label):
         """The last lines of a log and where it is."""
@@ -319,6 +364,20 @@ def like_bench(system, load, label, rate, seed, trace):
         *(["--rate", str(rate), "--arrivals", "poisson"] if rate else []),
         *shape_of(load),
         *recording(system, load, label, trace),
+    ]  # fmt: skip
+
+
+def like_probe(system, load, label, node):
+    """The same for a load generator of one node."""
+    return [
+        "--target", "spread",
+        "--duration", "24h",
+        "--warmup", "0s",
+        "--seed", str(load.seed + node),
+        "--rate", str(load.rate),
+        "--arrivals", "uniform",
+        *shape_of(load),
+        *recording(system, load, label, trace=True),
     ]  # fmt: skip
 
 

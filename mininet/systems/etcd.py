@@ -73,18 +73,28 @@ class Etcd(Rival):
         leading = [node for node, (member, leader) in said.items() if member == leader]
         return max(leading, key=lambda node: believed.count(said[node][0]), default=None)
 
+    def progress(self):
+        """Entries of Raft's log that are applied."""
+        return {node: int(said["raftAppliedIndex"]) for node, said in self._answers().items()}
+
     def _status(self):
         """Who each running member is and whom it follows, by node; only of those that follow."""
+        # A member that knows of no leader leaves it out.
+        return {
+            node: (said["header"]["member_id"], said["leader"])
+            for node, said in self._answers().items()
+            if said.get("leader", "0") != "0"
+        }
+
+    def _answers(self):
+        """What the running members that answer say of themselves, by node."""
         found = {}
         for node in self.running():
             try:
-                said = post(
+                found[node] = post(
                     self.star.clients[1], node_address(node), CLIENT_PORT,
                     "/v3/maintenance/status", {},
                 )  # fmt: skip
             except (OSError, ValueError):
                 continue
-            # A member that knows of no leader leaves it out.
-            if said.get("leader", "0") != "0":
-                found[node] = (said["header"]["member_id"], said["leader"])
         return found

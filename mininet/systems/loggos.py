@@ -7,15 +7,18 @@ import json
 import shutil
 import subprocess
 import time
-from contextlib import suppress
 from dataclasses import dataclass, field
 
 from addresses import node_address
 from sandbox import die_with_parent
-from systems.base import STOP_S, System, like_bench, output, recording, shape_of
+from systems.base import STOP_S, System, like_bench, like_probe, output
+from well import agreed_leader
 
 PEER_PORT = 7400
 CLIENT_PORT = 7401
+# What can be switched off: keys of [optimisations], and what a window of one slot does.
+PIPELINING = "pipelining"
+SWITCHES = ("batching", PIPELINING, "phase1_skip", "group_commit", "quorum_connected_election")
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,13 @@ class Setup:
     slow_sync_ms: dict = field(default_factory=dict)
     # Length of the leader's lease; 0: none.
     lease_ms: int = 0
+    # Which of SWITCHES are off.
+    without: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        unknown = [name for name in self.without if name not in SWITCHES]
+        if unknown:
+            raise ValueError(f"no optimisation {unknown[0]!r}; there are: {', '.join(SWITCHES)}")
 
     def roles_of(self, node):
         """A node's roles."""
@@ -50,6 +60,7 @@ class Loggos(System):
         "runs shares the next one; clients keep connections to the leader"
     )
 
+    client_port = CLIENT_PORT
     # It has things to finish.
     clean_exits = (0,)
 
@@ -111,6 +122,11 @@ class Loggos(System):
             lines += ["[quorum]", f"phase1 = {phase1}", f"phase2 = {phase2}", ""]
         if self.setup.lease_ms:
             lines += ["[reads]", f"lease_ms = {self.setup.lease_ms}", ""]
+        if PIPELINING in self.setup.without:
+            lines += ["[limits]", "window_slots = 1", ""]
+        switched_off = [f"{key} = false" for key in self.setup.without if key != PIPELINING]
+        if switched_off:
+            lines += ["[optimisations]", *switched_off, ""]
         lines += [
             "[timing]",
             f"election_timeout_ms = {timing.election_timeout_ms}",
@@ -149,6 +165,14 @@ class Loggos(System):
         # During a change two may believe it; the higher ballot is right.
         leading = [said for said in self.status().values() if said.get("leading")]
         return max(leading, key=_ballot)["node"] if leading else None
+
+    def progress(self):
+        """The last slot applied."""
+        return {node: said["applied"] for node, said in self.status().items()}
+
+    def is_sure(self, node):
+        """Whether a node knows all that its log may have lost."""
+        return self.status().get(node, {}).get("unsure_slots") == 0
 
     def status(self):
         """What each reachable node says of itself, by id."""
@@ -203,23 +227,16 @@ class Loggos(System):
             *like_bench(self, load, label, rate, seed, trace),
         ]  # fmt: skip
 
-    def attach(self, node):
-        """Starts a load generator that talks to this node and to no other, until it is told to end;
-        returns its label and process. Operations are due at equal distances."""
-        label, load, host = f"bench-n{node}", self.experiment, self.star.clients[1]
-        command = [
-            *self._bench(host, load),
-            "--nodes", f"{node_address(node)}:{CLIENT_PORT}",
-            "--target", "spread",
-            "--duration", "24h",
-            "--warmup", "0s",
-            "--seed", str(load.seed + node),
-            "--rate", str(load.rate),
-            "--arrivals", "uniform",
-            *shape_of(load),
-            *recording(self, load, label, trace=True),
+    def probe_command(self, load, host, label, node):
+        """`loggos bench`."""
+        return [
+            *self._bench(host, load), "--nodes", self.client_addresses(CLIENT_PORT, [node]),
+            *like_probe(self, load, label, node),
         ]  # fmt: skip
-        return label, self.spawn_load(host, label, command)
+
+    def well(self):
+        """The leader, if all nodes answer, follow it, hear each other and are level."""
+        return agreed_leader(self.status(), self.nodes)
 
     def bench_near(self, node, client, rate, seed, label, more=()):
         """Starts a load generator on that client host, which talks to this node and to no other;
@@ -284,15 +301,6 @@ class Loggos(System):
         command = [str(self.home(host) / "loggos"), "snapshot", "--nodes", address, "--json"]
         with open(self.run_dir / "logs" / f"snapshot-n{node}.log", "ab") as log:
             return self.popen(host, command, stdout=subprocess.PIPE, stderr=log)
-
-    def disk_bytes(self, node):
-        """What a node's data directory takes on the disk, in bytes."""
-        total = 0
-        for path in (self.home(self.star.nodes[node]) / "data").rglob("*"):
-            # What is listed may be gone a moment later.
-            with suppress(FileNotFoundError):
-                total += path.stat().st_blocks * 512
-        return total
 
 
 def _ballot(status):

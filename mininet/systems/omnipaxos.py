@@ -3,14 +3,18 @@
 The server is `rivals/omnipaxos`; the bytes of its clients' protocol stand in its `clients.rs`.
 """
 
+import re
 import struct
+from dataclasses import dataclass
+from pathlib import Path
 
 from addresses import node_address
 from netns import connect
-from systems.base import output
 from systems.rival import Rival
 
 SERVER = "omnipaxos-kv"
+LOCK_FILE = Path(__file__).resolve().parents[2] / "Cargo.lock"
+LIBRARY = re.compile(r'^name = "omnipaxos"\nversion = "(.*)"$', re.MULTILINE)
 PEER_PORT = 7400
 CLIENT_PORT = 7401
 GREETING = b"OPKV\x01"
@@ -19,6 +23,16 @@ GREETING = b"OPKV\x01"
 HEAD = struct.Struct("<IIB")
 STATE = struct.Struct("<QQBQ")
 ASK_STATE, TELL_STATE = 3, 4
+
+
+@dataclass(frozen=True)
+class State:
+    """What a node says of itself: its leader or 0, whether it leads, how many entries it knows to
+    be decided."""
+
+    leader: int
+    leads: bool
+    decided: int
 
 
 class OmniPaxos(Rival):
@@ -43,9 +57,10 @@ class OmniPaxos(Rival):
         return super().missing(binary)
 
     @classmethod
-    def version(cls, binary):
-        """As the server says it."""
-        return output([str(binary.with_name(SERVER)), "--version"])
+    def version(cls, _binary):
+        """The library's, as our server is built with it."""
+        found = LIBRARY.search(LOCK_FILE.read_text())
+        return f"omnipaxos {found.group(1)}" if found else "unknown"
 
     def spoken(self):
         """Where the log lies makes no difference to a client."""
@@ -65,26 +80,32 @@ class OmniPaxos(Rival):
 
     def ready(self):
         """Whether all nodes answer and follow the same leader."""
-        said = self._states()
-        return len(said) == len(self.nodes) and len({leader for leader, _ in said.values()}) == 1
+        said = self._following()
+        return len(said) == len(self.nodes) and len({it.leader for it in said.values()}) == 1
 
     def leads(self):
         """Of those that believe to lead, the one that most believe in."""
-        said = self._states()
-        believed = [leader for leader, _ in said.values()]
-        leading = [node for node, (_, leads) in said.items() if leads]
+        said = self._following()
+        believed = [it.leader for it in said.values()]
+        leading = [node for node, it in said.items() if it.leads]
         return max(leading, key=believed.count, default=None)
 
+    def progress(self):
+        """Entries that are decided, and applied, which is the same turn."""
+        return {node: it.decided for node, it in self._states().items()}
+
+    def _following(self):
+        """What those nodes say of themselves that follow a leader."""
+        return {node: it for node, it in self._states().items() if it.leader}
+
     def _states(self):
-        """Whom each running node follows and whether it leads; only of those that follow one."""
+        """What the running nodes that answer say of themselves, by node."""
         found = {}
         for node in self.running():
             try:
-                leader, leads = self._state(node)
+                found[node] = self._state(node)
             except OSError:
                 continue
-            if leader:
-                found[node] = (leader, leads)
         return found
 
     def _state(self, node):
@@ -99,8 +120,8 @@ class OmniPaxos(Rival):
         _, _, kind = HEAD.unpack_from(told, len(GREETING))
         if not told.startswith(GREETING) or kind != TELL_STATE:
             raise OSError(f"n{node} answered {told[:16]!r}")
-        _, leader, leads, _ = STATE.unpack_from(told, len(GREETING) + HEAD.size)
-        return leader, bool(leads)
+        _, leader, leads, decided = STATE.unpack_from(told, len(GREETING) + HEAD.size)
+        return State(leader, bool(leads), decided)
 
 
 class OmniPaxosDurable(OmniPaxos):

@@ -1,6 +1,6 @@
 """What the systems have in common that `rival-load` loads."""
 
-from systems.base import System, like_bench
+from systems.base import System, like_bench, like_probe
 
 LOAD = "rival-load"
 
@@ -8,7 +8,6 @@ LOAD = "rival-load"
 class Rival(System):
     """A system that `rival-load` speaks to: the load of `loggos bench`, in its report's words."""
 
-    client_port = 0
     built_by = ("rivals",)
 
     @classmethod
@@ -29,4 +28,12 @@ class Rival(System):
             str(self.binary.with_name(LOAD)), self.spoken(), "put",
             "--nodes", self.client_addresses(self.client_port),
             *like_bench(self, load, label, rate, seed, trace),
+        ]  # fmt: skip
+
+    def probe_command(self, load, host, label, node):
+        """`rival-load`."""
+        return [
+            str(self.binary.with_name(LOAD)), self.spoken(), "put",
+            "--nodes", self.client_addresses(self.client_port, [node]),
+            *like_probe(self, load, label, node),
         ]  # fmt: skip

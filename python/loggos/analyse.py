@@ -13,17 +13,21 @@ from pathlib import Path
 import matplotlib
 
 from loggos import (
+    ablation,
     calibration,
     cdf,
     cost,
+    downtime,
     failover,
     faults,
     flap,
     loss,
+    mix,
     partition,
     quorums,
     reads,
     reconfigure,
+    recovery,
     runs,
     sizes,
     snapshot,
@@ -43,6 +47,10 @@ REPORTS = {
     "sizes": sizes.report,
     "failover": failover.report,
     "cost": cost.report,
+    "ablation": ablation.report,
+    "downtime": downtime.report,
+    "recovery": recovery.report,
+    "mix": mix.report,
     "partition": partition.report,
     "quorums": quorums.report,
     "reads": reads.report,
@@ -94,13 +102,18 @@ def of_cluster(experiment: dict) -> list[str]:
         if experiment.get("systems"):
             clients = f"{sizes} nodes, {experiment['clients']} clients"
     system = f"log synced to disk: {'yes' if experiment['sync'] else 'no'}"
+    timeout = f"{experiment['election_timeout_ms']} ms"
+    if experiment.get("kind") == "downtime":
+        sizes = " or ".join(str(size) for size in sorted({it[1] for it in experiment["kinds"]}))
+        clients = f"{sizes} nodes, each with a client of its own"
+        timeout = f"{', '.join(f'{it:,}' for it in experiment['timeouts_ms'])} ms"
     if experiment.get("systems"):
         # What each of them does is said apart; what each load is stands with the figures.
         load, system = "loads as below", f"{experiment.get('repeats', 1)} repetitions"
     return [
         f"- {clients}, {load}, "
         f"workload {experiment['workload']}, values of {experiment['value_size']} bytes",
-        f"- election timeout {experiment['election_timeout_ms']} ms, {system}",
+        f"- election timeout {timeout}, {system}",
     ]
 
 

@@ -21,14 +21,14 @@ def packets(run: Run) -> pd.DataFrame:
     """A row for each series of packets: the shape, and what became of them.
 
     Columns: `repeat`, the shape's own; `sent`, `lost`, `overtook` (how many arrived before one that
-    was sent earlier); of their delay in ms `median`, `low` and `high` (1st and 99th percentile).
+    was sent earlier); of their delay in ms the `median`, and `low` and `high`, the quartiles.
     """
     rows = []
     lines = stretches.lines(run.path / "cells.jsonl")
     for line in lines[lines["kind"] == "packets"].itertuples():
         came = pd.read_csv(run.path / "probes" / line.file)
         delay_ms = (came["received_ns"] - came["sent_ns"]) / 1e6
-        low, median, high = np.percentile(delay_ms, [1, 50, 99])
+        low, median, high = np.percentile(delay_ms, [25, 50, 75])
         # The lowest number that comes later.
         later = came["number"][::-1].cummin()[::-1].shift(-1)
         rows.append(
@@ -57,13 +57,13 @@ def streams(run: Run) -> pd.DataFrame:
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
     """A row for each shape: the means of the repeats with half the width of their interval.
 
-    Columns: the shape's; `n`; `measured_ms`, the median delay; `spread_ms`, half of what is between
-    the 1st and 99th percentile; `lost_percent`, `overtook_percent`; and `as_asked`, whether delay,
-    loss and order are what was asked for.
+    Columns: the shape's; `n`; `measured_ms`, the median delay; `spread_ms`, what is between the
+    quartiles, which for jitter that is drawn evenly is the jitter; `lost_percent`,
+    `overtook_percent`; and `as_asked`, whether delay, loss and order are what was asked for.
     """
     rows = rows.assign(
         measured_ms=rows["median"],
-        spread_ms=(rows["high"] - rows["low"]) / 2,
+        spread_ms=rows["high"] - rows["low"],
         lost_percent=100 * rows["lost"] / rows["sent"],
         overtook_percent=100 * rows["overtook"] / (rows["sent"] - rows["lost"]),
     )
@@ -114,10 +114,11 @@ def report(run: Run, figures: Path) -> tuple[pd.DataFrame, list[str]]:
         markdown(table, 2),
         "Packets of one direction, one every "
         f"{run.experiment['interval_us'] / 1000:g} ms, {run.experiment['count']:,} a repeat; all "
-        "hosts have one clock. `measured_ms`: median delay; `spread_ms`: half of what lies between "
-        "the 1st and 99th percentile; with jitter packets keep their order, so that those behind a "
-        "slow one are slow, too, and the median grows. `overtook_percent`: arrived before one that "
-        "was sent earlier. `_ci95` is half the width of the mean's t interval. `as_asked`: the "
+        "hosts have one clock. `measured_ms`: median delay; `spread_ms`: what lies between the "
+        "quartiles, which would be the jitter if each packet had its own; but packets keep their "
+        "order, so that those behind a slow one are slow, too: the spread shrinks, and the median "
+        "grows. `overtook_percent`: arrived before one that was sent earlier. `_ci95` is half the "
+        "width of the mean's t interval. `as_asked`: the "
         f"delay is at most {DELAY_TOLERANCE_MS:g} ms too long (and within the jitter), loss and "
         f"order differ no more than chance explains in {1 - CHANCE:.2%} of such runs.",
         "## TCP",

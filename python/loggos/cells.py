@@ -40,10 +40,10 @@ def load_of(bench: dict) -> str:
     return bench["file"].removeprefix("bench-").rpartition("-")[0]
 
 
-def reports(run: Run) -> pd.DataFrame:
-    """A row for each load of each cell: `system`, `repeat`, `nodes`, `load` (its name), `offered`
-    (NaN in a closed loop), `achieved` operations a second, and in milliseconds `p50`, `p99` (NaN
-    where the load generator tells none) and `mean`."""
+def reports(run: Run, names: tuple[str, ...] = ("nodes",)) -> pd.DataFrame:
+    """A row for each load of each cell: `system`, `repeat`, its parameters of these names, `load`
+    (its own name), `offered` (NaN in a closed loop), `achieved` operations a second, and in
+    milliseconds `p50`, `p99` (NaN where the load generator tells none) and `mean`."""
     rows = []
     for cell in load(run):
         for bench in cell.run.benches:
@@ -53,7 +53,7 @@ def reports(run: Run) -> pd.DataFrame:
                 {
                     "system": cell.system,
                     "repeat": cell.repeat,
-                    "nodes": cell.run.experiment["nodes"],
+                    **{name: cell.run.experiment[name] for name in names},
                     "load": load_of(bench),
                     "offered": bench["parameters"].get("rate") or float("nan"),
                     "achieved": bench["throughput"],
@@ -64,7 +64,7 @@ def reports(run: Run) -> pd.DataFrame:
     frame = pd.DataFrame(rows)
     # Generators on several hosts share one load: they add up, and the slowest one speaks for all.
     how = {"offered": _sum, "achieved": "sum", "p50": "max", "p99": "max", "mean": "max"}
-    by = ["system", "repeat", "nodes", "load"]
+    by = ["system", "repeat", *names, "load"]
     return frame.groupby(by, sort=False, as_index=False).agg(how)
 
 

@@ -36,13 +36,13 @@ def cuts(run: Run) -> pd.DataFrame:
         courses = pd.DataFrame([json.loads(line) for line in lines])
         nodes = int(folder.name.split("-")[0])
         signs = faults.signs(stretches.records(folder.glob("traces/n*.trace"), stretches.SIGNS))
-        replies = _replies(folder)
+        replies = replies_of(folder)
         timeout_ns = run.experiment["election_timeout_ms"] * 1_000_000
         frames.append(measured(courses[~courses["disturbed"]], signs, replies, nodes, timeout_ns))
     return pd.concat(frames, ignore_index=True)
 
 
-def _replies(folder: Path) -> pd.DataFrame:
+def replies_of(folder: Path) -> pd.DataFrame:
     """The successful operations of all clients: `end_ns`, and `node`, whose client it was."""
     frames = []
     for path in sorted(folder.glob("traces/bench-n*.trace")):

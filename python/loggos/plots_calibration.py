@@ -44,9 +44,9 @@ def calibration(table: pd.DataFrame, carried: pd.DataFrame) -> Figure:
                 rows[name], rows["mbit_s"], yerr=rows["mbit_s_ci95"], color=COLORS["p50"], **BARS
             )
             axes.set_xlim(left=0)
-            axes.set_ylim(bottom=0)
             axes.set_xlabel(words)
             axes.set_ylabel("TCP (Mbit/s)")
+        panels[1, 1].set_ylim(bottom=0)
         # From hundreds to a few.
         log_milliseconds(panels[1, 2])
     return figure

@@ -40,8 +40,13 @@ def flap(table: pd.DataFrame) -> Figure:
             axes.set_xticks(periods, [f"{period:g}" for period in periods])
             axes.minorticks_off()
             axes.set_ylabel(words)
-            most = max(1, 1.1 * (table[name] + table[f"{name}_ci95"].fillna(0)).max())
-            axes.set_ylim(0, 105 if name.endswith("percent") else most)
+            half = table[f"{name}_ci95"].fillna(0)
+            if name.endswith("percent"):
+                # What is missed is little, and is what matters.
+                least = (table[name] - half).min()
+                axes.set_ylim(max(0, 10 * ((least - 5) // 10)), 101)
+            else:
+                axes.set_ylim(0, max(1, 1.1 * (table[name] + half).max()))
         for axes in panels[2:]:
             axes.set_xlabel("period of the flapping link (s)")
         handles, labels = panels[0].get_legend_handles_labels()

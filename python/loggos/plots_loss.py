@@ -48,5 +48,6 @@ def loss(table: pd.DataFrame) -> Figure:
         panels[0, 0].set_ylabel("latency (ms)")
         panels[1, 0].set_ylabel("closed loop\n(thousand operations/s)")
         panels[2, 0].set_ylabel("elections per minute\n(without any fault)")
-        panels[0, 0].legend(loc="upper left")
+        handles, labels = panels[0, 0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=2)
     return figure

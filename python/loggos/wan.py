@@ -61,7 +61,7 @@ def summary(found: pd.DataFrame, experiment: dict) -> pd.DataFrame:
 
 
 def floor_ms(experiment: dict, leader: str, operation: str, region: str) -> float:
-    """What messages alone take at least: from the client to its node, from there to the leader, and
+    """What messages alone take: from the client to its node, from there to the leader, and
     from that to the nearest majority; a lease needs no majority, a quorum read no leader."""
     regions, trips = experiment["regions"], experiment["round_trips_ms"]
     here, there = regions.index(region), regions.index(leader)
@@ -90,9 +90,12 @@ def report(run: Run, figures: Path) -> tuple[pd.DataFrame, list[str]]:
         markdown(table, 1),
         "`leader`: the region that leads. Clients talk to the node of their own `region`, "
         f"{run.experiment['rate']} operations/s in each. `p50_ms`, `p99_ms`: mean over `n` loads; "
-        "`_ci95`: half the width of its t interval. `floor_ms`: the round trips that cannot be "
-        "avoided, from the client to its node, from there to the leader and from the leader to the "
-        "nearest majority (a lease needs no majority, a quorum read no leader).",
+        "`_ci95`: half the width of its t interval. `floor_ms`: what the round trips alone take, "
+        "from the client to its node, from there to the leader and from the leader to the nearest "
+        "majority (a lease needs no majority, a quorum read no leader). A write may take less when "
+        "its node reads by quorum meanwhile, and so learns from the acceptors that it is chosen "
+        "before the leader says so. Reads take more: those that come while a round is "
+        "under way wait for the next one.",
         "Round trips between the regions are those that M. Burke, A. Cheng and W. Lloyd emulate in "
         "*Gryff: Unifying Consensus and Shared Registers* (NSDI 2020), of regions of Amazon EC2:",
         markdown(distances(run.experiment), 1),

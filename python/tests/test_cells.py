@@ -44,7 +44,7 @@ class FakeLab:
         self.progress = SimpleNamespace(clear=lambda: None)
         self.binary = None
 
-    def deploy(self, experiment, folder, adapter):
+    def deploy(self, experiment, folder, _setup, adapter):
         self.deployed.append((adapter.name, experiment.nodes, folder.name))
         for inner in ("status", "traces", "hosts"):
             (folder / inner).mkdir()
@@ -203,3 +203,21 @@ def test_every_system_says_what_its_numbers_include_and_what_is_done():
             assert len(adapter.about) > 40
             if not lab_run.EXPERIMENTS[experiment].unfit(adapter):
                 assert list(lab_run.EXPERIMENTS[experiment].plan(adapter))
+
+
+def test_the_last_of_several_runs_puts_the_machine_back(tmp_path, monkeypatch):
+    """Else the first to end takes from the others what their next cell needs."""
+    machine = tmp_path / "allowed"
+    machine.write_text("reno bbr\n")
+    monkeypatch.setattr(lab_run, "ALLOWED", machine)
+    monkeypatch.setattr(lab_run, "ALLOWED_BEFORE", tmp_path / "before")
+    first, second = lab_run.allowed("cubic"), lab_run.allowed("cubic")
+    first.__enter__()
+    second.__enter__()
+    assert machine.read_text().split() == ["reno", "bbr", "cubic"]
+    first.__exit__(None, None, None)
+    assert machine.read_text().split() == ["reno", "bbr", "cubic"]
+    second.__exit__(None, None, None)
+    assert machine.read_text().split() == ["reno", "bbr"]
+    with lab_run.allowed("bbr"):
+        assert machine.read_text().split() == ["reno", "bbr"]

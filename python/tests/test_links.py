@@ -120,6 +120,15 @@ def test_what_became_of_packets_is_measured(calibrated):
     assert rows["median"].tolist() == pytest.approx([5.1, 5.1, 5.2, 5.2])
 
 
+def test_the_quartiles_of_even_jitter_are_as_far_apart_as_it(calibrated):
+    header = "number,sent_ns,received_ns\n"
+    came = [f"{n},{n * MS},{n * MS + 18 * MS + n * 4_000}\n" for n in range(1001)]
+    (calibrated / "probes" / "packets-0-1.csv").write_text(header + "".join(came))
+    rows = calibration.packets(runs.load(calibrated))
+    assert calibration.summary(rows[:1])["spread_ms"][0] == pytest.approx(2)
+    assert rows["median"][0] == pytest.approx(20)
+
+
 def test_shapes_that_are_not_as_asked_for_are_told(calibrated):
     table = analysed(calibrated, "calibration")
     assert table["as_asked"].tolist()[:2] == [True, False]

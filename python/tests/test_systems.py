@@ -54,7 +54,7 @@ def test_a_system_is_started_loaded_and_ended(name, tmp_path):
     servers = [it for it in marker["commands"] if it["host"].startswith("n")]
     assert len(servers) == SYSTEMS[name].hosts(3)
     (report,) = [json.loads(path.read_text()) for path in cell.glob("bench-*.json")]
-    assert report["throughput"] > 100
+    assert report["writes"]["ok"] > 0
     assert report["writes"]["unknown"] == 0
     environment = json.loads((run / "environment.json").read_text())
     assert "unknown" not in environment["systems"][name]["version"]

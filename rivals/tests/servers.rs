@@ -176,6 +176,34 @@ fn zookeeper_serves() {
     serves("zookeeper", node);
 }
 
+/// Three nodes; in the same workspace, but in a package that not every build builds.
+#[test]
+fn omnipaxos_serves() {
+    let program = Path::new(env!("CARGO_BIN_EXE_rival-load")).with_file_name("omnipaxos-kv");
+    if !program.exists() {
+        eprintln!("left out: omnipaxos-kv is not built");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let peers = [free(), free(), free()];
+    let clients = [free(), free(), free()];
+    let all: Vec<String> = (1..).zip(peers).map(|(id, peer)| format!("{id}={peer}")).collect();
+    let _servers: Vec<Server> = (1..)
+        .zip(clients)
+        .map(|(id, client)| {
+            let mut command = Command::new(&program);
+            command.args(["--id", &id.to_string(), "--peers", &all.join(",")]);
+            command.args(["--clients", &client.to_string(), "--storage", "durable", "--data"]);
+            command.arg(dir.path().join(id.to_string()));
+            Server::start(&mut command, dir.path())
+        })
+        .collect();
+    wait_for("OmniPaxos does not answer", || {
+        load("omnipaxos", "put", clients[0], &["--clients", "1"]).status.success()
+    });
+    serves("omnipaxos", clients[1]);
+}
+
 /// A node that is not there is an error, and no panic or wait.
 #[test]
 fn nobody_answers() {

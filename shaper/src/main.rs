@@ -21,7 +21,6 @@ use std::str::FromStr;
 use clap::Parser;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::process::setpriority_process;
 use rustix::thread::set_current_timer_slack;
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::{Value, json};
@@ -32,8 +31,6 @@ use shape::{Fate, Link};
 
 /// Packets that are read from one host before the others have their turn, and what is due is sent on.
 const BATCH: usize = 64;
-/// Of this process: packets of all hosts wait for it, the laboratory's load as well.
-const NICENESS: i32 = -15;
 
 /// Holds, loses and reorders what emulated hosts receive from each other
 #[derive(Parser)]
@@ -98,8 +95,6 @@ impl Shaper {
     fn open(options: &Options) -> Result<Shaper, String> {
         // The kernel may otherwise wake us 50 us late, to wake others with us.
         set_current_timer_slack(NonZeroU64::new(1)).map_err(|error| error.to_string())?;
-        // Advice only.
-        let _ = setpriority_process(None, NICENESS);
         let hosts = options
             .hosts
             .iter()

@@ -140,6 +140,8 @@ fn snapshot_code(error: &SnapshotError) -> u8 {
         SnapshotError::Foreign { .. } | SnapshotError::NewerVersion { .. } => code::USAGE,
         SnapshotError::Damaged { .. }
         | SnapshotError::StateDamaged
+        | SnapshotError::Checkpoint { .. }
+        | SnapshotError::Linked
         | SnapshotError::NoneUsable { .. } => code::CHECK,
     }
 }

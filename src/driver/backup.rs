@@ -50,7 +50,7 @@ impl Server {
     /// A client wants a snapshot that holds all that is applied by now.
     pub(super) fn want_snapshot(&mut self, client: ConnectionId, id: u64) {
         let slot = self.store.applied();
-        match self.snapshots.newest().filter(|newest| newest.slot == slot) {
+        match self.snapshots.newest_whole().filter(|newest| newest.slot == slot) {
             Some(newest) => self.offer_snapshot(client, id, newest),
             None => self.snapshots.waiting.push(Waiting { slot, client, id }),
         }

@@ -124,7 +124,7 @@ impl CatchUp {
     }
 
     /// What peers can be given, the newest last: these durable ones, and those that are being pulled.
-    pub fn with_served(&self, durable: Vec<SnapshotId>) -> Vec<SnapshotId> {
+    pub fn with_served(&self, durable: impl Iterator<Item = SnapshotId>) -> Vec<SnapshotId> {
         let served = self.serving.keys().copied();
         let all: BTreeMap<Slot, SnapshotId> =
             served.chain(durable).map(|snapshot| (snapshot.slot, snapshot)).collect();
@@ -260,7 +260,7 @@ impl Server {
             self.catch_up.sender.hand_over(Asked { reply, file });
             return;
         }
-        match self.snapshots.open_file(reply.snapshot) {
+        match self.snapshots.open_for_peer(reply.snapshot) {
             Some(Ok(file)) => {
                 log::info!("sending the snapshot of slot {} to {}", reply.snapshot.slot, reply.to);
                 let file = Arc::new(file);
@@ -336,7 +336,7 @@ impl Server {
         if 0 < removed {
             log::info!("removing {removed} files of the log: replicas have what is in them");
             let log_begin = self.wal.log_begin(first_unchosen);
-            self.node.on_snapshots(Vec::new(), log_begin);
+            self.node.on_snapshots(Vec::new(), Slot(0), log_begin, &mut self.fx);
         }
         Ok(())
     }
@@ -360,6 +360,9 @@ impl Server {
         let old = std::mem::replace(&mut self.store, loaded.store);
         self.catch_up.receiver.hand_over(Step::Drop(Box::new(old)));
         self.quarantine.on_replaced();
+        if let Some(verifier) = &mut self.verifier {
+            verifier.on_replaced();
+        }
         self.node.on_snapshot_installed(now, snapshot.slot, epochs, &mut self.fx);
         let ms = (now.mono_us - self.catch_up.begun_us) / 1000;
         let keys = self.store.keys();

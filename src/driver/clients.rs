@@ -279,6 +279,9 @@ impl Server {
             corrupt_on_purpose(&mut self.store, self.config.node, slot);
             self.note_checkpoint(slot);
             self.snapshots.on_applied(value.size());
+            if let Some(verifier) = &mut self.verifier {
+                verifier.on_applied(value.size());
+            }
             if self.tracer.is_on() {
                 self.tracer.applied(slot, applied.len(), self.store.digest(), &value);
             }

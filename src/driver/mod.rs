@@ -26,6 +26,7 @@ mod start;
 mod table;
 mod tracer;
 mod turn;
+mod verify;
 mod watch;
 
 use std::fmt;

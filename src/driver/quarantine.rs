@@ -162,7 +162,7 @@ impl Server {
 
     /// What heartbeats say of snapshots and digests.
     pub(super) fn tell_state(&mut self) {
-        let snapshot = self.snapshots.newest().map_or(Slot(0), |newest| newest.slot);
+        let snapshot = self.snapshots.newest();
         let checkpoint = self.quarantine.told();
         self.node.set_standing_of_state(StateStanding { snapshot, checkpoint });
     }
@@ -243,6 +243,9 @@ impl Server {
         if is_of_use(slot, self.node.log_begin()) {
             self.store = self.quarantine.renewed(store, &self.wal, end, &mut |_| {})?;
             self.snapshots.replace(summary.id());
+            if let Some(verifier) = &mut self.verifier {
+                verifier.on_replaced();
+            }
             self.on_snapshots_changed()?;
         } else {
             // This node has lagged so far since then that the log jumped: its state is another one already.

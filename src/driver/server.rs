@@ -40,6 +40,7 @@ use super::sql::SqlQueries;
 use super::start::io_error;
 use super::table::{ConnectionId, Table};
 use super::tracer::Tracer;
+use super::verify::Verifier;
 use super::watch::Watches;
 
 pub(super) const WAKER: Token = Token(0);
@@ -86,6 +87,8 @@ pub struct Server {
     pub(super) held: Held,
     pub(super) store: Store,
     pub(super) snapshots: Snapshots,
+    /// Where the keys lie in RocksDB.
+    pub(super) verifier: Option<Verifier>,
     pub(super) chunks: ChunkReader,
     pub(super) sql_queries: SqlQueries,
     pub(super) watches: Watches,

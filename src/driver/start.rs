@@ -14,7 +14,7 @@ use crate::limits;
 use crate::paxos::{
     Configurations, Effects, Epochs, Node, NodeConfig, Optimisations, Recovered, Roles, Slot,
 };
-use crate::snapshot::{Loaded, SnapshotDir, SnapshotError};
+use crate::snapshot::{Form, Loaded, SnapshotDir, SnapshotError};
 use crate::store::{Engine, Store};
 use crate::trace;
 use crate::wal::{Identity, Options, Wal};
@@ -78,6 +78,7 @@ impl Server {
             Some(loaded) => loaded,
             None => (Store::in_engine(&engine), begin_with(&dir, &config)?),
         };
+        let is_linked = dir.form(loaded.applied()) == Some(Form::Linked);
         if !wal.lost().is_empty() {
             recovered = wal.recovered_above(loaded.applied().next());
             tell_of_damage(&wal, &recovered);
@@ -98,6 +99,9 @@ impl Server {
         let chunks = chunk_reader(wake.clone()).map_err(io_error("cannot start a thread"))?;
         let sql_queries =
             SqlQueries::start(wake.clone()).map_err(io_error("cannot start a thread"))?;
+        let verifier = Server::start_verifier(&engine, rule, is_linked, wake.clone())
+            .map_err(io_error("cannot start a thread"))?;
+        let links = engine.has_checkpoints();
         let catch_up = CatchUp::start(
             engine,
             &dir,
@@ -106,7 +110,7 @@ impl Server {
             config.snapshot_transfer_bytes_s,
             wake.clone(),
         )?;
-        let snapshots = Snapshots::start(&dir, config.cluster, rule, log_size, wake)?;
+        let snapshots = Snapshots::start(&dir, config.cluster, rule, log_size, links, wake)?;
         let configurations = members::recover(&config, epochs, &wal, log_begin, first_unchosen)?;
         let me = config.nodes.iter().find(|n| n.id == config.node).expect("checked by Config");
         let remembered = configurations.roles(config.node);
@@ -187,6 +191,7 @@ impl Server {
             held: Held::default(),
             store,
             snapshots,
+            verifier,
             chunks,
             sql_queries,
             watches: Watches::default(),
@@ -267,6 +272,9 @@ fn load_snapshot(
         Ok(Some(Loaded { store, summary })) => {
             let ms = (trace::monotonic_ns() - begun_ns) / 1_000_000;
             let (slot, size) = (summary.head.slot, summary.size);
+            if dir.form(slot) == Some(Form::Linked) {
+                log::info!("opened the checkpoint of slot {slot}: {} keys", summary.keys);
+            }
             log::info!("loaded the snapshot of slot {slot}: {size} bytes in {ms} ms");
             match Epochs::from_bytes(&summary.head.configurations) {
                 Some(epochs) => Ok(Some((store, Some(epochs)))),

@@ -65,6 +65,9 @@ impl Server {
         for reply in std::mem::take(&mut self.fx.snapshot_replies) {
             self.serve_part(now, reply);
         }
+        if std::mem::take(&mut self.fx.snapshot_wanted) {
+            self.snapshots.want();
+        }
         for receive in std::mem::take(&mut self.fx.receives) {
             self.receive_snapshot(now, receive);
         }

@@ -36,6 +36,9 @@ pub struct Effects {
     pub learn_replies: Vec<LearnReply>,
     /// Chunks to be read from a snapshot and sent as `Message::SnapshotChunk`, at the caller's pace.
     pub snapshot_replies: Vec<SnapshotReply>,
+    /// A peer needs a snapshot, and none of those that can be sent would help it: one is to be made. Those who wait
+    /// are told when `Node::on_snapshots` brings it.
+    pub snapshot_wanted: bool,
     /// What to do with a snapshot that comes from a peer.
     pub receives: Vec<Receive>,
     /// Commands and reads that waited too long.

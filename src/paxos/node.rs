@@ -15,6 +15,7 @@ mod ways;
 
 pub use reconfigure::Refusal;
 
+use std::collections::BTreeSet;
 use std::hash::{Hash, Hasher};
 
 use crate::mutants::{self, Mutant};
@@ -90,6 +91,8 @@ pub struct Node {
     learner: Learner,
     /// What can be sent to a peer that is behind where our log begins; the newest is the last.
     snapshots: Vec<SnapshotId>,
+    /// Who waits for one.
+    wanting: BTreeSet<NodeId>,
     election: Election,
     /// What the caller last said of its state, for the heartbeats.
     state: StateStanding,
@@ -190,6 +193,7 @@ impl Node {
                 Learner::new(patience_ticks, patience_ticks.max(fetch_patience_ticks), chunk_size)
             },
             snapshots: Vec::new(),
+            wanting: BTreeSet::new(),
             election,
             state: StateStanding::default(),
             furthest: (Slot(0), 0),

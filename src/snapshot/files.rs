@@ -4,6 +4,10 @@
 //! So a `.part` is what was being written when the process ended, and a `.snap` was whole once. The two
 //! newest are kept: the newest one may turn out to be damaged.
 //!
+//! With the keys of a linked one (`Form::Linked`) there is a directory `SLOT.keys`, the checkpoint of RocksDB. It is made
+//! first, and is durable before the file is there: that is what says that both are. It goes after the file. So a directory
+//! without its file is what was being made or removed when the process ended.
+//!
 //! The one before them stays as `spare`, and the next is written over it. To allocate blocks and to free them
 //! goes through the journal of the file system, which holds up the syncs of the log; and a disk that became
 //! full still takes a snapshot that is no larger, behind which the log can be truncated.
@@ -16,15 +20,19 @@ use std::sync::Arc;
 
 use crate::os;
 use crate::paxos::{Slot, SnapshotId};
-use crate::store::{Engine, Frozen};
+use crate::store::{Engine, Frozen, Hold};
 use crate::wire::ClusterId;
 
-use super::format::{self, FOOTER_SIZE};
+use super::format::{self, FOOTER_SIZE, Form, HEADER_SIZE};
 use super::part::Part;
+use super::read::load_linked;
+use super::write::write_as;
 use super::{Loaded, SnapshotError, Summary};
 
 /// Snapshots that are kept.
 pub const KEPT: usize = 2;
+/// The extension of checkpoints.
+const KEYS: &str = "keys";
 
 /// The snapshots of one data directory. It may be used by several threads, but only one of them writes.
 #[derive(Clone, Debug)]
@@ -51,6 +59,11 @@ impl SnapshotDir {
     /// Where a snapshot lies until it is whole.
     pub fn part_path(&self, slot: Slot) -> PathBuf {
         self.dir.join(format!("{:020}.part", slot.0))
+    }
+
+    /// Where the keys of a linked snapshot lie.
+    pub fn checkpoint_path(&self, slot: Slot) -> PathBuf {
+        self.dir.join(format!("{:020}.{KEYS}", slot.0))
     }
 
     /// The slots of the snapshots that are there, the newest first.
@@ -94,15 +107,24 @@ impl SnapshotDir {
         read().map_err(|error| SnapshotError::io("read", &self.path(slot), error))
     }
 
+    /// What the header of a snapshot says that it is; `None` if that cannot be read.
+    pub fn form(&self, slot: Slot) -> Option<Form> {
+        let mut header = [0; HEADER_SIZE];
+        let file = File::open(self.path(slot)).ok()?;
+        file.read_exact_at(&mut header, 0).ok()?;
+        format::form(&header).ok()
+    }
+
     /// Removes one that is no good.
     pub fn remove_one(&self, slot: Slot) -> Result<(), SnapshotError> {
-        self.remove(&self.path(slot))
+        self.remove(&self.path(slot))?;
+        self.remove_checkpoint(slot)
     }
 
     /// Removes the snapshots of later slots: they could not be used.
     pub fn remove_above(&self, slot: Slot) -> Result<(), SnapshotError> {
         let above = self.slots()?.into_iter().filter(|above| slot < *above);
-        above.into_iter().try_for_each(|above| self.remove(&self.path(above)))
+        above.into_iter().try_for_each(|above| self.remove_one(above))
     }
 
     /// An error about the directory as a whole. `doing` comes before its path.
@@ -113,7 +135,7 @@ impl SnapshotDir {
     /// Removes the snapshots of earlier slots.
     pub fn remove_below(&self, slot: Slot) -> Result<(), SnapshotError> {
         let mut below = self.slots()?.into_iter().filter(|below| *below < slot);
-        below.try_for_each(|below| self.remove(&self.path(below)))
+        below.try_for_each(|below| self.remove_one(below))
     }
 
     /// Where a snapshot from a peer lies until all of it is there and checked. It may outlive the process.
@@ -154,9 +176,39 @@ impl SnapshotDir {
         open().map_err(|error| SnapshotError::io("open", &path, error))
     }
 
-    /// Writes a snapshot and makes it durable.
+    /// Writes a whole snapshot and makes it durable.
     pub fn write(
         &self,
+        frozen: &Frozen,
+        cluster: ClusterId,
+        configurations: Arc<[u8]>,
+    ) -> Result<Summary, SnapshotError> {
+        self.write_file(Form::Whole, frozen, cluster, configurations)
+    }
+
+    /// Makes a linked snapshot, which is durable then, of a state that is held since it was frozen.
+    pub fn link(
+        &self,
+        frozen: &Frozen,
+        hold: Arc<Hold>,
+        cluster: ClusterId,
+        configurations: Arc<[u8]>,
+    ) -> Result<Summary, SnapshotError> {
+        let slot = frozen.applied();
+        let path = self.checkpoint_path(slot);
+        assert!(!self.path(slot).exists(), "no snapshot is made of what one is made of already");
+        let made = frozen.checkpoint(&path, hold);
+        made.map_err(|why| SnapshotError::checkpoint(&path, why))?;
+        let written = self.write_file(Form::Linked, frozen, cluster, configurations);
+        if written.is_err() {
+            let _ = self.remove_checkpoint(slot);
+        }
+        written
+    }
+
+    fn write_file(
+        &self,
+        form: Form,
         frozen: &Frozen,
         cluster: ClusterId,
         configurations: Arc<[u8]>,
@@ -166,7 +218,7 @@ impl SnapshotDir {
         let (file, is_spare) = self.begin(&path)?;
         let mut part = Part::new(file);
         let written =
-            super::write(frozen, cluster, configurations, &mut part).and_then(|summary| {
+            write_as(form, frozen, cluster, configurations, &mut part).and_then(|summary| {
                 self.complete(slot, &part.finish().map_err(SnapshotError::Write)?)?;
                 Ok(summary)
             });
@@ -222,14 +274,15 @@ impl SnapshotDir {
     /// kept any more go.
     pub fn complete(&self, slot: Slot, part: &File) -> Result<(), SnapshotError> {
         self.make_durable(slot, part)?;
-        for old in self.slots()?.into_iter().skip(KEPT) {
-            let old = self.path(old);
+        for slot in self.slots()?.into_iter().skip(KEPT) {
+            let old = self.path(slot);
             if self.spare().exists() {
                 self.remove(&old)?;
             } else {
                 fs::rename(&old, self.spare())
                     .map_err(|error| SnapshotError::io("retire", &old, error))?;
             }
+            self.remove_checkpoint(slot)?;
         }
         Ok(())
     }
@@ -243,7 +296,7 @@ impl SnapshotDir {
     ) -> Result<(), SnapshotError> {
         self.make_durable(slot, part)?;
         let wrong = self.slots()?.into_iter().filter(|it| *it != slot && wrong.contains(it));
-        wrong.into_iter().try_for_each(|it| self.remove(&self.path(it)))
+        wrong.into_iter().try_for_each(|it| self.remove_one(it))
     }
 
     fn make_durable(&self, slot: Slot, part: &File) -> Result<(), SnapshotError> {
@@ -251,12 +304,55 @@ impl SnapshotDir {
         part.sync_all()
             .and_then(|()| fs::rename(&path, self.path(slot)))
             .and_then(|()| sync_dir(&self.dir))
-            .map_err(|error| SnapshotError::io("make durable", &path, error))
+            .map_err(|error| SnapshotError::io("make durable", &path, error))?;
+        match self.form(slot) {
+            Some(Form::Linked) => Ok(()),
+            // There may have been a linked one in its place.
+            _ => self.remove_checkpoint(slot),
+        }
     }
 
-    /// Removes what was being written when the process ended.
+    /// Removes what was being written, or removed, when the process ended.
     pub fn remove_parts(&self) -> Result<(), SnapshotError> {
-        self.parts()?.into_iter().try_for_each(|slot| self.remove(&self.part_path(slot)))
+        self.parts()?.into_iter().try_for_each(|slot| self.remove(&self.part_path(slot)))?;
+        let slots = self.slots()?.into_iter();
+        let linked = slots.filter(|slot| self.form(*slot) == Some(Form::Linked));
+        let kept: Vec<PathBuf> = linked.map(|slot| self.checkpoint_path(slot)).collect();
+        let list = || -> io::Result<Vec<PathBuf>> {
+            fs::read_dir(&self.dir)?.map(|entry| Ok(entry?.path())).collect()
+        };
+        let paths = list().map_err(|error| SnapshotError::io("list", &self.dir, error))?;
+        // All directories here are checkpoints, or were to become one, or belong to who reads one.
+        for path in paths.iter().filter(|path| path.is_dir() && !kept.contains(path)) {
+            fs::remove_dir_all(path).map_err(|error| SnapshotError::io("remove", path, error))?;
+        }
+        Ok(())
+    }
+
+    /// Removes the keys of what is no linked snapshot any more, if there are some. Most files are another's as well.
+    fn remove_checkpoint(&self, slot: Slot) -> Result<(), SnapshotError> {
+        let path = self.checkpoint_path(slot);
+        let remove = || -> io::Result<()> {
+            let entries = fs::read_dir(&path)?;
+            // Or a power cut could bring the file back, and not all of its keys.
+            sync_dir(&self.dir)?;
+            for entry in entries {
+                let entry = entry?;
+                if entry.metadata()?.nlink() == 1 {
+                    let file = File::options().write(true).open(entry.path())?;
+                    os::remove_by_steps(&entry.path(), &file)?;
+                } else {
+                    fs::remove_file(entry.path())?;
+                }
+            }
+            fs::remove_dir(&path)
+        };
+        match remove() {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(SnapshotError::io("remove", &path, error))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn remove(&self, path: &Path) -> Result<(), SnapshotError> {
@@ -282,7 +378,11 @@ impl SnapshotDir {
         super::load_newest(&self.slots()?, cluster, |slot| {
             let file = self.open_file(slot)?;
             let total = file.metadata().map_or(0, |metadata| metadata.len());
-            super::load_into(engine, &mut Told { file, done: 0, total, progress })
+            let mut input = Told { file, done: 0, total, progress };
+            match self.form(slot) {
+                Some(Form::Linked) => load_linked(engine, &mut input, &self.checkpoint_path(slot)),
+                _ => super::load_into(engine, &mut input),
+            }
         })
     }
 }

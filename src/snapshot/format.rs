@@ -3,7 +3,7 @@
 //! | offset | size | header |
 //! | --- | --- | --- |
 //! | 0 | 8 | magic `LOGGOSSN` |
-//! | 8 | 4 | version: 1 |
+//! | 8 | 4 | version: 1, or 2 of a linked snapshot |
 //! | 12 | 4 | CRC-32 of bytes 0..12 and 16 up to the first chunk |
 //! | 16 | 8 | cluster id |
 //! | 24 | 8 | slot: the last one applied |
@@ -28,6 +28,9 @@
 //! | 32 | 8 | size of the whole file |
 //! | 40 | 16 | checksum: XXH3 (128 bits) of all bytes before the footer |
 //!
+//! A *linked* snapshot has all of the state but the entries: these lie beside it, in a checkpoint of their table. It is of
+//! use at the node that made it and nowhere else. A *whole* one has everything, and is the same at every node.
+//!
 //! A snapshot is valid if all of this is right, the items keep to their order and limits, the digest of
 //! what they amount to is that of the header, and nothing follows the footer. Magic and version stay in
 //! place in every later version, so that a newer one can be named.
@@ -41,19 +44,35 @@ use crate::wire::ClusterId;
 
 use super::{Head, SnapshotError};
 
-pub const VERSION: u32 = 1;
+/// The newest that is known.
+pub const VERSION: u32 = VERSION_LINKED;
+const VERSION_WHOLE: u32 = 1;
+const VERSION_LINKED: u32 = 2;
 pub const HEADER_SIZE: usize = 64;
 pub const CHUNK_HEADER_SIZE: usize = 8;
 pub const FOOTER_SIZE: usize = 56;
 const MAGIC: [u8; 8] = *b"LOGGOSSN";
 
+/// Where the entries of a snapshot's state are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// In it.
+    Whole,
+    /// In a checkpoint of their table.
+    Linked,
+}
+
 /// The header with the configurations behind it.
-pub fn encode_head(head: &Head) -> Vec<u8> {
+pub fn encode_head(head: &Head, form: Form) -> Vec<u8> {
     let configurations_size = head.configurations.len();
     assert!(configurations_size <= SNAPSHOT_CONFIGURATIONS_SIZE_MAX);
     let mut bytes = vec![0; HEADER_SIZE];
     bytes[0..8].copy_from_slice(&MAGIC);
-    bytes[8..12].copy_from_slice(&VERSION.to_le_bytes());
+    let version = match form {
+        Form::Whole => VERSION_WHOLE,
+        Form::Linked => VERSION_LINKED,
+    };
+    bytes[8..12].copy_from_slice(&version.to_le_bytes());
     bytes[16..24].copy_from_slice(&head.cluster.0.to_le_bytes());
     bytes[24..32].copy_from_slice(&head.slot.0.to_le_bytes());
     bytes[32..48].copy_from_slice(&head.digest.to_le_bytes());
@@ -64,15 +83,21 @@ pub fn encode_head(head: &Head) -> Vec<u8> {
     bytes
 }
 
-/// How many bytes of configurations follow a header. Nothing else of it is believed yet.
-pub fn configurations_size(header: &[u8; HEADER_SIZE]) -> Result<usize, SnapshotError> {
+/// What a header says that a snapshot is. Nothing else of it is believed yet.
+pub fn form(header: &[u8; HEADER_SIZE]) -> Result<Form, SnapshotError> {
     if header[0..8] != MAGIC {
         return Err(SnapshotError::damaged(0, "this is no snapshot"));
     }
-    let version = u32_at(header, 8);
-    if version != VERSION {
-        return Err(SnapshotError::NewerVersion { found: version });
+    match u32_at(header, 8) {
+        VERSION_WHOLE => Ok(Form::Whole),
+        VERSION_LINKED => Ok(Form::Linked),
+        found => Err(SnapshotError::NewerVersion { found }),
     }
+}
+
+/// How many bytes of configurations follow it.
+pub fn configurations_size(header: &[u8; HEADER_SIZE]) -> Result<usize, SnapshotError> {
+    form(header)?;
     let size = u32_at(header, 48) as usize;
     if SNAPSHOT_CONFIGURATIONS_SIZE_MAX < size {
         return Err(SnapshotError::damaged(48, "the configurations are over their limit"));

@@ -3,6 +3,9 @@
 //! Invariant: the bytes are a function of cluster, slot, state and configurations. Two replicas make the
 //! same file of the same slot, so that a transfer can go on from another peer.
 //!
+//! That is a whole snapshot. Where the keys lie in RocksDB a node makes linked ones for itself, which cost no copying:
+//! `format` says what they are, and `files` how they lie.
+//!
 //! `format` holds the bytes, `write` and `read` go through them as a stream, in bounded memory, and
 //! `files` keeps a data directory's snapshots, each written as a `part`. When one is taken is the driver's
 //! business, and what the state is made of the store's (`store::snapshot`).
@@ -22,6 +25,7 @@ use crate::paxos::{Slot, SnapshotId};
 use crate::wire::ClusterId;
 
 pub use files::SnapshotDir;
+pub use format::Form;
 pub use read::{Loaded, load, load_into, load_newest, read_head, verify};
 pub use write::write;
 
@@ -73,6 +77,13 @@ pub enum SnapshotError {
     },
     /// The state to be written is not the one whose digest was kept: memory was damaged.
     StateDamaged,
+    /// The checkpoint with the keys of a linked snapshot cannot be made, or not be used.
+    Checkpoint {
+        path: PathBuf,
+        why: String,
+    },
+    /// A linked snapshot stands where a whole one is needed, or the other way round.
+    Linked,
     NewerVersion {
         found: u32,
     },
@@ -90,6 +101,10 @@ pub enum SnapshotError {
 impl SnapshotError {
     fn io(doing: &'static str, path: &Path, error: io::Error) -> SnapshotError {
         SnapshotError::Io { doing, path: path.to_owned(), error }
+    }
+
+    fn checkpoint(path: &Path, why: String) -> SnapshotError {
+        SnapshotError::Checkpoint { path: path.to_owned(), why }
     }
 
     fn damaged(offset: u64, why: &'static str) -> SnapshotError {
@@ -114,6 +129,14 @@ impl fmt::Display for SnapshotError {
             SnapshotError::StateDamaged => {
                 write!(f, "the state in memory is damaged: its digest is not what it should be")
             }
+            SnapshotError::Checkpoint { path, why } => {
+                write!(f, "the keys of the snapshot, in {}: {why}", path.display())
+            }
+            SnapshotError::Linked => write!(
+                f,
+                "the snapshot has no keys in it: they lie beside it in RocksDB, and it is of use at its own node \
+                 alone (a backup has all)"
+            ),
             SnapshotError::NewerVersion { found } => write!(
                 f,
                 "the snapshot has format version {found}, and this program knows versions up to {}: \
@@ -127,7 +150,9 @@ impl fmt::Display for SnapshotError {
             ),
             SnapshotError::NoneUsable { slot, error } => write!(
                 f,
-                "none of the snapshots can be used; of the newest one, of slot {slot}: {error}"
+                "none of the snapshots can be used; of the newest one, of slot {slot}: {error}. A new node in this \
+                 one's place gets the state from the others (`loggos member`); of a backup a cluster is made anew \
+                 (`loggos restore`)"
             ),
         }
     }
@@ -135,6 +160,8 @@ impl fmt::Display for SnapshotError {
 
 impl std::error::Error for SnapshotError {}
 
+#[cfg(all(test, feature = "rocksdb"))]
+mod linked_tests;
 #[cfg(any(test, feature = "fake"))]
 pub mod made_up;
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! Nothing here panics at any bytes, nor sets more aside than a chunk and what the bytes themselves hold.
 
 use std::io::{ErrorKind, Read};
+use std::path::Path;
 
 use xxhash_rust::xxh3::Xxh3;
 
@@ -11,7 +12,7 @@ use crate::store::snapshot::{CHUNK_SIZE_MAX, Decoder, Loader};
 use crate::store::{Engine, Store};
 use crate::wire::ClusterId;
 
-use super::format::{self, CHUNK_HEADER_SIZE, FOOTER_SIZE, HEADER_SIZE};
+use super::format::{self, CHUNK_HEADER_SIZE, FOOTER_SIZE, Form, HEADER_SIZE};
 use super::{Head, SnapshotError, Summary};
 
 /// A store as a snapshot says.
@@ -23,13 +24,13 @@ pub struct Loaded {
 
 /// Reads the head alone, which says what the snapshot is of. Whether the rest is whole is not known then.
 pub fn read_head(input: &mut impl Read) -> Result<Head, SnapshotError> {
-    Input::new(input).head()
+    Input::new(input).head(Form::Whole)
 }
 
 /// Reads a whole snapshot and checks everything that `load` checks, in the memory of one chunk.
 pub fn verify(input: &mut impl Read) -> Result<Summary, SnapshotError> {
     let mut input = Input::new(input);
-    let head = input.head()?;
+    let head = input.head(Form::Whole)?;
     let mut decoder = Decoder::new(head.slot);
     input.chunks(|chunk| decoder.push(chunk, |_| {}))?;
     let (keys, sessions, digest) = decoder.finish().map_err(|why| input.damaged(why))?;
@@ -44,11 +45,28 @@ pub fn load(input: &mut impl Read) -> Result<Loaded, SnapshotError> {
 /// Reads a whole snapshot into a store whose entries lie there.
 pub fn load_into(engine: &Engine, input: &mut impl Read) -> Result<Loaded, SnapshotError> {
     let mut input = Input::new(input);
-    let head = input.head()?;
+    let head = input.head(Form::Whole)?;
     let mut loader = Loader::new(head.slot, engine);
     input.chunks(|chunk| loader.push(chunk))?;
     let (keys, sessions, digest, store) = loader.finish().map_err(|why| input.damaged(why))?;
     let summary = input.footer(head, keys, sessions, digest)?;
+    Ok(Loaded { store, summary })
+}
+
+/// Reads a linked snapshot, and makes a store of it whose entries lie there, as its checkpoint has them.
+pub(super) fn load_linked(
+    engine: &Engine,
+    input: &mut impl Read,
+    checkpoint: &Path,
+) -> Result<Loaded, SnapshotError> {
+    let mut input = Input::new(input);
+    let head = input.head(Form::Linked)?;
+    let mut loader = Loader::linked(head.slot);
+    input.chunks(|chunk| loader.push(chunk))?;
+    let (keys, sessions, digest) = loader.ended().map_err(|why| input.damaged(why))?;
+    let summary = input.footer(head, keys, sessions, digest)?;
+    let store = loader.finish_linked(engine, checkpoint);
+    let store = store.map_err(|why| SnapshotError::checkpoint(checkpoint, why))?;
     Ok(Loaded { store, summary })
 }
 
@@ -98,9 +116,13 @@ impl<'a, R: Read> Input<'a, R> {
         SnapshotError::damaged(self.offset, why)
     }
 
-    fn head(&mut self) -> Result<Head, SnapshotError> {
+    /// Of a snapshot that must have this form.
+    fn head(&mut self, form: Form) -> Result<Head, SnapshotError> {
         let mut header = [0; HEADER_SIZE];
         self.from.read_exact(&mut header).map_err(SnapshotError::Read)?;
+        if format::form(&header)? != form {
+            return Err(SnapshotError::Linked);
+        }
         let size = format::configurations_size(&header)?;
         self.part.extend_from_slice(&header);
         self.append(size)?;

@@ -33,6 +33,64 @@ fn golden_bytes() {
     assert_eq!(format!("{:032x}", summary.checksum.swap_bytes()), expected[12]);
 }
 
+/// Of a linked snapshot, too. Nobody takes it for a whole one.
+#[test]
+fn golden_bytes_of_a_linked_one() {
+    let mut bytes = Vec::new();
+    let (frozen, configurations) = (store(1, 3).freeze(), Arc::from(&b"three nodes"[..]));
+    let summary =
+        write::write_as(Form::Linked, &frozen, CLUSTER, configurations, &mut bytes).unwrap();
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let expected = [
+        // The same state as above, in version 2.
+        "4c4f47474f53534e02000000c0cf414008070605040302010200000000000000",
+        "1992dfd86ede9a833654a5003e6e890d0b000000000000000000000000000000",
+        "7468726565206e6f646573",
+        // A chunk: time, session, reply, the number of the entries that lie elsewhere and their digest.
+        "4c000000918ff79f",
+        "010100000000000000",
+        "02001000000000000001000000000000000100000000000000",
+        "03010000000000000004000000",
+        "00000000",
+        "090100000000000000",
+        "e95d0ce1e90c80ac66193bc193ee7a62",
+        // The footer.
+        "0000000086bb836c01000000000000000100000000000000",
+        "0100000000000000d700000000000000",
+        "8e89667d4617b89f5044d9d8721c6186",
+    ];
+    assert_eq!(hex, expected.concat());
+    assert_eq!((summary.keys, summary.sessions, summary.head.digest), (1, 1, frozen.digest()));
+    for error in [load(&mut &bytes[..]).unwrap_err(), verify(&mut &bytes[..]).unwrap_err()] {
+        assert!(matches!(error, SnapshotError::Linked), "{error}");
+    }
+}
+
+/// A program without RocksDB says what it lacks, and takes the one before, from which the log goes on.
+#[cfg(not(feature = "rocksdb"))]
+#[test]
+fn a_linked_one_needs_rocksdb() {
+    let data_dir = tempfile::tempdir().unwrap();
+    let dir = SnapshotDir::open(data_dir.path()).unwrap();
+    let mut bytes = Vec::new();
+    let frozen = store(3, 10).freeze();
+    write::write_as(Form::Linked, &frozen, CLUSTER, Arc::from([]), &mut bytes).unwrap();
+    fs::write(dir.path(Slot(4)), bytes).unwrap();
+    fs::create_dir(dir.checkpoint_path(Slot(4))).unwrap();
+    dir.remove_parts().unwrap();
+    let newest = || dir.load_newest(&Engine::Memory, CLUSTER, &mut |_, _| {});
+    let error = newest().unwrap_err().to_string();
+    assert!(error.contains("the 3 keys of slot 4 lie in a checkpoint of RocksDB"), "{error}");
+    assert!(dir.checkpoint_path(Slot(4)).exists(), "a program that can open it may come");
+    dir.write(&store(2, 10).freeze(), CLUSTER, Arc::from([])).unwrap();
+    assert_eq!(newest().unwrap().unwrap().store.applied(), Slot(3));
+    dir.remove_above(Slot(3)).unwrap();
+    assert_eq!(
+        (dir.slots().unwrap(), dir.checkpoint_path(Slot(4)).exists()),
+        (vec![Slot(3)], false)
+    );
+}
+
 #[test]
 fn what_is_written_is_read() {
     for (keys, size) in [(0, 0), (1, 3), (100, 9_000), (3, 1024 * 1024)] {

@@ -31,6 +31,11 @@ const KIND_LAST_TOKEN: u64 = 8;
 pub struct Digest(u128);
 
 impl Digest {
+    /// Of items whose hashes have this sum.
+    pub fn of_sum(sum: u128) -> Digest {
+        Digest(sum)
+    }
+
     pub fn add(&mut self, item: u128) {
         self.0 = self.0.wrapping_add(item);
     }

@@ -1,201 +1,153 @@
 //! The entries in RocksDB: more of them than memory holds.
 //!
-//! Nothing here is durable, and nothing has to be. After a crash the state is the newest snapshot and the log behind
-//! it, as for entries in memory; so a table is made anew at each start, and RocksDB keeps no log of its own.
+//! Nothing here is durable by itself, and nothing has to be. After a crash the state is the newest snapshot and the log
+//! behind it, as for entries in memory; so RocksDB keeps no log of its own. A table begins empty, or with what a checkpoint
+//! has (`disk`), which is how a linked snapshot keeps the entries.
 //!
-//! Invariant: what RocksDB holds is the entries behind the slot whose number it holds with them. What the slot does that
-//! is being applied lies above it, in `pending`, where reads look first; its end writes all of that, and its
-//! number, as one batch. A frozen view therefore never shows half a slot, and says of which slot it is.
+//! Invariant: what RocksDB holds is the entries behind the slot whose number it holds with them. What slots have done
+//! since lies above it, in `pending`, where reads look first; it is written with the number of the newest slot, as one
+//! batch, between slots. A frozen view has both, and so it never shows half a slot.
 //!
-//! A disk that fails ends the process, as under the log: a replica that cannot tell what a key holds cannot go on, and
-//! its next start makes the table anew.
-//!
-//! | column family | key | value |
-//! | --- | --- | --- |
-//! | `default` | of the entry | of the entry |
-//! | `applied` | empty | the slot, u64, little-endian |
+//! As a rule the end of each slot writes what it did. While a checkpoint is made it does not: the table is *held*, RocksDB
+//! stands at one slot, and what later slots do waits in memory. That takes as long as a sync of the log and a flush of what
+//! RocksDB has not in files yet; should it take so long that more than [`HELD_SIZE_MAX`] waits, the checkpoint is given up,
+//! and tried again later. So the loop never waits for it.
 
-use std::fs;
-use std::io;
-use std::ops::Bound;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::ops::{Bound, ControlFlow};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 
 use imbl::OrdMap;
-use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType,
-    DBRawIterator, Options, ReadOptions, Snapshot, WriteBatch,
-};
+use rocksdb::{DBRawIterator, Error, ReadOptions, Snapshot, WriteBatch};
 use self_cell::self_cell;
 
 use crate::paxos::Slot;
 
+use super::digest::{self, Digest};
+use super::disk::{self, Disk, Files};
 use super::table::Key;
 
-/// The directory of all tables, in the data directory.
-const DIR: &str = "keys";
-const APPLIED: &str = "applied";
 /// Bytes of a snapshot that are written together.
 const RESTORED_SIZE: usize = 1024 * 1024;
-/// What has been written and is not in a file yet, of one table: a part of the cache's size, within bounds.
-const WRITE_BUFFER_SIZE_MIN: usize = 4 * 1024 * 1024;
-const WRITE_BUFFER_SIZE_MAX: usize = 64 * 1024 * 1024;
-const OPEN_FILES_MAX: i32 = 512;
-const BLOOM_BITS: f64 = 10.0;
+/// Bytes that wait in memory while a checkpoint is made, about.
+const HELD_SIZE_MAX: usize = if cfg!(test) { 64 * 1024 } else { 64 * 1024 * 1024 };
+/// What an entry takes beside its key and value where it waits, about.
+const PENDING_OVERHEAD_SIZE: usize = 64;
 /// Bytes that are read ahead where all entries are shown.
 const READAHEAD_SIZE: usize = 1024 * 1024;
-
-/// Where tables are made, and the cache that they share: while one state replaces another there are two.
-#[derive(Clone)]
-pub struct Disk {
-    dir: PathBuf,
-    cache: Cache,
-    write_buffer_size: usize,
-    compress: bool,
-    next: Arc<AtomicU64>,
-}
-
-impl Disk {
-    /// In this data directory, which is locked: what an earlier process left there goes. `cache_size`: bytes of blocks
-    /// that are kept in memory.
-    pub fn open(data_dir: &Path, cache_size: usize, compress: bool) -> io::Result<Disk> {
-        let dir = data_dir.join(DIR);
-        match fs::remove_dir_all(&dir) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => fs::create_dir_all(&dir)?,
-        }
-        let cache = Cache::new_lru_cache(cache_size).map_err(io::Error::other)?;
-        let write_buffer_size =
-            (cache_size / 4).clamp(WRITE_BUFFER_SIZE_MIN, WRITE_BUFFER_SIZE_MAX);
-        Ok(Disk { dir, cache, write_buffer_size, compress, next: Arc::new(AtomicU64::new(0)) })
-    }
-
-    fn options(&self, compression: DBCompressionType) -> Options {
-        let mut blocks = BlockBasedOptions::default();
-        blocks.set_block_cache(&self.cache);
-        // What is kept of each file's blocks counts, too: or memory would grow with the data.
-        blocks.set_cache_index_and_filter_blocks(true);
-        blocks.set_pin_l0_filter_and_index_blocks_in_cache(true);
-        blocks.set_bloom_filter(BLOOM_BITS, false);
-        let mut options = Options::default();
-        options.create_if_missing(true);
-        options.create_missing_column_families(true);
-        options.set_block_based_table_factory(&blocks);
-        options.set_compression_type(compression);
-        options.set_write_buffer_size(self.write_buffer_size);
-        options.set_level_compaction_dynamic_level_bytes(true);
-        options.set_max_open_files(OPEN_FILES_MAX);
-        options.set_max_background_jobs(2);
-        // In steps, so that a sync of the log in between finds no long queue at the disk.
-        options.set_bytes_per_sync(1024 * 1024);
-        options.set_keep_log_file_num(1);
-        options
-    }
-
-    /// An empty table.
-    pub fn table(&self) -> DiskTable {
-        let path = self.dir.join(self.next.fetch_add(1, Ordering::Relaxed).to_string());
-        let open = |compression| {
-            let options = self.options(compression);
-            // Each has options of its own, and the default ones unless it is told.
-            let family = |name| ColumnFamilyDescriptor::new(name, options.clone());
-            DB::open_cf_descriptors(&options, &path, ["default", APPLIED].map(family))
-        };
-        let opened = match self.compress {
-            // A library may be built without it.
-            true => open(DBCompressionType::Lz4).or_else(|_| open(DBCompressionType::None)),
-            false => open(DBCompressionType::None),
-        };
-        let files = Files { db: sound(opened), _removed: Removed(path) };
-        let table = DiskTable {
-            files: Arc::new(files),
-            pending: OrdMap::new(),
-            restored_size: 0,
-            len: 0,
-            slot: Slot(0),
-        };
-        table.files.write(WriteBatch::default(), table.slot);
-        table
-    }
-}
-
-/// What the disk has given, or the end of the process.
-fn sound<T>(result: Result<T, rocksdb::Error>) -> T {
-    result.unwrap_or_else(|error| {
-        panic!(
-            "the keys in RocksDB cannot be read or written: {error}; a restart makes them anew from \
-             the snapshot and the log"
-        )
-    })
-}
-
-/// An open database. Its directory goes with it.
-struct Files {
-    // Before the directory: fields are dropped in this order.
-    db: DB,
-    _removed: Removed,
-}
-
-struct Removed(PathBuf);
-
-impl Drop for Removed {
-    fn drop(&mut self) {
-        if let Err(error) = fs::remove_dir_all(&self.0) {
-            log::warn!("cannot remove {}: {error}", self.0.display());
-        }
-    }
-}
-
-impl Files {
-    fn applied(&self) -> &ColumnFamily {
-        self.db.cf_handle(APPLIED).expect("it was opened with it")
-    }
-
-    fn write(&self, mut batch: WriteBatch, slot: Slot) {
-        batch.put_cf(self.applied(), b"", slot.0.to_le_bytes());
-        sound(self.db.write_without_wal(batch));
-    }
-}
+/// Bytes that are verified at once.
+const VERIFIED_SIZE: usize = 256 * 1024;
 
 /// `None` for a key that was removed.
 type Pending = OrdMap<Key, Option<Arc<[u8]>>>;
 
 pub struct DiskTable {
     files: Arc<Files>,
-    /// What the slot did so far that is being applied, or a part of a snapshot that is being read.
+    /// What is not written yet: of the slot that is being applied, or a part of a snapshot that is being read; and
+    /// of slots before, while the table is held.
     pending: Pending,
-    /// Bytes of that part.
-    restored_size: usize,
+    /// Its bytes, or more.
+    pending_size: usize,
+    /// Some of it is of a slot that has not ended.
+    is_in_slot: bool,
+    /// Whoever makes a checkpoint has it.
+    hold: Weak<Hold>,
     len: usize,
     /// The last slot that has ended.
     slot: Slot,
+    /// The one that RocksDB stands at.
+    written: Slot,
+}
+
+/// Nothing is written to RocksDB while somebody has this.
+#[derive(Debug, Default)]
+pub struct Hold {
+    is_given_up: AtomicBool,
 }
 
 /// A state to go back to, in the same slot.
 pub struct DiskMark {
     pending: Pending,
+    pending_size: usize,
+    is_in_slot: bool,
     len: usize,
 }
 
+impl Disk {
+    /// An empty table.
+    pub fn table(&self) -> DiskTable {
+        DiskTable::new(self.create(), 0, Slot(0))
+    }
+
+    /// A table with the `len` entries behind `slot` that a checkpoint has.
+    pub fn linked_table(
+        &self,
+        checkpoint: &Path,
+        slot: Slot,
+        len: usize,
+    ) -> Result<DiskTable, String> {
+        Ok(DiskTable::new(self.link(checkpoint, slot)?, len, slot))
+    }
+}
+
+/// Shows the entries behind `slot` that a checkpoint has, in the order of their keys.
+pub fn read_checkpoint(
+    checkpoint: &Path,
+    slot: Slot,
+    mut visit: impl FnMut(&[u8], &[u8]),
+) -> Result<(), String> {
+    let files = disk::open_to_read(checkpoint, slot)?;
+    let mut written = files.db().raw_iterator_opt(once());
+    written.seek_to_first();
+    let walked = walk(written, &Pending::new(), b"", None, |key, value| {
+        visit(key, value);
+        ControlFlow::<()>::Continue(())
+    });
+    walked.map(|_| ()).map_err(|error| {
+        files.note_damage(&error);
+        error.into_string()
+    })
+}
+
 impl DiskTable {
+    fn new(files: Files, len: usize, slot: Slot) -> DiskTable {
+        DiskTable {
+            files: Arc::new(files),
+            pending: Pending::new(),
+            pending_size: 0,
+            is_in_slot: false,
+            hold: Weak::new(),
+            len,
+            slot,
+            written: slot,
+        }
+    }
+
     pub fn len(&self) -> usize {
         self.len
     }
 
     pub fn get(&self, key: &[u8]) -> Option<Vec<u8>> {
-        // Between slots there is nothing.
+        // Between slots there is nothing, as a rule.
         if !self.pending.is_empty()
             && let Some(pending) = self.pending.get(key)
         {
             return pending.as_ref().map(|value| value.to_vec());
         }
-        sound(self.files.db.get(key))
+        self.files.sound(self.files.db().get(key))
     }
 
     /// The value of a key that exists.
     pub fn set(&mut self, key: &[u8], value: &[u8]) {
-        self.pending.insert(key.into(), Some(value.into()));
+        self.put_pending(key, Some(value.into()));
+    }
+
+    fn put_pending(&mut self, key: &[u8], value: Option<Arc<[u8]>>) {
+        let value_size = value.as_ref().map_or(0, |value| value.len());
+        self.pending_size += key.len() + value_size + PENDING_OVERHEAD_SIZE;
+        self.pending.insert(key.into(), value);
+        self.is_in_slot = true;
     }
 
     /// A key that does not exist.
@@ -207,71 +159,50 @@ impl DiskTable {
     /// An entry of a snapshot, whose key is behind those of all before.
     pub fn restore(&mut self, key: &[u8], value: &[u8]) {
         self.insert(key, value);
-        self.restored_size += key.len() + value.len();
-        if RESTORED_SIZE <= self.restored_size {
+        if RESTORED_SIZE <= self.pending_size {
             self.end_slot(self.slot);
         }
     }
 
     pub fn remove(&mut self, key: &[u8]) -> Option<Arc<[u8]>> {
         let before = self.get(key)?;
-        self.pending.insert(key.into(), None);
+        self.put_pending(key, None);
         self.len -= 1;
         Some(before.into())
     }
 
     /// Shows the entries from `from` on and before `to` in the order of their keys, until `visit` returns false.
-    pub fn scan(
-        &self,
-        from: &[u8],
-        to: Option<&[u8]>,
-        mut visit: impl FnMut(&[u8], &[u8]) -> bool,
-    ) {
-        let is_inside = |key: &[u8]| to.is_none_or(|to| key < to);
-        let mut options = ReadOptions::default();
-        if let Some(to) = to {
-            options.set_iterate_upper_bound(to);
-        }
-        let mut written = self.files.db.raw_iterator_opt(options);
-        written.seek(from);
-        let from_here = (Bound::Included(from), Bound::Unbounded);
-        let mut pending = self.pending.range::<_, [u8]>(from_here).peekable();
-        loop {
-            let next = entry(&written);
-            let is_first = |key: &Key| next.is_none_or(|(written, _)| key[..] <= *written);
-            let goes_on = match (pending.next_if(|(key, _)| is_inside(key) && is_first(key)), next)
-            {
-                (Some((key, value)), next) => {
-                    let is_hidden = next.is_some_and(|(written, _)| key[..] == *written);
-                    if is_hidden {
-                        written.next();
-                    }
-                    value.as_ref().is_none_or(|value| visit(key, value))
-                }
-                (None, Some((key, value))) => {
-                    let goes_on = visit(key, value);
-                    written.next();
-                    goes_on
-                }
-                (None, None) => false,
-            };
-            if !goes_on {
-                return;
-            }
-        }
+    pub fn scan(&self, from: &[u8], to: Option<&[u8]>, visit: impl FnMut(&[u8], &[u8]) -> bool) {
+        let written = self.files.db().raw_iterator_opt(until(to));
+        self.files.sound(scan(written, &self.pending, from, to, visit));
     }
 
     pub fn mark(&self) -> DiskMark {
-        DiskMark { pending: self.pending.clone(), len: self.len }
+        let DiskTable { pending_size, is_in_slot, len, .. } = *self;
+        DiskMark { pending: self.pending.clone(), pending_size, is_in_slot, len }
     }
 
     pub fn go_back(&mut self, mark: DiskMark) {
         (self.pending, self.len) = (mark.pending, mark.len);
+        (self.pending_size, self.is_in_slot) = (mark.pending_size, mark.is_in_slot);
     }
 
-    /// All that the slot did has been done, and is written with the slot as a whole.
+    /// All that the slot did has been done, and is written with the slot as a whole; unless the table is held.
     pub fn end_slot(&mut self, slot: Slot) {
         assert!(self.slot <= slot);
+        (self.slot, self.is_in_slot) = (slot, false);
+        if let Some(hold) = self.hold.upgrade() {
+            if self.pending_size < HELD_SIZE_MAX {
+                return;
+            }
+            // Before anything is written that the checkpoint may take for its own.
+            hold.is_given_up.store(true, Ordering::SeqCst);
+            self.hold = Weak::new();
+        }
+        self.write_pending();
+    }
+
+    fn write_pending(&mut self) {
         let mut batch = WriteBatch::default();
         for (key, value) in &self.pending {
             match value {
@@ -279,9 +210,23 @@ impl DiskTable {
                 None => batch.delete(&key[..]),
             }
         }
-        self.files.write(batch, slot);
+        self.files.write(batch, self.slot);
         self.pending.clear();
-        (self.slot, self.restored_size) = (slot, 0);
+        (self.pending_size, self.written) = (0, self.slot);
+    }
+
+    /// Nothing is written to RocksDB until what is returned is dropped: so a view that is frozen now can make a
+    /// checkpoint. `None` while another one is made.
+    pub fn hold(&mut self) -> Option<Arc<Hold>> {
+        assert!(!self.is_in_slot, "a state is frozen between slots");
+        if self.hold.strong_count() != 0 {
+            return None;
+        }
+        // What was held before, if no slot has ended since.
+        self.write_pending();
+        let hold = Arc::new(Hold::default());
+        self.hold = Arc::downgrade(&hold);
+        Some(hold)
     }
 
     /// Changes one value behind everybody's back.
@@ -293,25 +238,93 @@ impl DiskTable {
         });
         if let Some((key, value)) = first {
             let mut batch = WriteBatch::default();
-            batch.put(key, value);
-            self.files.write(batch, self.slot);
+            batch.put(&key, &value);
+            self.files.write(batch, self.written);
+            if self.pending.contains_key(&key[..]) {
+                self.pending.insert(key[..].into(), Some(value.into()));
+            }
         }
     }
 
     pub fn freeze(&self) -> DiskView {
-        assert!(self.pending.is_empty(), "a state is frozen between slots");
-        let at = At::new(Arc::clone(&self.files), |files| files.db.snapshot());
-        DiskView { at: Arc::new(at), len: self.len, slot: self.slot }
+        assert!(!self.is_in_slot, "a state is frozen between slots");
+        let at = At::new(Arc::clone(&self.files), |files| files.db().snapshot());
+        let (pending, written) = (self.pending.clone(), self.written);
+        DiskView { at: Arc::new(at), pending, len: self.len, slot: self.slot, written }
     }
 }
 
-/// Where the iterator stands; `None` behind the last entry.
-fn entry<'a>(iterator: &'a DBRawIterator<'_>) -> Option<(&'a [u8], &'a [u8])> {
-    let entry = iterator.item();
-    if entry.is_none() {
-        sound(iterator.status());
+/// Entries before `to`.
+fn until(to: Option<&[u8]>) -> ReadOptions {
+    let mut options = ReadOptions::default();
+    if let Some(to) = to {
+        options.set_iterate_upper_bound(to);
     }
-    entry
+    options
+}
+
+/// All of them, and what clients read stays in the cache.
+fn once() -> ReadOptions {
+    let mut options = ReadOptions::default();
+    options.fill_cache(false);
+    options.set_readahead_size(READAHEAD_SIZE);
+    options
+}
+
+/// Shows the entries from `from` on and before `to` in the order of their keys, until `visit` returns false.
+fn scan(
+    mut written: DBRawIterator<'_>,
+    pending: &Pending,
+    from: &[u8],
+    to: Option<&[u8]>,
+    mut visit: impl FnMut(&[u8], &[u8]) -> bool,
+) -> Result<(), Error> {
+    written.seek(from);
+    let walked = walk(written, pending, from, to, |key, value| match visit(key, value) {
+        true => ControlFlow::Continue(()),
+        false => ControlFlow::Break(()),
+    });
+    walked.map(|_| ())
+}
+
+/// Shows the entries that are written, from where that stands and before `to`, with what is pending from `from` on
+/// above them, until `visit` breaks it off.
+fn walk<B>(
+    mut written: DBRawIterator<'_>,
+    pending: &Pending,
+    from: &[u8],
+    to: Option<&[u8]>,
+    mut visit: impl FnMut(&[u8], &[u8]) -> ControlFlow<B>,
+) -> Result<ControlFlow<B>, Error> {
+    let is_inside = |key: &[u8]| to.is_none_or(|to| key < to);
+    let from_here = (Bound::Included(from), Bound::Unbounded);
+    let mut pending = pending.range::<_, [u8]>(from_here).peekable();
+    loop {
+        let next = written.item();
+        if next.is_none() {
+            // At its end, or where it cannot be read.
+            written.status()?;
+        }
+        let is_first = |key: &Key| next.is_none_or(|(written, _)| key[..] <= *written);
+        let visited = match (pending.next_if(|(key, _)| is_inside(key) && is_first(key)), next) {
+            (Some((key, value)), next) => {
+                let is_hidden = next.is_some_and(|(written, _)| key[..] == *written);
+                if is_hidden {
+                    written.next();
+                }
+                value.as_ref().map_or(ControlFlow::Continue(()), |value| visit(key, value))
+            }
+            (None, Some((key, value))) => {
+                let visited = visit(key, value);
+                written.next();
+                visited
+            }
+            (None, None) => return Ok(ControlFlow::Continue(())),
+        };
+        if visited.is_break() {
+            return Ok(visited);
+        }
+    }
 }
 
 self_cell!(
@@ -327,8 +340,10 @@ self_cell!(
 #[derive(Clone)]
 pub struct DiskView {
     at: Arc<At>,
+    pending: Pending,
     len: usize,
     slot: Slot,
+    written: Slot,
 }
 
 impl DiskView {
@@ -337,24 +352,9 @@ impl DiskView {
     }
 
     /// As that of the table.
-    pub fn scan(
-        &self,
-        from: &[u8],
-        to: Option<&[u8]>,
-        mut visit: impl FnMut(&[u8], &[u8]) -> bool,
-    ) {
-        let mut options = ReadOptions::default();
-        if let Some(to) = to {
-            options.set_iterate_upper_bound(to);
-        }
-        let mut written = self.at.borrow_dependent().raw_iterator_opt(options);
-        written.seek(from);
-        while let Some((key, value)) = entry(&written) {
-            if !visit(key, value) {
-                return;
-            }
-            written.next();
-        }
+    pub fn scan(&self, from: &[u8], to: Option<&[u8]>, visit: impl FnMut(&[u8], &[u8]) -> bool) {
+        let written = self.at.borrow_dependent().raw_iterator_opt(until(to));
+        self.at.borrow_owner().sound(scan(written, &self.pending, from, to, visit));
     }
 
     /// Shows all entries in the order of their keys, until `visit` fails.
@@ -362,36 +362,76 @@ impl DiskView {
         &self,
         mut visit: impl FnMut(&[u8], &[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
+        let mut shown = 0;
+        let walked = self.walk_all(|key, value| {
+            shown += 1;
+            match visit(key, value) {
+                Ok(()) => ControlFlow::Continue(()),
+                Err(error) => ControlFlow::Break(error),
+            }
+        });
+        match self.at.borrow_owner().sound(walked) {
+            ControlFlow::Break(error) => Err(error),
+            ControlFlow::Continue(()) => {
+                assert!(shown == self.len, "every entry was counted when it came and when it went");
+                Ok(())
+            }
+        }
+    }
+
+    fn walk_all<B>(
+        &self,
+        visit: impl FnMut(&[u8], &[u8]) -> ControlFlow<B>,
+    ) -> Result<ControlFlow<B>, Error> {
         let (files, snapshot) = (self.at.borrow_owner(), self.at.borrow_dependent());
-        let slot = sound(snapshot.get_cf(files.applied(), b""));
+        let slot = snapshot.get_cf(files.applied(), b"")?;
         assert!(
-            slot.as_deref() == Some(&self.slot.0.to_le_bytes()),
+            slot.as_deref() == Some(&self.written.0.to_le_bytes()),
             "the entries are those of the slot"
         );
-        let mut options = ReadOptions::default();
-        // What clients read stays in the cache.
-        options.fill_cache(false);
-        options.set_readahead_size(READAHEAD_SIZE);
-        let mut written = snapshot.raw_iterator_opt(options);
+        let mut written = snapshot.raw_iterator_opt(once());
         written.seek_to_first();
-        let mut shown = 0;
-        while let Some((key, value)) = entry(&written) {
-            visit(key, value)?;
-            shown += 1;
-            written.next();
+        walk(written, &self.pending, b"", None, visit)
+    }
+
+    /// Reads all entries, and returns how many bytes they have; an error if they do not have this digest, or cannot be
+    /// read. `rest` is called between two steps.
+    pub fn verify(&self, expected: u128, mut rest: impl FnMut()) -> Result<u64, String> {
+        let (mut digest, mut shown, mut size, mut step) = (Digest::default(), 0, 0, 0);
+        let walked = self.walk_all(|key, value| {
+            digest.add(digest::entry(key, value));
+            (shown, step) = (shown + 1, step + key.len() + value.len());
+            if VERIFIED_SIZE <= step {
+                size += step as u64;
+                step = 0;
+                rest();
+            }
+            ControlFlow::<()>::Continue(())
+        });
+        if let Err(error) = walked {
+            self.at.borrow_owner().note_damage(&error);
+            return Err(error.into_string());
         }
-        assert!(shown == self.len, "every entry was counted when it came and when it went");
-        Ok(())
+        match (shown, digest.sum()) == (self.len, expected) {
+            true => Ok(size + step as u64),
+            false => Err("the digest of the keys is not what it should be".to_owned()),
+        }
+    }
+
+    /// Makes a checkpoint of these entries, which is durable then.
+    pub fn checkpoint(&self, path: &Path, hold: Arc<Hold>) -> Result<(), String> {
+        assert!(self.written == self.slot, "who holds a table has nothing pending");
+        self.at.borrow_owner().checkpoint(path, self.slot, move || {
+            match hold.is_given_up.load(Ordering::SeqCst) {
+                true => Err("too much was written before it was made"),
+                false => Ok(()),
+            }
+            // And with that the hold goes.
+        })
     }
 }
 
 // What RocksDB has cannot be shown.
-
-impl std::fmt::Debug for Disk {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Disk").field("dir", &self.dir).finish_non_exhaustive()
-    }
-}
 
 impl std::fmt::Debug for DiskTable {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

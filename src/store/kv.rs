@@ -11,6 +11,8 @@
 
 use std::borrow::Cow;
 use std::num::IntErrorKind;
+use std::path::Path;
+use std::sync::Arc;
 
 use crate::limits::{EXPIRIES_PER_SLOT_MAX, SCAN_ENTRIES_MAX, SCAN_SIZE_SOFT_MAX};
 use crate::mutants::{self, Mutant};
@@ -20,7 +22,7 @@ use super::changes::Change;
 use super::command::{Command, Failure, Query, Reply};
 use super::digest::{self, Digest};
 use super::engine::Engine;
-use super::table::{FrozenTable, Present, Table, TableMark};
+use super::table::{FrozenTable, Hold, Present, Table, TableMark};
 use super::terms::{Term, Terms};
 
 /// Bytes that an entry of a scan's reply takes beside its key and value: their two lengths.
@@ -49,8 +51,30 @@ impl Kv {
         Kv { entries: engine.table(), ..Kv::default() }
     }
 
+    /// With the `len` entries behind `slot` that a checkpoint has, of this digest. If they lie in memory then, it was
+    /// made anew.
+    pub fn linked(
+        engine: &Engine,
+        checkpoint: &Path,
+        slot: Slot,
+        len: usize,
+        digest: u128,
+        terms: Terms,
+    ) -> Result<Kv, String> {
+        let entries = engine.linked_table(checkpoint, slot, len)?;
+        if matches!(entries, Table::Memory(_)) {
+            entries.freeze().verify(digest, || {})?;
+        }
+        Ok(Kv { entries, digest: Digest::of_sum(digest), terms, ..Kv::default() })
+    }
+
     pub fn len(&self) -> usize {
         self.entries.len()
+    }
+
+    /// Of the entries alone.
+    pub fn entries_digest(&self) -> u128 {
+        self.digest.sum()
     }
 
     pub fn digest(&self) -> u128 {
@@ -60,6 +84,11 @@ impl Kv {
     /// The entries as the last slot that ended left them.
     pub fn freeze(&self) -> FrozenTable {
         self.entries.freeze()
+    }
+
+    /// See `Table::hold`.
+    pub fn hold(&mut self) -> Option<Arc<Hold>> {
+        self.entries.hold()
     }
 
     pub fn terms(&self) -> &Terms {

@@ -10,8 +10,12 @@
 //! here; bytes are given to and taken from `wire::kv`.
 
 pub mod changes;
+#[cfg(all(test, feature = "rocksdb"))]
+mod checkpoint_tests;
 pub mod command;
 pub(crate) mod digest;
+#[cfg(feature = "rocksdb")]
+mod disk;
 #[cfg(feature = "rocksdb")]
 mod disk_table;
 mod engine;
@@ -44,6 +48,7 @@ use kv::Kv;
 pub use kv::ScanView;
 use sessions::Sessions;
 pub use snapshot::Frozen;
+pub use table::Hold;
 use transaction::transact;
 pub use transaction::{Condition, Holds, Step, Transaction};
 

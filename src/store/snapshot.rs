@@ -16,9 +16,18 @@
 //! | image | 8, size of hash u32, size of metadata u32, hash, metadata | after all entries, by hash |
 //! | page of the database | 5, 4096 bytes | after all images, from the first page on |
 //!
+//! The entries may lie elsewhere, in a checkpoint of their table. The state is *linked* then, and is of use with that
+//! checkpoint alone, so it never leaves its node. In the place of all entries, with a term or without, it has:
+//!
+//! | item | bytes | order |
+//! | --- | --- | --- |
+//! | entries elsewhere | 9, their number u64, their digest u128 | where the first entry would be, once |
+//! | term of one of them | 10, end u64, token u64 (0: no lock), size of key u32, key | after that, by key |
+//!
 //! A chunk is closed once it holds [`CHUNK_SIZE_SOFT_MAX`] bytes; one item may overshoot it. What lies
 //! around the chunks in a file, and their checksums, is the business of `crate::snapshot`.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use imbl::OrdMap;
@@ -38,7 +47,7 @@ use super::engine::Engine;
 use super::images::Images;
 use super::kv::Kv;
 use super::sessions::{SESSION_REPLIES_SIZE_SOFT_MAX, Session, Sessions};
-use super::table::{Entries, FrozenTable};
+use super::table::{Entries, FrozenTable, Hold};
 use super::terms::{Term, Terms};
 use super::{Store, digest_of};
 
@@ -49,6 +58,9 @@ pub const CHUNK_SIZE_MAX: usize = CHUNK_SIZE_SOFT_MAX + ITEM_SIZE_MAX;
 /// The largest slot of a snapshot, far above what a log can reach: session ids, which are made of
 /// slots, stay within 64 bits.
 pub const SLOT_MAX: Slot = Slot(1 << 50);
+
+/// Keys that no log has ever set, and whose number is in no danger of overflowing.
+const KEYS_MAX: u64 = 1 << 50;
 
 /// The largest reply that the store gives to a command: `Mismatch` with what the key holds.
 const REPLY_SIZE_MAX: usize = VALUE_SIZE_MAX + 64;
@@ -62,6 +74,8 @@ const PAGE: u8 = 5;
 const ENTRY_WITH_TERM: u8 = 6;
 const LAST_TOKEN: u8 = 7;
 const IMAGE: u8 = 8;
+const ELSEWHERE: u8 = 9;
+const TERM: u8 = 10;
 
 /// The state behind one slot, unchanged while the store goes on. It shares with the store all that has
 /// not changed since, so taking one costs nothing, and any thread may read it.
@@ -72,6 +86,7 @@ pub struct Frozen {
     time_us: u64,
     sessions: OrdMap<SessionId, Arc<Session>>,
     entries: FrozenTable,
+    entries_digest: u128,
     terms: Terms,
     images: Entries,
     pages: Pages,
@@ -86,10 +101,17 @@ impl Store {
             time_us: self.sessions.time_us(),
             sessions: self.sessions.all().clone(),
             entries: self.kv.freeze(),
+            entries_digest: self.kv.entries_digest(),
             terms: self.kv.terms().clone(),
             images: self.images.entries().clone(),
             pages: self.database.pages(),
         }
+    }
+
+    /// Until what is returned is dropped, what is frozen now can make a checkpoint, for a linked snapshot. `None` where
+    /// there are none, or another one is made.
+    pub fn hold(&mut self) -> Option<Arc<Hold>> {
+        self.kv.hold()
     }
 }
 
@@ -114,71 +136,140 @@ impl Frozen {
 
     /// Hands the state to `emit` chunk by chunk, until that fails. At least one chunk, none empty. Returns
     /// the digest of what was there, made anew: if it is not `digest()`, memory was damaged.
-    pub fn encode<E>(&self, mut emit: impl FnMut(&[u8]) -> Result<(), E>) -> Result<u128, E> {
-        let mut digest = Digest::default();
-        let mut chunk = Vec::with_capacity(CHUNK_SIZE_SOFT_MAX + 4096);
-        let mut close = |chunk: &mut Vec<u8>, size_min: usize| {
-            if size_min <= chunk.len() {
-                emit(chunk)?;
-                chunk.clear();
+    pub fn encode<E>(&self, emit: impl FnMut(&[u8]) -> Result<(), E>) -> Result<u128, E> {
+        let mut out = Chunks::new(emit);
+        self.encode_sessions(&mut out)?;
+        let mut terms = self.terms.iter().peekable();
+        self.entries.for_each(|key, value| {
+            let chunk = &mut out.chunk;
+            if let Some((_, term)) = terms.next_if(|(of, _)| of[..] == *key) {
+                chunk.push(ENTRY_WITH_TERM);
+                put_u64(chunk, term.end_us);
+                put_u64(chunk, term.token);
+                out.digest.add(digest::term(key, term.end_us, term.token));
+            } else {
+                chunk.push(ENTRY);
             }
-            Ok(())
-        };
-        chunk.push(TIME);
-        put_u64(&mut chunk, self.time_us);
-        digest.add(digest::time(self.time_us));
+            put_size(chunk, key);
+            put_size(chunk, value);
+            chunk.extend_from_slice(key);
+            chunk.extend_from_slice(value);
+            out.digest.add(digest::entry(key, value));
+            out.close(CHUNK_SIZE_SOFT_MAX)
+        })?;
+        self.encode_images(out)
+    }
+
+    /// The same of the linked state, which goes with the checkpoint that these entries made. Of their digest what was
+    /// kept is believed: `verify_entries` makes it anew.
+    pub fn encode_linked<E>(&self, emit: impl FnMut(&[u8]) -> Result<(), E>) -> Result<u128, E> {
+        let mut out = Chunks::new(emit);
+        self.encode_sessions(&mut out)?;
+        out.chunk.push(ELSEWHERE);
+        put_u64(&mut out.chunk, self.entries.len() as u64);
+        out.chunk.extend_from_slice(&self.entries_digest.to_le_bytes());
+        out.digest.add(self.entries_digest);
+        for (key, term) in self.terms.iter() {
+            out.chunk.push(TERM);
+            put_u64(&mut out.chunk, term.end_us);
+            put_u64(&mut out.chunk, term.token);
+            put_size(&mut out.chunk, key);
+            out.chunk.extend_from_slice(key);
+            out.digest.add(digest::term(key, term.end_us, term.token));
+            out.close(CHUNK_SIZE_SOFT_MAX)?;
+        }
+        self.encode_images(out)
+    }
+
+    /// All that comes before the entries.
+    fn encode_sessions<E, F>(&self, out: &mut Chunks<F>) -> Result<(), E>
+    where
+        F: FnMut(&[u8]) -> Result<(), E>,
+    {
+        out.chunk.push(TIME);
+        put_u64(&mut out.chunk, self.time_us);
+        out.digest.add(digest::time(self.time_us));
         for (id, session) in self.sessions.iter() {
-            chunk.push(SESSION);
-            put_u64(&mut chunk, id.0);
-            put_u64(&mut chunk, session.acknowledged);
-            put_u64(&mut chunk, session.last_used_us);
-            digest.add(digest::session(*id, session.acknowledged, session.last_used_us));
-            close(&mut chunk, CHUNK_SIZE_SOFT_MAX)?;
+            out.chunk.push(SESSION);
+            put_u64(&mut out.chunk, id.0);
+            put_u64(&mut out.chunk, session.acknowledged);
+            put_u64(&mut out.chunk, session.last_used_us);
+            out.digest.add(digest::session(*id, session.acknowledged, session.last_used_us));
+            out.close(CHUNK_SIZE_SOFT_MAX)?;
             for (seq, reply) in &session.replies {
-                chunk.push(REPLY);
-                put_u64(&mut chunk, *seq);
-                put_size(&mut chunk, reply);
-                chunk.extend_from_slice(reply);
-                digest.add(digest::reply(*id, *seq, reply));
-                close(&mut chunk, CHUNK_SIZE_SOFT_MAX)?;
+                out.chunk.push(REPLY);
+                put_u64(&mut out.chunk, *seq);
+                put_size(&mut out.chunk, reply);
+                out.chunk.extend_from_slice(reply);
+                out.digest.add(digest::reply(*id, *seq, reply));
+                out.close(CHUNK_SIZE_SOFT_MAX)?;
             }
         }
         let last_token = self.terms.last_token();
         if last_token != 0 {
-            chunk.push(LAST_TOKEN);
-            put_u64(&mut chunk, last_token);
-            digest.add(digest::last_token(last_token));
+            out.chunk.push(LAST_TOKEN);
+            put_u64(&mut out.chunk, last_token);
+            out.digest.add(digest::last_token(last_token));
         }
-        let mut terms = self.terms.iter().peekable();
-        self.entries.for_each(|key, value| {
-            if let Some((_, term)) = terms.next_if(|(of, _)| of[..] == *key) {
-                chunk.push(ENTRY_WITH_TERM);
-                put_u64(&mut chunk, term.end_us);
-                put_u64(&mut chunk, term.token);
-                digest.add(digest::term(key, term.end_us, term.token));
-            } else {
-                chunk.push(ENTRY);
-            }
-            put_size(&mut chunk, key);
-            put_size(&mut chunk, value);
-            chunk.extend_from_slice(key);
-            chunk.extend_from_slice(value);
-            digest.add(digest::entry(key, value));
-            close(&mut chunk, CHUNK_SIZE_SOFT_MAX)
-        })?;
+        Ok(())
+    }
+
+    /// All that comes behind them.
+    fn encode_images<E, F>(&self, mut out: Chunks<F>) -> Result<u128, E>
+    where
+        F: FnMut(&[u8]) -> Result<(), E>,
+    {
         for (hash, meta) in self.images.iter() {
-            put_entry(&mut chunk, IMAGE, hash, meta);
-            digest.add(digest::image(hash, meta));
-            close(&mut chunk, CHUNK_SIZE_SOFT_MAX)?;
+            put_entry(&mut out.chunk, IMAGE, hash, meta);
+            out.digest.add(digest::image(hash, meta));
+            out.close(CHUNK_SIZE_SOFT_MAX)?;
         }
         for (index, page) in self.pages.iter().enumerate() {
-            chunk.push(PAGE);
-            chunk.extend_from_slice(page);
-            digest.add(pages::hash(index, page));
-            close(&mut chunk, CHUNK_SIZE_SOFT_MAX)?;
+            out.chunk.push(PAGE);
+            out.chunk.extend_from_slice(page);
+            out.digest.add(pages::hash(index, page));
+            out.close(CHUNK_SIZE_SOFT_MAX)?;
         }
-        close(&mut chunk, 1)?;
-        Ok(digest.sum())
+        out.close(1)?;
+        Ok(out.digest.sum())
+    }
+
+    /// Makes a checkpoint of the entries, which is durable then: a directory that is not there yet. The store is held
+    /// since it was frozen.
+    pub fn checkpoint(&self, path: &Path, hold: Arc<Hold>) -> Result<(), String> {
+        self.entries.checkpoint(path, hold)
+    }
+
+    /// Reads all entries, and returns how many bytes they have; an error if they do not have the digest that was kept
+    /// of them, or cannot be read. `rest` is called between two steps.
+    pub fn verify_entries(&self, rest: impl FnMut()) -> Result<u64, String> {
+        self.entries.verify(self.entries_digest, rest)
+    }
+}
+
+/// The state on its way out.
+struct Chunks<F> {
+    emit: F,
+    chunk: Vec<u8>,
+    digest: Digest,
+}
+
+impl<F> Chunks<F> {
+    fn new(emit: F) -> Chunks<F> {
+        let chunk = Vec::with_capacity(CHUNK_SIZE_SOFT_MAX + 4096);
+        Chunks { emit, chunk, digest: Digest::default() }
+    }
+
+    /// Ends the chunk if it holds so many bytes.
+    fn close<E>(&mut self, size_min: usize) -> Result<(), E>
+    where
+        F: FnMut(&[u8]) -> Result<(), E>,
+    {
+        if size_min <= self.chunk.len() {
+            (self.emit)(&self.chunk)?;
+            self.chunk.clear();
+        }
+        Ok(())
     }
 }
 
@@ -203,12 +294,39 @@ fn put_size(out: &mut Vec<u8>, bytes: &[u8]) {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Item<'a> {
     Time(u64),
-    Session { id: SessionId, acknowledged: u64, last_used_us: u64 },
-    Reply { session: SessionId, seq: u64, reply: &'a [u8] },
+    Session {
+        id: SessionId,
+        acknowledged: u64,
+        last_used_us: u64,
+    },
+    Reply {
+        session: SessionId,
+        seq: u64,
+        reply: &'a [u8],
+    },
     LastToken(u64),
-    Entry { key: &'a [u8], value: &'a [u8], term: Option<Term> },
-    Image { hash: &'a [u8], meta: &'a [u8] },
-    Page { index: usize, bytes: &'a PageBytes },
+    Entry {
+        key: &'a [u8],
+        value: &'a [u8],
+        term: Option<Term>,
+    },
+    /// Of a linked state.
+    Elsewhere {
+        keys: u64,
+        digest: u128,
+    },
+    Term {
+        key: &'a [u8],
+        term: Term,
+    },
+    Image {
+        hash: &'a [u8],
+        meta: &'a [u8],
+    },
+    Page {
+        index: usize,
+        bytes: &'a PageBytes,
+    },
 }
 
 /// Reads chunks, and lets nothing pass that `encode` would not have written or that the store could not
@@ -216,12 +334,14 @@ pub enum Item<'a> {
 #[derive(Debug)]
 pub struct Decoder {
     applied: Slot,
+    is_linked: bool,
     time_us: Option<u64>,
     session: Option<OpenSession>,
     sessions: usize,
     last_token: u64,
     key: Option<Vec<u8>>,
     keys: u64,
+    terms: u64,
     /// The hash of the last one.
     image: Option<Vec<u8>>,
     pages: usize,
@@ -245,17 +365,24 @@ impl Decoder {
         assert!(applied <= SLOT_MAX);
         Decoder {
             applied,
+            is_linked: false,
             time_us: None,
             session: None,
             sessions: 0,
             last_token: 0,
             key: None,
             keys: 0,
+            terms: 0,
             image: None,
             pages: 0,
             digest: Digest::default(),
             ended: false,
         }
+    }
+
+    /// For a linked one.
+    pub fn linked(applied: Slot) -> Decoder {
+        Decoder { is_linked: true, ..Decoder::new(applied) }
     }
 
     /// Reads the next chunk. An error says what is wrong with it, and nothing may be read then any more.
@@ -295,6 +422,15 @@ impl Decoder {
         }
         if self.image.is_some() && !matches!(kind, IMAGE | PAGE) {
             return Err("an item behind the first image that belongs before it");
+        }
+        match (self.is_linked, kind) {
+            (true, ELSEWHERE) => return self.elsewhere(rest),
+            (true, TERM | IMAGE | PAGE) if self.key.is_none() => {
+                return Err("a linked state does not say what lies elsewhere");
+            }
+            (true, TERM) => return self.term(rest),
+            (true, ENTRY | ENTRY_WITH_TERM) => return Err("an entry in a linked state"),
+            _ => {}
         }
         match kind {
             SESSION => self.session(rest, now_us),
@@ -383,6 +519,32 @@ impl Decoder {
         Ok(Item::Entry { key, value, term })
     }
 
+    fn elsewhere<'a>(&mut self, rest: &mut Rest<'a>) -> Result<Item<'a>, &'static str> {
+        let (keys, digest) = (rest.u64()?, rest.u128()?);
+        if self.key.is_some() || KEYS_MAX < keys {
+            return Err("entries that lie elsewhere are said twice, or are too many");
+        }
+        (self.key, self.keys) = (Some(Vec::new()), keys);
+        Ok(Item::Elsewhere { keys, digest })
+    }
+
+    fn term<'a>(&mut self, rest: &mut Rest<'a>) -> Result<Item<'a>, &'static str> {
+        let term = Term { end_us: rest.u64()?, token: rest.u64()? };
+        let size = rest.size(KEY_SIZE_MAX)?;
+        let key = rest.take(size)?;
+        let last = self.key.get_or_insert_default();
+        if self.last_token < term.token || self.keys <= self.terms {
+            return Err("a token was not given yet, or more keys have a term than there are");
+        }
+        if 0 < self.terms && key <= &last[..] {
+            return Err("keys are out of order");
+        }
+        last.clear();
+        last.extend_from_slice(key);
+        self.terms += 1;
+        Ok(Item::Term { key, term })
+    }
+
     fn image<'a>(&mut self, rest: &mut Rest<'a>) -> Result<Item<'a>, &'static str> {
         let (hash_size, meta_size) = (rest.size(IMAGE_HASH_SIZE_MAX)?, rest.size(VALUE_SIZE_MAX)?);
         let (hash, meta) = (rest.take(hash_size)?, rest.take(meta_size)?);
@@ -409,6 +571,9 @@ impl Decoder {
     /// Keys, sessions and the digest of all that was read; an error if that cannot be a whole state.
     pub fn finish(&self) -> Result<(u64, u64, u128), &'static str> {
         match self.time_us {
+            Some(_) if self.is_linked && self.key.is_none() => {
+                Err("a linked state does not say what lies elsewhere")
+            }
             Some(_) => Ok((self.keys, self.sessions as u64, self.digest.sum())),
             None => Err("there is no state"),
         }
@@ -429,6 +594,8 @@ fn digest_of_item(item: &Item<'_>) -> u128 {
         Item::Entry { key, value, term: Some(Term { end_us, token }) } => {
             digest::entry(key, value).wrapping_add(digest::term(key, end_us, token))
         }
+        Item::Elsewhere { digest, .. } => digest,
+        Item::Term { key, term: Term { end_us, token } } => digest::term(key, end_us, token),
         Item::Page { index, bytes } => pages::hash(index, bytes),
     }
 }
@@ -447,6 +614,10 @@ impl<'a> Rest<'a> {
         Ok(u64::from_le_bytes(self.take(8)?.try_into().expect("eight bytes")))
     }
 
+    fn u128(&mut self) -> Result<u128, &'static str> {
+        Ok(u128::from_le_bytes(self.take(16)?.try_into().expect("sixteen bytes")))
+    }
+
     fn size(&mut self, max: usize) -> Result<usize, &'static str> {
         let size = u32::from_le_bytes(self.take(4)?.try_into().expect("four bytes")) as usize;
         if size <= max { Ok(size) } else { Err("an item is over its limit") }
@@ -458,6 +629,8 @@ impl<'a> Rest<'a> {
 pub struct Loader {
     decoder: Decoder,
     kv: Kv,
+    /// The digest of the entries of a linked state.
+    elsewhere: u128,
     images: Images,
     pages: Pages,
     sessions: Sessions,
@@ -466,9 +639,17 @@ pub struct Loader {
 impl Loader {
     /// For the state behind slot `applied`, at most `SLOT_MAX`; its entries are to lie there.
     pub fn new(applied: Slot, engine: &Engine) -> Loader {
-        let (kv, images) = (Kv::new(engine), Images::default());
-        let (pages, sessions) = (Pages::default(), Sessions::default());
-        Loader { decoder: Decoder::new(applied), kv, images, pages, sessions }
+        Loader::of(Decoder::new(applied), Kv::new(engine))
+    }
+
+    /// The same for a linked one, which `finish_linked` finishes.
+    pub fn linked(applied: Slot) -> Loader {
+        Loader::of(Decoder::linked(applied), Kv::default())
+    }
+
+    fn of(decoder: Decoder, kv: Kv) -> Loader {
+        let (images, pages, sessions) = Default::default();
+        Loader { decoder, kv, elsewhere: 0, images, pages, sessions }
     }
 
     /// Reads the next chunk; see `Decoder::push`.
@@ -483,18 +664,38 @@ impl Loader {
             Item::Reply { session, seq, reply } => self.sessions.restore_reply(session, seq, reply),
             Item::LastToken(token) => self.kv.terms_mut().restore_last_token(token),
             Item::Entry { key, value, term } => self.kv.restore(key, value, term),
+            Item::Elsewhere { digest, .. } => self.elsewhere = digest,
+            Item::Term { key, term } => self.kv.terms_mut().set(key, term),
             Item::Image { hash, meta } => self.images.restore(hash, meta),
             Item::Page { index, bytes } => self.pages.write(index * PAGE_SIZE, bytes),
         })
     }
 
-    /// Keys, sessions and the digest of what was read, and the store.
+    /// Keys, sessions and the digest of what was read; an error if that cannot be a whole state.
+    pub fn ended(&self) -> Result<(u64, u64, u128), &'static str> {
+        self.decoder.finish()
+    }
+
+    /// What `ended` says, and the store.
     pub fn finish(mut self) -> Result<(u64, u64, u128, Store), &'static str> {
-        let applied = self.decoder.applied;
-        let (key_count, session_count, digest) = self.decoder.finish()?;
+        let (key_count, session_count, digest) = self.ended()?;
+        self.kv.end_slot(self.decoder.applied);
+        Ok((key_count, session_count, digest, self.into_store(digest)))
+    }
+
+    /// The store of a linked state that `ended` says is whole, with the entries of its checkpoint there. An error if that
+    /// cannot be opened, or is none of this state.
+    pub fn finish_linked(mut self, engine: &Engine, checkpoint: &Path) -> Result<Store, String> {
+        let (keys, _, digest) = self.ended()?;
+        let (slot, terms) = (self.decoder.applied, std::mem::take(self.kv.terms_mut()));
+        self.kv = Kv::linked(engine, checkpoint, slot, keys as usize, self.elsewhere, terms)?;
+        Ok(self.into_store(digest))
+    }
+
+    fn into_store(mut self, digest: u128) -> Store {
         self.pages.settle();
         self.images.settle();
-        self.kv.end_slot(applied);
+        let applied = self.decoder.applied;
         let Loader { kv, images, pages, sessions, .. } = self;
         let database = Database::new(pages);
         let stored = digest_of(&kv, &images, &database, &sessions) == digest;
@@ -503,8 +704,7 @@ impl Loader {
             "what was read was stored"
         );
         let history = History::from_slot(applied.next());
-        let store = Store { applied, kv, images, database, sessions, history, ..Store::default() };
-        Ok((key_count, session_count, digest, store))
+        Store { applied, kv, images, database, sessions, history, ..Store::default() }
     }
 }
 

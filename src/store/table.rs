@@ -8,14 +8,24 @@
 
 use std::borrow::Cow;
 use std::ops::{Bound, Deref};
+use std::path::Path;
 use std::sync::Arc;
 
 use imbl::OrdMap;
 
 use crate::paxos::{Bytes, Slot};
 
+use super::digest::{self, Digest};
+
+#[cfg(feature = "rocksdb")]
+pub use super::disk_table::Hold;
 #[cfg(feature = "rocksdb")]
 use super::disk_table::{DiskMark, DiskTable, DiskView};
+
+/// What lies in memory makes no checkpoints.
+#[cfg(not(feature = "rocksdb"))]
+#[derive(Debug)]
+pub enum Hold {}
 
 /// Keys of usual sizes lie in the nodes of the tree, where they are compared.
 pub type Key = Bytes<38>;
@@ -177,6 +187,16 @@ impl Table {
         }
     }
 
+    /// Until what is returned is dropped, what is frozen now can make a checkpoint. `None` where there are none, or
+    /// another one is made.
+    pub fn hold(&mut self) -> Option<Arc<Hold>> {
+        match self {
+            Table::Memory(_) => None,
+            #[cfg(feature = "rocksdb")]
+            Table::Disk(table) => table.hold(),
+        }
+    }
+
     /// Changes one value behind everybody's back.
     pub fn corrupt(&mut self) {
         match self {
@@ -261,6 +281,37 @@ impl FrozenTable {
             }
             #[cfg(feature = "rocksdb")]
             FrozenTable::Disk(view) => view.for_each(visit),
+        }
+    }
+    /// Makes a checkpoint of the entries, which is durable then: a directory that is not there yet. The table is held
+    /// since they were frozen.
+    #[cfg_attr(not(feature = "rocksdb"), allow(unused_variables, clippy::needless_pass_by_value))]
+    pub fn checkpoint(&self, path: &Path, hold: Arc<Hold>) -> Result<(), String> {
+        match self {
+            FrozenTable::Memory(_) => unreachable!("it cannot be held"),
+            #[cfg(feature = "rocksdb")]
+            FrozenTable::Disk(view) => view.checkpoint(path, hold),
+        }
+    }
+
+    /// Reads all entries, and returns how many bytes they have; an error if they do not have this digest, or cannot be
+    /// read. `rest` is called between two steps.
+    pub fn verify(&self, expected: u128, mut rest: impl FnMut()) -> Result<u64, String> {
+        match self {
+            FrozenTable::Memory(entries) => {
+                let (mut digest, mut size) = (Digest::default(), 0);
+                for (key, value) in entries {
+                    digest.add(digest::entry(key, value));
+                    size += (key.len() + value.len()) as u64;
+                    rest();
+                }
+                match digest.sum() == expected {
+                    true => Ok(size),
+                    false => Err("the digest of the keys is not what it should be".to_owned()),
+                }
+            }
+            #[cfg(feature = "rocksdb")]
+            FrozenTable::Disk(view) => view.verify(expected, rest),
         }
     }
 }

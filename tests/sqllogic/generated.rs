@@ -4,7 +4,7 @@
 //! `LOGGOS_SQL_SEED=7` plays that seed, `LOGGOS_SQL_SEEDS=1000` so many.
 
 use loggos::sql::pages::PAGE_SIZE;
-use loggos::sql::{Budget, Database, Moment, Pages, Reader, Rows, SqlValue, Statement};
+use loggos::sql::{Budget, Database, Moment, Pages, Reader, Rows, SqlValue, Statement, View};
 
 use super::generator::Generator;
 use super::sides::{Clustered, Plain, Side};
@@ -146,7 +146,8 @@ fn replicas_agree_wherever_one_starts_from_a_snapshot() {
         let budget = Budget { steps: u64::MAX, until_ns: None, rows_size: 1 << 20 };
         let check = Statement { text: "PRAGMA integrity_check", parameters: vec![] };
         let moment = Moment { time_us: 0, seed };
-        let whole = Reader::default().query(&one.pages(), moment, budget, &check, 0);
+        let pages = one.pages();
+        let whole = Reader::default().query(View { pages: &pages, moment, budget }, &check, 0);
         assert_eq!(whole.unwrap().rows.rows, [[SqlValue::Text("ok".to_owned())]], "seed {seed}");
     }
     commands.assert_mixed("commands");

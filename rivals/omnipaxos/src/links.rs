@@ -10,14 +10,15 @@ use mio::{Registry, Token};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// Has not greeted us.
     Client {
+        /// It has said what it is.
         greeted: bool,
         /// Commands that wait for their answers.
         in_flight: usize,
     },
-    /// Dialled by us, or accepted (then we do not know who it is).
+    /// One that has not said yet which node it is.
     Stranger {
+        /// Whom we dialled; `None`: it dialled us.
         dialled: Option<u64>,
     },
     Peer(u64),

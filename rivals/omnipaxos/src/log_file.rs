@@ -322,7 +322,7 @@ mod tests {
         }
         assert!(counts.is_sorted());
         assert_eq!((counts[0], counts[end]), (0, 5));
-        let mut bytes = whole.clone();
+        let mut bytes = whole;
         bytes[40] ^= 1;
         assert_eq!(recover(&bytes).0.len(), 1, "the second record is damaged");
     }

@@ -47,7 +47,7 @@ const ID_MAX: u64 = 1000;
 
 /// A key-value server around the library OmniPaxos, to be measured
 #[derive(Parser)]
-#[command(name = "omnipaxos-kv", max_term_width = 80)]
+#[command(name = "omnipaxos-kv", max_term_width = 80, override_usage = "omnipaxos-kv [OPTIONS]")]
 struct Options {
     /// Number of this node
     #[arg(long, value_name = "N")]

@@ -46,6 +46,8 @@ const DIAL_PAUSE_NS: u64 = 50_000_000;
 /// longer, is dialled anew: after a partition the kernel would take seconds to try again.
 const SILENT_ELECTIONS: u64 = 4;
 const SILENT_MIN_NS: u64 = 500_000_000;
+/// A leader whose heartbeats no quorum has answered for so many election timeouts says that it cannot serve.
+const ALONE_ELECTIONS: u64 = 3;
 
 pub struct Node {
     pub id: u64,
@@ -91,7 +93,9 @@ pub struct Server {
     waiting: BTreeMap<u64, Waiting>,
     next_command: u64,
     next_tick_ns: u64,
-    /// A quorum answered in the last round of heartbeats.
+    /// When a quorum last answered a round of heartbeats; 0: never.
+    connected_ns: u64,
+    /// One has, of late.
     is_connected: bool,
     outgoing: Vec<Message<Command>>,
 }
@@ -132,6 +136,7 @@ impl Server {
             waiting: BTreeMap::new(),
             next_command: 1,
             next_tick_ns: 0,
+            connected_ns: 0,
             is_connected: false,
             outgoing: Vec::new(),
         })
@@ -173,8 +178,12 @@ impl Server {
     fn tick(&mut self, now_ns: u64) {
         self.node.omnipaxos.tick();
         let heard = self.node.omnipaxos.get_ui_states().heartbeats.len();
-        self.is_connected = (self.peers.len() + 1) / 2 <= heard;
         let election_ns = self.node.tick.as_nanos() as u64 * TICKS_PER_ELECTION;
+        // With ourselves, more than half of all.
+        if self.peers.len().div_ceil(2) <= heard {
+            self.connected_ns = now_ns;
+        }
+        self.is_connected = now_ns < self.connected_ns + election_ns * ALONE_ELECTIONS;
         let silent_ns = (election_ns * SILENT_ELECTIONS).max(SILENT_MIN_NS);
         let is_silent = |link: &crate::links::Link| {
             !matches!(link.role, Role::Client { .. }) && link.heard_ns + silent_ns <= now_ns

@@ -15,8 +15,13 @@ pub enum Answer<'a> {
 
 #[derive(Default)]
 pub struct Store {
-    /// Commands that put the keys' values, and where in them the values begin.
-    values: BTreeMap<Box<[u8]>, (Rc<[u8]>, usize)>,
+    values: BTreeMap<Box<[u8]>, Value>,
+}
+
+/// The command that put a value, and where in it that begins.
+struct Value {
+    command: Rc<[u8]>,
+    at: usize,
 }
 
 impl Store {
@@ -25,7 +30,7 @@ impl Store {
         let bytes = &command.bytes.0;
         match parse(bytes)? {
             Asked::Put { key, value_at } => {
-                let value = (bytes.clone(), value_at);
+                let value = Value { command: bytes.clone(), at: value_at };
                 match self.values.get_mut(key) {
                     Some(present) => *present = value,
                     None => drop(self.values.insert(key.into(), value)),
@@ -33,7 +38,7 @@ impl Store {
                 Some(Answer::Done)
             }
             Asked::Get { key } => match self.values.get(key) {
-                Some((bytes, at)) => Some(Answer::Value(&bytes[*at..])),
+                Some(value) => Some(Answer::Value(&value.command[value.at..])),
                 None => Some(Answer::Absent),
             },
         }

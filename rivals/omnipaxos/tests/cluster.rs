@@ -191,7 +191,7 @@ impl Load {
         let number = self.next.fetch_add(1, Ordering::SeqCst);
         let key = format!("k{}", number / 2 % KEYS);
         let value = format!("value {number}");
-        let is_put = number % 3 != 0;
+        let is_put = !number.is_multiple_of(3);
         let op = if is_put { Op::Put(Value::of(value.as_bytes())) } else { Op::Get };
         let ticket = self.history.lock().unwrap().invoke(id, monotonic_ns(), key.as_bytes(), op);
         let answer = if is_put {

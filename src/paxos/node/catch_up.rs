@@ -14,20 +14,36 @@ use super::super::message::{Message, SnapshotId};
 use super::{Node, Now};
 
 impl Node {
-    /// These snapshots are durable here and can be sent to peers, until the next call; the newest is the
-    /// last. The write-ahead log has the values of the slots from `log_begin` on.
+    /// These snapshots can be sent to peers, until the next call; the newest is the last. `durable`: the slot of the
+    /// newest snapshot that is durable here, whether it can be sent or not; 0 if there is none. The write-ahead log
+    /// has the values of the slots from `log_begin` on.
     ///
     /// To be called at start, when a snapshot comes or goes, and when the log was truncated.
-    pub fn on_snapshots(&mut self, snapshots: Vec<SnapshotId>, log_begin: Slot) {
+    pub fn on_snapshots(
+        &mut self,
+        snapshots: Vec<SnapshotId>,
+        durable: Slot,
+        log_begin: Slot,
+        fx: &mut Effects,
+    ) {
         assert!(snapshots.windows(2).all(|pair| pair[0].slot < pair[1].slot));
-        let reach = snapshots.last().map_or(Slot::FIRST, |newest| newest.slot.next());
         assert!(
-            log_begin <= reach || self.replica.is_none(),
+            log_begin <= durable.next() || self.replica.is_none(),
             "what the log no longer has is in a snapshot"
         );
-        self.state.snapshot = snapshots.last().map_or(Slot(0), |newest| newest.slot);
+        self.state.snapshot = durable;
         self.snapshots = snapshots;
         self.log.begins_at(log_begin);
+        if self.has_sendable() {
+            for peer in std::mem::take(&mut self.wanting) {
+                self.offer_snapshot(peer, fx);
+            }
+        }
+    }
+
+    /// Whether a snapshot can be sent from which a peer can go on by our log.
+    fn has_sendable(&self) -> bool {
+        self.snapshots.last().is_some_and(|newest| self.log.begin() <= newest.slot.next())
     }
 
     /// A snapshot of all that was handed out is about to be made: the log says that it is chosen.
@@ -115,7 +131,14 @@ impl Node {
         }
     }
 
-    pub(super) fn offer_snapshot(&self, to: NodeId, fx: &mut Effects) {
+    /// Says what there is to somebody who asked for what the log no longer has. If that could be sent once it is made, it
+    /// is wanted, and said then: with nothing to hear, the peer asks again, us or others.
+    pub(super) fn offer_snapshot(&mut self, to: NodeId, fx: &mut Effects) {
+        if self.replica.is_some() && Slot::FIRST < self.log.begin() && !self.has_sendable() {
+            self.wanting.insert(to);
+            fx.snapshot_wanted = true;
+            return;
+        }
         let (log_begin, first_unchosen) = (self.log.begin(), self.log.first_unchosen());
         let snapshot = self.snapshots.last().copied();
         let epochs = self.configurations.epochs().clone();
@@ -172,7 +195,7 @@ mod tests {
         let mut node = node();
         let mut fx = Effects::new(node.id());
         node.on_snapshot_installed(Now::default(), SNAPSHOT.slot, &epochs(16), &mut fx);
-        node.on_snapshots(vec![SNAPSHOT], Slot(16));
+        node.on_snapshots(vec![SNAPSHOT], SNAPSHOT.slot, Slot(16), &mut fx);
         let values = vec![(Ballot::NONE, Value::noop()); 2];
         let first_unchosen = Slot(18);
         hear(&mut node, 1, Message::Chosen { first_slot: Slot(16), values, first_unchosen });
@@ -192,6 +215,36 @@ mod tests {
         // One that it has no more, or never had.
         let fx = hear(&mut node, 3, request(SnapshotId { checksum: 8, ..SNAPSHOT }));
         assert_eq!((fx.sends, fx.snapshot_replies.len()), (vec![(NodeId(3), offer)], 0));
+    }
+
+    /// A node whose own snapshots cannot be sent makes one for who needs it, offers it when it is there, and an
+    /// old one from which its log does not go on is of no use.
+    #[test]
+    fn what_cannot_be_sent_is_made_for_who_needs_it() {
+        let mut node = node();
+        let mut fx = Effects::new(node.id());
+        node.on_snapshot_installed(Now::default(), SNAPSHOT.slot, &epochs(16), &mut fx);
+        let old = SnapshotId { slot: Slot(12), ..SNAPSHOT };
+        node.on_snapshots(vec![old], Slot(15), Slot(16), &mut fx);
+        for _ in 0..2 {
+            let fx = hear(&mut node, 3, Message::LearnRequest { first_slot: Slot(2) });
+            assert_eq!((&fx.sends[..], fx.snapshot_wanted), (&[][..], true));
+        }
+        let mut fx = Effects::new(node.id());
+        node.on_snapshots(vec![old], Slot(15), Slot(16), &mut fx);
+        assert_eq!(fx.sends, [], "it is not there yet");
+        node.on_snapshots(vec![old, SNAPSHOT], Slot(15), Slot(16), &mut fx);
+        let offered: Vec<_> = fx
+            .sends
+            .iter()
+            .map(|(to, message)| match message {
+                Message::SnapshotOffer { snapshot, .. } => (*to, *snapshot),
+                other => panic!("unexpected {other:?}"),
+            })
+            .collect();
+        assert_eq!(offered, [(NodeId(3), Some(SNAPSHOT))], "once");
+        let fx = hear(&mut node, 1, Message::LearnRequest { first_slot: Slot(2) });
+        assert_eq!((fx.sends.len(), fx.snapshot_wanted), (1, false));
     }
 
     /// An acceptor that keeps no state needs none: it passes over what only a snapshot tells, and goes on

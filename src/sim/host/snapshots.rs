@@ -161,7 +161,11 @@ impl Cluster {
         let Some(node) = &mut host.node else { return };
         let first_unchosen = node.view().first_unchosen;
         let log_begin = host.log.begin(first_unchosen).max(needed_from.min(first_unchosen));
-        node.on_snapshots(host.snapshots.ids(), log_begin);
+        let ids = host.snapshots.ids();
+        let durable = ids.last().map_or(Slot(0), |newest| newest.slot);
+        let mut fx = Effects::new(id);
+        node.on_snapshots(ids, durable, log_begin, &mut fx);
+        assert!(fx.sends.is_empty(), "whatever is durable can be sent: nobody waits");
         self.tell_state(id);
     }
 
