@@ -2,7 +2,16 @@
 
 import pandas as pd
 
-from loggos import partition, plots_compare, plots_flap, plots_partition, plots_timeouts
+from loggos import (
+    partition,
+    plots_compare,
+    plots_downtime,
+    plots_flap,
+    plots_partition,
+    plots_recovery,
+    plots_timeouts,
+    recovery,
+)
 from loggos.report.entry import Entry, Published
 from loggos.report.short import columns, everything
 from loggos.report.speed import SHARED, T_INTERVAL
@@ -116,12 +125,16 @@ PARTITION_SQL = Entry(
 DOWNTIME = Entry(
     name="downtime",
     title="Downtime by partition and election timeout",
-    shows="How long nobody is served, by the kind of partial partition, its length and the "
-    "election timeout, in the form in which the Omni-Paxos paper has it.",
-    unfair="Same kinds of partitions and timeouts as in that paper, another machine, and a log on "
-    "the disk instead of in memory.",
-    interval=MEAN_CI,
+    shows="How long nobody is served, by the kind of partial partition and the election timeout, "
+    "several systems with the same clients.",
+    unfair="An election timeout is what each system calls so: of Loggos a heartbeat round, of "
+    "etcd the least time for which a follower waits. Each node has a client of its own, whatever "
+    "the system's own clients would do. " + SHARED,
+    interval=T_INTERVAL,
     table=lambda it: everything(it.csv()),
+    needs=("scenario", "timeout_ms", "downtime_ms_half"),
+    figures={"downtime": "Downtime by kind of partition and election timeout"},
+    draw={"downtime": lambda it: plots_downtime.systems(it.csv())},
 )
 
 FLAP = Entry(
@@ -153,11 +166,15 @@ TIMEOUTS = Entry(
 RECOVERY = Entry(
     name="recovery",
     title="Recovery",
-    shows="How long a node takes to start again, to catch up, and to have damaged records "
-    "repaired, by the sizes of its log and its state.",
-    unfair="Loggos alone; all nodes share one disk and one page cache.",
-    interval=MEAN_CI,
+    shows="How long a node takes to come back: restart, catch-up, and repair of a damaged log, by "
+    "the size of log and state.",
+    unfair="No load runs meanwhile. Only Loggos can be told to truncate, and repairs a damaged "
+    "log, so only it takes those two steps; all nodes share one disk and one page cache.",
+    interval=T_INTERVAL,
     table=lambda it: everything(it.csv()),
+    needs=("step", "system", "seconds_half"),
+    figures={"recovery": "How long a node takes to come back"},
+    draw={"recovery": lambda it: plots_recovery.recovery(it.csv(), recovery.STEPS)},
 )
 
 ENTRIES = (

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from loggos import plots_compare, plots_quorums, plots_reads, steady
+from loggos import plots_compare, plots_mix, plots_quorums, plots_reads, steady
 from loggos.bench import figure as bench_figure
 from loggos.report.entry import Entry, Published
 from loggos.report.short import columns, everything
@@ -150,11 +150,25 @@ BENCH = Entry(
 ABLATION = Entry(
     name="ablation",
     title="What each optimisation brings",
-    shows="The same load with one optimisation switched off at a time: batching, the skipped "
-    "phase 1, group commit.",
+    shows="The same load with one optimisation switched off at a time: batching, pipelining, "
+    "the skipped phase 1, group commit; and downtime without the quorum-connected election.",
     unfair="Each is taken away by itself; together they may matter more, or less, than their sum.",
     interval=T_INTERVAL,
     table=lambda it: everything(it.csv()),
+)
+
+MIX = Entry(
+    name="mix",
+    title="Share of reads and skew of keys",
+    shows="Throughput and latency by the share of linearizable reads and the skew of keys, Loggos "
+    "in its three ways of reading beside other systems.",
+    unfair=SHARED,
+    interval=T_INTERVAL,
+    table=lambda it: everything(it.csv()),
+    needs=("way", "skew", "share", "achieved_half"),
+    figures={"mix": "Throughput and latency by the share of reads"},
+    # The way is empty where a system has no choice.
+    draw={"mix": lambda it: plots_mix.mixes(it.csv().fillna({"way": ""}))},
 )
 
 QUORUMS = Entry(
@@ -189,4 +203,4 @@ READS = Entry(
     draw={"reads": lambda it: plots_reads.load(it.csv())},
 )
 
-ENTRIES = (STEADY, CDF, SIZES, COST, BENCH, ABLATION, QUORUMS, READS)
+ENTRIES = (STEADY, CDF, SIZES, COST, MIX, BENCH, ABLATION, QUORUMS, READS)
