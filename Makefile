@@ -29,7 +29,7 @@ help: ## this list
 build: ## the release binary: target/release/loggos
 	@scripts/build.sh
 
-rocksdb: ## target/rocksdb/release/loggos: with keys in RocksDB, for more than memory holds
+rocksdb: ## target/rocksdb/release/loggos, keys in RocksDB
 	@scripts/rocksdb.sh build
 
 demo: build ## three nodes on this machine, and a leader that dies
@@ -38,16 +38,16 @@ demo: build ## three nodes on this machine, and a leader that dies
 test: ## all that checks the project; as root with Mininet
 	@scripts/test.sh
 
-sim: ## whole clusters from seeds: SEEDS=1000 FIRST=1 (or fresh)
+sim: ## clusters from seeds: SEEDS=1000 FIRST=1 (or fresh)
 	@scripts/sim.sh --seeds $(SEEDS) --first $(FIRST)
 
-model: ## every order of events in larger small clusters: minutes
+model: ## every order of events in small clusters: minutes
 	@scripts/model.sh
 
 torture: build ## real nodes under random faults: SECONDS=180 SEED=
 	@scripts/torture.sh $(or $(SECONDS),180) $(SEED)
 
-fuzz: ## all that reads bytes, steered by coverage: SECONDS=60
+fuzz: ## all that reads bytes, by coverage: SECONDS=60
 	@scripts/fuzz.sh $(or $(SECONDS),60)
 
 check: ## formatting and lints, edits nothing
@@ -60,7 +60,7 @@ mininet-experiment: ## as root: EXPERIMENT=steady (list, all) SYSTEMS=all
 	@SYSTEMS="$(SYSTEMS)" RUN="$(RUN)" LIBPAXOS_DIR="$(LIBPAXOS_DIR)" QUICK=$(QUICK) \
 	  scripts/experiment.sh $(EXPERIMENT)
 
-bench: ## the speed bars: PEERS=etcd,redis,zookeeper BARS=puts,... QUICK=1
+bench: ## speed bars: PEERS=etcd,redis BARS=puts,... QUICK=1
 	@PEERS="$(PEERS)" BARS="$(BARS)" REPEATS=$(REPEATS) QUICK=$(QUICK) scripts/bench.sh
 
 report: ## results/README.md, report.html, of all published
