@@ -79,6 +79,9 @@ def test_where_loggos_is_not_first_it_is_said():
     assert "**not** first but number 3 of 3; Redis (1 node) is 4 times better." in said
     said = overview.sentence(LATENCY, frame(etcd=(100, 1), loggos=(50, 1)))
     assert "**Loggos is first**, 2 times better than etcd." in said
+    # Another deployment of Loggos is no rival.
+    apart = {"loggos-split": (60, 1)}
+    assert said == overview.sentence(LATENCY, frame(etcd=(100, 1), loggos=(50, 1), **apart))
 
 
 def test_a_difference_within_the_intervals_is_called_that():

@@ -125,7 +125,9 @@ def ranked(measure: Measure, rows: pd.DataFrame) -> pd.DataFrame:
 def sentence(measure: Measure, rows: pd.DataFrame) -> str:
     """Who is first, where Loggos stands, and whether its interval meets that of who is beside it:
     of the second where it is first, else of the first."""
-    order = ranked(measure, rows)
+    # Other deployments of Loggos are in the table, and no rivals of it.
+    others = (rows["system"] == OURS) | ~rows["system"].str.startswith(f"{OURS}-")
+    order = ranked(measure, rows[others])
     begin = f"{measure.words} (`{measure.experiment}`): "
     place = order.index[order["system"] == OURS]
     if len(place) == 0 or len(order) < 2:
