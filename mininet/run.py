@@ -194,10 +194,7 @@ def run_outside(options, experiment):
     called sudo."""
     experiment_dir = options.results.resolve() / options.experiment
     run_dir = experiment_dir / options.run_id
-    if (run_dir / "experiment.json").exists():
-        must_be_alike(experiment, run_dir)
-    else:
-        run_dir.mkdir(parents=True)
+    begin_or_go_on(experiment, run_dir)
     arguments = [
         "--experiment", options.experiment,
         "--binary", str(options.binary.resolve()),
@@ -213,6 +210,17 @@ def run_outside(options, experiment):
     # The last line, for whoever goes on with it.
     print(f"results: {run_dir}", flush=True)
     return code
+
+
+def begin_or_go_on(experiment, run_dir):
+    """Makes a run's folder; or raises if one that is there can't be gone on with."""
+    if (run_dir / "experiment.json").exists():
+        must_be_alike(experiment, run_dir)
+        return
+    # An earlier run may have been ended before it wrote anything.
+    if run_dir.exists() and any(run_dir.iterdir()):
+        raise WrongUse(f"{run_dir} exists and holds no run to go on with; choose another id")
+    run_dir.mkdir(parents=True, exist_ok=True)
 
 
 def must_be_alike(experiment, run_dir):

@@ -138,6 +138,14 @@ def test_what_differs_from_a_run_is_named(tmp_path):
     assert resume.systems_of(tmp_path) == ("loggos", "etcd")
 
 
+def test_a_folder_without_a_run_is_begun_in_if_it_is_empty(tmp_path):
+    for _ in range(2):
+        lab_run.begin_or_go_on(BOTH, tmp_path / "new" / "run")
+    (tmp_path / "mine.txt").touch()
+    with pytest.raises(lab_run.WrongUse, match="no run to go on with"):
+        lab_run.begin_or_go_on(BOTH, tmp_path)
+
+
 def test_other_parameters_are_refused(tmp_path):
     write_json(tmp_path / "experiment.json", BOTH.as_json())
     with pytest.raises(lab_run.WrongUse, match=r"other parameters \(repeats\)"):
