@@ -6,7 +6,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -36,12 +35,12 @@ real = pytest.mark.skipif(skipped, reason=str(lacking()))
 @pytest.fixture
 def places():
     """Two hosts with a link between them, as Mininet makes them but for the switch."""
-    hosts = [subprocess.Popen(["unshare", "--net", "sleep", "120"]) for _ in range(2)]
+    # Each says a word once it is in a network of its own.
+    command = ["unshare", "--net", "sh", "-c", "echo here; exec sleep 120"]
+    hosts = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(2)]
     try:
-        own = os.readlink("/proc/self/ns/net")
         for host in hosts:
-            while os.readlink(f"/proc/{host.pid}/ns/net") == own:
-                time.sleep(0.005)
+            assert host.stdout.readline() == b"here\n"
         a, b = hosts
         inside(a, f"ip link add eth0 type veth peer name eth0 netns {b.pid}")
         for number, host in enumerate(hosts, 1):
@@ -54,7 +53,7 @@ def places():
     finally:
         for host in hosts:
             host.kill()
-            host.wait()
+            host.communicate()
 
 
 def inside(host, command):
