@@ -4,6 +4,7 @@ use crate::paxos::{Command as LogCommand, CommandId, SessionId, Slot, batch};
 use crate::wire::kv::{encode_command, encode_transaction};
 
 use super::snapshot::Loader;
+use super::snapshot::fixtures::chunks;
 use super::*;
 
 struct Chance(u64);
@@ -57,16 +58,6 @@ impl Chance {
         let transaction = encode_transaction(&Transaction { conditions, then: steps(), otherwise });
         encode_command(&Command::Transaction(&transaction))
     }
-}
-
-fn chunks(frozen: &Frozen) -> Vec<Vec<u8>> {
-    let mut chunks = Vec::new();
-    let emitted = frozen.encode(|chunk| {
-        chunks.push(chunk.to_vec());
-        Ok::<_, ()>(())
-    });
-    assert_eq!(emitted, Ok(frozen.digest()));
-    chunks
 }
 
 fn load(engine: &Engine, applied: Slot, chunks: &[Vec<u8>]) -> Store {
