@@ -86,6 +86,7 @@ impl Server {
         let log_begin = wal.log_begin(recovered.first_unchosen);
         recovered.snapshot = loaded.applied();
         dir.remove_above(recovered.snapshot)?;
+        dir.retire()?;
         // All up to the snapshot's slot is chosen. The log may not know: it is told of that later.
         let first_unchosen = recovered.first_unchosen.max(recovered.snapshot.next());
         let mut checkpoints = Checkpoints::new(limits::CHECKPOINT_SLOTS);

@@ -274,6 +274,12 @@ impl SnapshotDir {
     /// kept any more go.
     pub fn complete(&self, slot: Slot, part: &File) -> Result<(), SnapshotError> {
         self.make_durable(slot, part)?;
+        self.retire()
+    }
+
+    /// Removes those that are not kept any more. A process that ends between making one durable and this leaves one too
+    /// many behind.
+    pub fn retire(&self) -> Result<(), SnapshotError> {
         for slot in self.slots()?.into_iter().skip(KEPT) {
             let old = self.path(slot);
             if self.spare().exists() {
