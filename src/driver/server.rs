@@ -360,8 +360,8 @@ impl Server {
         self.next_upkeep_us = now.mono_us + if is_whole { calm_us } else { UPKEEP_US_MIN };
         self.note_disk(now);
         self.compare_states(now);
-        if self.store.next_expiry_us().is_some_and(|due_us| due_us <= now.wall_us) {
-            self.node.on_due(now, &mut self.fx);
+        if let Some(due_us) = self.store.next_expiry_us().filter(|due_us| *due_us <= now.wall_us) {
+            self.node.on_due(now, due_us, self.store.time_us(), &mut self.fx);
         }
         self.look_after_watches(now);
         self.scans.look_after(now);

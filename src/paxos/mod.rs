@@ -24,6 +24,7 @@ mod log;
 mod message;
 mod node;
 mod optimisations;
+mod overdue;
 mod quorum;
 mod quorum_reads;
 mod read_rounds;

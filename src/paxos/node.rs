@@ -32,6 +32,7 @@ use super::lease::LeaseConfig;
 use super::log::Log;
 use super::message::{Health, Message, SnapshotId, Standing, StateStanding, Values};
 use super::optimisations::Optimisations;
+use super::overdue::Overdue;
 use super::quorum::Roles;
 use super::read_rounds::ReadRequest;
 use super::reads::ReadWay;
@@ -101,6 +102,7 @@ pub struct Node {
     furthest: (Slot, u32),
     /// Over whom commands and reads went to the leader in the last round.
     route: Vec<NodeId>,
+    overdue: Overdue,
     acceptor: Option<Acceptor>,
     leader: Option<Leader>,
     replica: Option<Replica>,
@@ -198,6 +200,7 @@ impl Node {
             state: StateStanding::default(),
             furthest: (Slot(0), 0),
             route: Vec::new(),
+            overdue: Overdue::default(),
         };
         node.note_handed_out(0, fx);
         node

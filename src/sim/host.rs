@@ -181,7 +181,8 @@ impl Cluster {
                 }
                 self.coverage.on_input(&input);
                 let host = self.host(id);
-                let is_due = host.store.next_expiry_us().is_some_and(|it| it <= now.wall_us);
+                let due_us = host.store.next_expiry_us().filter(|it| *it <= now.wall_us);
+                let time_us = host.store.time_us();
                 let node = host.node.as_mut().expect("running");
                 match input {
                     Input::Message(from, message) => node.on_message(now, from, message, &mut fx),
@@ -211,8 +212,8 @@ impl Cluster {
                     Input::Refused(snapshot) => node.on_snapshot_refused(snapshot),
                     Input::Tick => {
                         node.on_tick(now, &mut fx);
-                        if is_due {
-                            node.on_due(now, &mut fx);
+                        if let Some(due_us) = due_us {
+                            node.on_due(now, due_us, time_us, &mut fx);
                         }
                         let due_us = node.next_deadline_us();
                         assert!(now.mono_us < due_us, "a deadline that does not move");

@@ -243,6 +243,11 @@ impl Store {
         self.kv.terms().first_end_us()
     }
 
+    /// The log's time, in microseconds since 1970.
+    pub fn time_us(&self) -> u64 {
+        self.sessions.time_us()
+    }
+
     /// The last slot applied, 0 before the first.
     pub fn applied(&self) -> Slot {
         self.applied

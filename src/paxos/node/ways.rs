@@ -10,7 +10,7 @@ use super::super::ids::NodeId;
 use super::super::message::{Extent, Message};
 use super::super::read_rounds::ReadRequest;
 use super::super::replica::Replica;
-use super::{Node, Now};
+use super::{Node, Now, TICKS_PER_TIMEOUT};
 
 impl Node {
     /// Commands from a replica. If we do not lead (any more) they are dropped here: that replica keeps
@@ -24,11 +24,11 @@ impl Node {
         }
     }
 
-    /// Something in the state machine is due by the clock of this node, and nothing happens to it unless the
-    /// log's time moves on: the leader is asked for a batch, which may be empty. If the leader is a replica
-    /// itself it knows best, by the clock that will be in the batch, so that one clock that is ahead does not
-    /// fill the log.
-    pub fn on_due(&mut self, now: Now, fx: &mut Effects) {
+    /// Something in the state machine is due at `due_us` by the clock of this node, and nothing happens to it unless
+    /// the log's time, which is `time_us`, moves on: the leader is asked for a batch, which may be empty. If the leader
+    /// is a replica itself it knows best, by the clock that will be in the batch; if not, `Overdue` sees to it that one
+    /// clock that is ahead does not fill the log.
+    pub fn on_due(&mut self, now: Now, due_us: u64, time_us: u64, fx: &mut Effects) {
         let leader = self.election.leader().node;
         let members = self.configurations.in_force().membership();
         let is_replica = members.roles(leader).is_some_and(|roles| roles.replica);
@@ -38,7 +38,9 @@ impl Node {
         }
         if leader == self.me {
             self.on_propose(now, self.me, &[]);
-        } else if !is_replica {
+        } else if !is_replica
+            && self.overdue.asks(due_us, time_us, now.mono_us, TICKS_PER_TIMEOUT * self.tick_us)
+        {
             fx.send_over(self.election.route(), Message::Propose { commands: Vec::new() });
         }
         self.run_local(now, fx);
