@@ -71,6 +71,9 @@ pub struct Coverage {
     pub passed_over: u64,
     /// Histories whose check was given up.
     pub undecided: u64,
+    /// Who was elected last, and how often whoever was it was elected next, too.
+    elected: Option<NodeId>,
+    pub elected_again: u64,
     /// Where each stream of P2a ends.
     sent: BTreeMap<NodeId, (Ballot, Slot)>,
 }
@@ -78,7 +81,11 @@ pub struct Coverage {
 impl Coverage {
     pub fn on_event(&mut self, event: &Event) {
         match event {
-            Event::Adopted { .. } => self.elections += 1,
+            Event::Adopted { ballot, .. } => {
+                self.elections += 1;
+                self.elected_again += u64::from(self.elected == Some(ballot.node));
+                self.elected = Some(ballot.node);
+            }
             Event::Preempted { .. } => self.preemptions += 1,
             _ => {}
         }

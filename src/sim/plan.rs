@@ -207,6 +207,11 @@ impl Plan {
         }
         let seed = dice.next_u64();
         settings.optimisations = draw_optimisations(seed);
+        if !settings.optimisations.batching {
+            // With one command a slot, fewer slots at once than clients would be an overload that grows and grows.
+            settings.window_slots = settings.window_slots.max(load.clients * load.lanes);
+            settings.alpha_slots = settings.alpha_slots.max(settings.window_slots);
+        }
         let hub = dice.random_bool(0.5);
         load.quorum_reads_percent = pick(dice, &[0, 30, 30, 100]);
         if dice.random_bool(0.5) {
