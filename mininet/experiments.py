@@ -382,5 +382,11 @@ EXPERIMENTS = {
     )
 }
 
-# `all` is each of these in turn.
+# Those of several systems.
 COMPARISONS = [it.name for it in (STEADY, CDF, SIZES, FAILOVER, COST, DOWNTIME, RECOVERY, MIX)]
+# `all` is each of these in turn: those that have a place in the report.
+REPORTED = [
+    name
+    for name, experiment in EXPERIMENTS.items()
+    if experiment not in (SMOKE, SMOKE_SYSTEMS, SAMPLE, SAMPLE_RECONFIGURE)
+]

@@ -26,6 +26,7 @@ from comparisons import Comparison
 from experiments import (
     COMPARISONS,
     EXPERIMENTS,
+    REPORTED,
     Partition,
     Quorums,
     Reads,
@@ -42,6 +43,8 @@ TOOLS = ("mnexec", "brctl", "ifconfig", "nft", "ip", "ping", "sysctl", "unshare"
 # What a network needs besides whose links are shaped.
 SHAPING_TOOLS = ("iptables", "ethtool", "nsenter")
 ALL = "all"
+# What a script asks for before the run.
+NEEDS = ("names", "compared", "setup", "build")
 ALLOWED = Path("/proc/sys/net/ipv4/tcp_allowed_congestion_control")
 # What the machine allowed before the first of the runs that go on now; else empty.
 ALLOWED_BEFORE = Path("/run/loggos-lab-congestion-control")
@@ -63,7 +66,7 @@ def main():
     )
     parser.add_argument("--quick", action="store_true", help="a shorter run")
     parser.add_argument("--dry-run", action="store_true", help="show what is done, run nothing")
-    parser.add_argument("--needs", choices=("names", "setup", "build"), help=argparse.SUPPRESS)
+    parser.add_argument("--needs", choices=NEEDS, help=argparse.SUPPRESS)
     parser.add_argument("--binary", type=Path, default=REPOSITORY / "target/release/loggos")
     parser.add_argument("--results", type=Path, default=REPOSITORY / "results")
     parser.add_argument(
@@ -76,7 +79,7 @@ def main():
     if options.list:
         for experiment in EXPERIMENTS.values():
             print(f"{experiment.name:13} {experiment.title}")
-        print(f"{ALL:13} {', '.join(COMPARISONS)}, one after the other")
+        print(f"{ALL:13} All of them but smoke and sample, one after the other, and a report")
         return 0
     try:
         return go_on(options)
@@ -113,10 +116,10 @@ def go_on(options):
 def names_of(word):
     """The experiments that a word stands for."""
     if word == ALL:
-        return COMPARISONS
+        return REPORTED
     if word not in EXPERIMENTS:
         known = ", ".join(EXPERIMENTS)
-        raise WrongUse(f"no experiment {word!r}; there are: {known}; {ALL} is all comparisons")
+        raise WrongUse(f"no experiment {word!r}; there are: {known}; {ALL} is all of them")
     return [word]
 
 
@@ -138,11 +141,13 @@ def asked_systems(text):
 
 
 def needs(options):
-    """What a script sees to before the run: the names of the experiments, the parts that are to be
-    installed, or those that are to be built."""
+    """What a script sees to before the run: the names of the experiments, those of them that
+    compare cells and can be gone on with, the parts that are to be installed, or to be built."""
     names = names_of(options.experiment)
     if options.needs == "names":
         return names
+    if options.needs == "compared":
+        return [name for name in names if isinstance(EXPERIMENTS[name], Comparison)]
     asked = asked_systems(options.systems)
     several = any(name in COMPARISONS for name in names)
     if options.needs == "setup":

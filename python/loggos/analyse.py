@@ -209,9 +209,9 @@ def analyse(run: Run) -> bool:
     return sound
 
 
-def publish(run: Run) -> Path:
-    """Copies the tables, figures and parameters of a reference run to the experiment's folder."""
-    target = run.path.parent
+def publish(run: Run, target: Path) -> Path:
+    """Copies the tables, figures and parameters of a run to the folder that a report reads."""
+    target.mkdir(parents=True, exist_ok=True)
     names = [
         "summary.md",
         "summary.csv",
@@ -238,6 +238,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m loggos.analyse", description=__doc__)
     parser.add_argument("run", type=Path, help="folder of a run")
     parser.add_argument("--publish", action="store_true", help="copy to the experiment's folder")
+    parser.add_argument(
+        "--report", type=Path, metavar="FOLDER", help="copy for a report of its own in this folder"
+    )
     options = parser.parse_args(arguments)
     matplotlib.use("Agg")
     try:
@@ -249,7 +252,10 @@ def main(arguments: list[str] | None = None) -> int:
     print((run.path / "summary.md").read_text())
     print(f"Tables and figures: {run.path}")
     if options.publish:
-        print(f"Published: {publish(run)}; `make report` puts it into results/README.md")
+        target = publish(run, run.path.parent)
+        print(f"Published: {target}; `make report` puts it into results/README.md")
+    if options.report:
+        publish(run, options.report / run.name)
     return 0 if sound else 1
 
 

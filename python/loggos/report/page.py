@@ -1,5 +1,6 @@
 """The report as one page of Markdown, `results/README.md`."""
 
+import os
 from pathlib import Path
 
 from loggos import analyse
@@ -9,6 +10,7 @@ from loggos.report.entry import Entry, Published, load
 from loggos.report.short import ROWS_MAX, label
 from loggos.tables import markdown
 
+GUIDE = Path(__file__).resolve().parents[3] / "docs" / "laboratory.md"
 # A machine to measure on has no load when a run begins.
 BUSY = 0.5
 
@@ -17,7 +19,7 @@ BEGIN = """# Loggos, measured
 All experiments of the laboratory together, from what was published of them: tables, figures and
 parameters in the folder of each. Made by `make report`, and by nobody's hand; the words are in
 `python/loggos/report/`. How a run is made, what its folder holds and how things are measured is in
-[docs/laboratory.md](../docs/laboratory.md).
+[docs/laboratory.md]({guide}).
 
 Absolute numbers belong to the machine that each section names. What holds elsewhere is the order
 of systems, the shape of curves, and counts of timeouts and round trips, and these only with the
@@ -33,7 +35,8 @@ def published(results: Path) -> dict[str, Published]:
 def page(results: Path) -> str:
     """All of it."""
     there = published(results)
-    parts = [BEGIN, *side_by_side(there)]
+    guide = os.path.relpath(GUIDE, results.resolve())
+    parts = [BEGIN.format(guide=guide), *side_by_side(there)]
     for chapter, entries in CHAPTERS.items():
         parts += [f"## {chapter}"]
         for entry in entries:
