@@ -212,19 +212,10 @@ def analyse(run: Run) -> bool:
 def publish(run: Run, target: Path) -> Path:
     """Copies the tables, figures and parameters of a run to the folder that a report reads."""
     target.mkdir(parents=True, exist_ok=True)
-    names = [
-        "summary.md",
-        "summary.csv",
-        "cuts.csv",
-        "downtimes.csv",
-        "experiment.json",
-        "environment.json",
-        "faults.jsonl",
-        "check.json",
-    ]
-    for name in names:
-        if (run.path / name).exists():
-            shutil.copyfile(run.path / name, target / name)
+    names = ["summary.md", "experiment.json", "environment.json", "faults.jsonl", "check.json"]
+    there = [run.path / name for name in names if (run.path / name).exists()]
+    for path in [*there, *sorted(run.path.glob("*.csv"))]:
+        shutil.copyfile(path, target / path.name)
     # Flat, because every folder below an experiment's is a run and stays out of version control.
     for figure in sorted((run.path / "figures").iterdir()):
         shutil.copyfile(figure, target / figure.name)

@@ -20,7 +20,7 @@ def draw(results: Path) -> list[Path]:
         entry = ENTRIES[name]
         if entry.is_of_another_form(published):
             continue
-        for figure, function in entry.draw.items():
+        for figure, function in entry.drawn(published).items():
             paths += plots.save(function(published), published.path, figure)
     return paths
 

@@ -23,6 +23,10 @@ class Published:
         """Its folder."""
         return self.run.path
 
+    def has(self, name: str) -> bool:
+        """Whether it has a table of this name."""
+        return (self.path / f"{name}.csv").exists()
+
     def csv(self, name: str = "summary") -> pd.DataFrame:
         """One of its tables."""
         return pd.read_csv(self.path / f"{name}.csv")
@@ -65,14 +69,24 @@ class Entry:
     # Figures in their order, with words for those who do not see them; all there are, if none is
     # named.
     figures: Mapping[str, str] = field(default_factory=dict)
-    # Those that can be drawn from the tables alone.
+    # Those that can be drawn from the tables alone, and of which tables besides `source`: what was
+    # published before there were these stays as it is.
     draw: Mapping[str, Callable[[Published], Figure]] = field(default_factory=dict)
+    tables: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     command: str = ""
 
     @property
     def again(self) -> str:
         """The command that makes it again."""
         return self.command or f"sudo make mininet-experiment EXPERIMENT={self.name}"
+
+    def drawn(self, published: Published) -> dict[str, Callable[[Published], Figure]]:
+        """Of the figures that can be drawn from tables those whose tables were published."""
+        return {
+            figure: function
+            for figure, function in self.draw.items()
+            if all(published.has(name) for name in self.tables.get(figure, ()))
+        }
 
     def is_of_another_form(self, published: Published) -> bool:
         """Whether the results are of an earlier form of the experiment."""
