@@ -10,6 +10,8 @@ from loggos.trace import Outcome
 
 WINDOW_NS = 100_000_000
 PERCENTILES = (50, 90, 99, 99.9)
+# What a figure shows of a distribution: every half percent, and more of the slowest hundredth.
+SHARES = np.concatenate([np.arange(199) / 200, np.arange(991, 1000) / 1000, [0.9995, 0.9999, 1]])
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,32 @@ def latency(
     ).reindex(range(len(times)))
     result.insert(0, "time_ns", times)
     return result.reset_index(drop=True)
+
+
+def windows(
+    operations: pd.DataFrame, start_ns: int, end_ns: int, window_ns: int = WINDOW_NS
+) -> pd.DataFrame:
+    """Throughput and latency over time, as a figure shows them.
+
+    Columns: `at_s` (the window's middle, in seconds since `start_ns`), `per_second` (successful
+    replies), and in milliseconds `p50_ms`, `p99_ms` and `max_ms` of the operations that were to
+    start in it, NaN where there were none.
+    """
+    rate = throughput(operations, start_ns, end_ns, window_ns)
+    delay = latency(operations, start_ns, end_ns, window_ns)
+    return pd.DataFrame(
+        {
+            "at_s": (rate["time_ns"] - start_ns + window_ns / 2) / 1e9,
+            "per_second": rate["per_second"],
+            **{f"{name}_ms": delay[name] for name in ("p50", "p99", "max")},
+        }
+    )
+
+
+def quantiles(latency_ms: np.ndarray) -> pd.DataFrame:
+    """A distribution in a fixed number of points: `share` of the operations (`SHARES`), and `ms`,
+    the milliseconds that they took at most."""
+    return pd.DataFrame({"share": SHARES, "ms": np.quantile(latency_ms, SHARES)})
 
 
 def ewma(values: pd.Series, halflife: float = 3) -> pd.Series:

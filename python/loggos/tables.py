@@ -1,5 +1,7 @@
 """Tables as people read them."""
 
+from pathlib import Path
+
 import pandas as pd
 
 
@@ -21,6 +23,14 @@ def markdown(frame: pd.DataFrame, digits: int = 1) -> str:
     for row in frame.astype(object).itertuples(index=False):
         lines.append("| " + " | ".join(show(value) for value in row) + " |")
     return "\n".join(lines)
+
+
+def kept(frame: pd.DataFrame, folder: Path, name: str) -> pd.DataFrame:
+    """Writes the table as `NAME.csv`, and gives back what its readers will find there: what is
+    drawn of that is the figure that a report draws again of the published file."""
+    path = folder / f"{name}.csv"
+    frame.to_csv(path, index=False, float_format="%.6g")
+    return pd.read_csv(path)
 
 
 def with_half(mean: float, half: float) -> str:

@@ -41,6 +41,23 @@ def test_latency_belongs_to_the_window_in_which_it_was_to_start():
     assert result["p50"][2] == 2
 
 
+def test_windows_have_throughput_and_latency_side_by_side():
+    ms = 1_000_000
+    rows = operations([2 * ms, 250 * ms, 251 * ms], starts=[ms, 50 * ms, 249 * ms])
+    table = stats.windows(rows, 0, 350 * ms)
+    assert table["at_s"].tolist() == [0.05, 0.15, 0.25]
+    assert table["per_second"].tolist() == [10, 0, 20]
+    assert table["max_ms"].fillna(0).tolist() == [200, 0, 2]
+    assert stats.windows(rows, 50 * ms, 350 * ms, 300 * ms)["at_s"].tolist() == [0.15]
+
+
+def test_quantiles_keep_the_shape_and_the_tail():
+    table = stats.quantiles(np.arange(100_001) / 1000).set_index("share")["ms"]
+    assert len(table) == 211
+    assert table.index.is_monotonic_increasing and table.index.is_unique
+    assert (table[0], table[0.25], table[0.999], table[1]) == pytest.approx((0, 25, 99.9, 100))
+
+
 def test_longest_gap_is_measured_from_the_fault_to_the_first_reply():
     gap = stats.longest_gap(operations([90, 150, 160, 200]), 100, 210)
     assert (gap.start_ns, gap.end_ns, gap.recovered) == (100, 150, True)
