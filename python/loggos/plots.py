@@ -20,8 +20,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from loggos import faults, stages, stats
-from loggos.runs import Run
-from loggos.trace import Kind
+from loggos.marks import of
 
 COLORS = {
     "throughput": "#0072B2",
@@ -102,34 +101,34 @@ def save(figure: Figure, directory: str | Path, name: str) -> list[Path]:
     return paths
 
 
-def timeline(run: Run, title: str | None = None) -> Figure:
-    """Throughput and latency over time, who led, and what was done to the cluster."""
-    start, end = run.load_ns
-    rate = stats.throughput(run.operations, start, end)
-    delay = stats.latency(run.operations, start, end)
-    seconds = (rate["time_ns"] - start) / 1e9 + stats.WINDOW_NS / 2e9
-    delay_seconds = (delay["time_ns"] - start) / 1e9 + stats.WINDOW_NS / 2e9
+def timeline(
+    windows: pd.DataFrame,
+    marks: pd.DataFrame,
+    offered: float | None = None,
+    title: str | None = None,
+) -> Figure:
+    """Throughput and latency over time, who led, and what was done to the cluster: of
+    `timeline.windows` and `timeline.marked`."""
+    seconds, rate = windows["at_s"], windows["per_second"]
+    nodes = list(of(marks, "node")["node"])
     with rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 4.9), layout="constrained")
         top, middle, bottom = figure.subplots(
-            3, 1, sharex=True, height_ratios=[3, 3, 0.32 * len(run.nodes)]
+            3, 1, sharex=True, height_ratios=[3, 3, 0.32 * len(nodes)]
         )
-        _label_faults(top, run)
+        _label_faults(top, marks)
         for axes in (top, middle):
-            _shade_faults(axes, run)
+            _shade_faults(axes, marks)
 
-        top.step(
-            seconds, rate["per_second"], where="mid", color=COLORS["throughput"], alpha=0.45, lw=0.8
-        )
-        top.plot(seconds, stats.ewma(rate["per_second"]), color=COLORS["throughput"])
-        offered = run.experiment.get("rate")
+        top.step(seconds, rate, where="mid", color=COLORS["throughput"], alpha=0.45, lw=0.8)
+        top.plot(seconds, stats.ewma(rate), color=COLORS["throughput"])
         if offered:
             top.axhline(offered, **OFFERED, zorder=1)
         # The rush of waiting requests after an outage may be many times the steady load. It is cut
         # off rather than let it flatten everything else; the arrow tells how high it went.
-        limit = max(1.6 * rate["per_second"].median(), 1)
+        limit = max(1.6 * rate.median(), 1)
         top.set_ylim(0, limit)
-        for x, y in peaks(seconds, rate["per_second"], limit):
+        for x, y in peaks(seconds, rate, limit):
             top.annotate(
                 f"↑ {y:,.0f}",
                 (x, limit),
@@ -143,20 +142,20 @@ def timeline(run: Run, title: str | None = None) -> Figure:
         top.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:,.0f}"))
 
         middle.plot(
-            delay_seconds, delay["p99"], color=COLORS["p99"], lw=0.9, label="99th percentile"
+            seconds, windows["p99_ms"], color=COLORS["p99"], lw=0.9, label="99th percentile"
         )
         middle.plot(
-            delay_seconds, delay["p50"], ls="", marker=".", ms=2, color=COLORS["p50"], alpha=0.5
+            seconds, windows["p50_ms"], ls="", marker=".", ms=2, color=COLORS["p50"], alpha=0.5
         )
         # Averaged as the axis is drawn, or one slow window would weigh for seconds.
-        smooth = np.exp(stats.ewma(np.log(delay["p50"])))
-        middle.plot(delay_seconds, smooth, color=COLORS["p50"], label="median, EWMA")
+        smooth = np.exp(stats.ewma(np.log(windows["p50_ms"])))
+        middle.plot(seconds, smooth, color=COLORS["p50"], label="median, EWMA")
         log_milliseconds(middle)
         middle.set_ylabel("latency (ms)")
 
-        _leader_strip(bottom, run)
+        _leader_strip(bottom, marks)
         bottom.set_xlabel("time since the load began (s)")
-        bottom.set_xlim(0, (end - start) / 1e9)
+        bottom.set_xlim(0, of(marks, "load")["end_s"].iloc[0])
 
         line = partial(Line2D, [], [])
         blue = COLORS["throughput"]
@@ -184,40 +183,34 @@ def timeline(run: Run, title: str | None = None) -> Figure:
 # An election's records: marker, colour, words, and how far above the node's line it is drawn.
 # Phase 1 takes less than a millisecond on a LAN, and the three would hide each other.
 ELECTION_MARKS = {
-    Kind.PEER_DOWN: ("x", COLORS["failed"], "peer lost", 0),
-    Kind.PEER_UP: ("+", COLORS["failed"], "peer back", 0),
-    Kind.SCOUT_STARTED: (">", COLORS["cut"], "phase 1 begins", -0.25),
-    Kind.PREEMPTED: ("v", COLORS["p99"], "preempted", 0.25),
-    Kind.ADOPTED: ("*", COLORS["leader"], "adopted: leads", 0),
-    Kind.LEADER_CHANGED: ("o", COLORS["throughput"], "follows the new leader", 0.25),
-    Kind.NODE_STARTED: ("s", COLORS["pause"], "started", 0),
+    "peer_down": ("x", COLORS["failed"], "peer lost", 0),
+    "peer_up": ("+", COLORS["failed"], "peer back", 0),
+    "scout_started": (">", COLORS["cut"], "phase 1 begins", -0.25),
+    "preempted": ("v", COLORS["p99"], "preempted", 0.25),
+    "adopted": ("*", COLORS["leader"], "adopted: leads", 0),
+    "leader_changed": ("o", COLORS["throughput"], "follows the new leader", 0.25),
+    "node_started": ("s", COLORS["pause"], "started", 0),
 }
 
 
-def election(run: Run, event: pd.Series, after_ms: float | None = None) -> Figure:
-    """What each node recorded around one fault, and when clients got replies.
-
-    Shows as much time as the outage asks for, or `after_ms` after the fault.
-    """
-    time_ns = int(event["time_ns"])
-    gap = stats.longest_gap(run.operations, time_ns, time_ns + 2_000_000_000)
-    first_ms, last_ms = (gap.start_ns - time_ns) / 1e6, (gap.end_ns - time_ns) / 1e6
-    after_ms = after_ms or max(100, 1.8 * last_ms)
-    before_ms = 0.2 * after_ms
-    near = faults.around(run, time_ns, int(before_ms * 1e6), int(after_ms * 1e6))
-    replies = (stats.succeeded(run.operations)["end_ns"] - time_ns) / 1e6
-    replies = replies[replies.between(-before_ms, after_ms)]
+def election(marks: pd.DataFrame) -> Figure:
+    """What each node recorded around one fault, and when clients got replies: of
+    `timeline.election`."""
+    whole, gap = of(marks, "load").iloc[0], of(marks, "gap").iloc[0]
+    first_ms, last_ms = gap["start_ms"], gap["end_ms"]
+    replies = of(marks, "reply")["start_ms"]
+    nodes = list(of(marks, "node")["node"])
     with rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, 1.1 + 0.4 * (len(run.nodes) + 1)), layout="constrained")
+        figure = Figure(figsize=(WIDTH, 1.1 + 0.4 * (len(nodes) + 1)), layout="constrained")
         axes = figure.subplots()
-        for span in faults.leaders(run).itertuples():
-            ends = [(span.start_ns - time_ns) / 1e6, (span.end_ns - time_ns) / 1e6]
+        for span in of(marks, "leads").itertuples():
+            ends = (span.start_ms, span.end_ms)
             axes.hlines(span.node, *ends, color=COLORS["leader"], lw=6, alpha=0.35)
         for kind, (marker, color, words, below) in ELECTION_MARKS.items():
-            rows = near[near["kind"] == kind]
+            rows = of(marks, kind)
             if len(rows):
                 look = {"marker": marker, "color": color, "ms": 8 if marker == "*" else 5}
-                axes.plot(rows["ms"], rows["node"] + below, ls="", label=words, **look)
+                axes.plot(rows["start_ms"], rows["node"] + below, ls="", label=words, **look)
         look = {"marker": "|", "color": COLORS["p50"], "ms": 7, "mew": 0.7}
         axes.plot(replies, np.zeros(len(replies)), ls="", label="reply to a client", **look)
         axes.annotate(
@@ -235,26 +228,28 @@ def election(run: Run, event: pd.Series, after_ms: float | None = None) -> Figur
             fontsize=7,
         )
         axes.axvline(0, color=COLORS["failed"], lw=1)
-        axes.set_title(f"{event['label']} at 0 ms", loc="left")
-        axes.set_yticks([0, *run.nodes], ["clients", *[f"n{node}" for node in run.nodes]])
-        axes.set_ylim(len(run.nodes) + 0.5, -0.6)
-        axes.set_xlim(-before_ms, after_ms)
+        axes.set_title(f"{whole['label']} at 0 ms", loc="left")
+        axes.set_yticks([0, *nodes], ["clients", *[f"n{node}" for node in nodes]])
+        axes.set_ylim(len(nodes) + 0.5, -0.6)
+        axes.set_xlim(whole["start_ms"], whole["end_ms"])
         axes.set_xlabel("time since the fault (ms)")
         axes.grid(axis="y", visible=False)
         figure.legend(loc="outside lower center", ncols=5, columnspacing=1.2, handletextpad=0.4)
     return figure
 
 
-def stage_latency(requests: pd.DataFrame, title: str | None = None) -> Figure:
-    """Where the time of a request goes: median, 5th to 95th percentile and 99th of each stage."""
+def stage_latency(table: pd.DataFrame, title: str | None = None) -> Figure:
+    """Where the time of a request goes: median, 5th to 95th percentile and 99th of each stage, of
+    `stages.quantiles`."""
     names = list(stages.STAGES)
+    quantiles = table.set_index("stage")[["p5_us", "p50_us", "p95_us", "p99_us"]]
     with rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 2.6), layout="constrained")
         axes = figure.subplots()
-        for row, name in enumerate([*names, "latency_ns"]):
-            values = requests[name].clip(lower=100) / 1e3
-            low, median, high, tail = np.percentile(values, [5, 50, 95, 99])
-            color = COLORS["stage"] if name != "latency_ns" else COLORS["p50"]
+        for row, name in enumerate([*names, "total"]):
+            # A logarithmic axis has no place for nothing.
+            low, median, high, tail = quantiles.loc[name].clip(lower=0.1)
+            color = COLORS["stage"] if name != "total" else COLORS["p50"]
             axes.hlines(row, low, high, color=color, lw=5, alpha=0.3)
             axes.plot(median, row, "o", color=color, ms=5)
             axes.plot(tail, row, "|", color=color, ms=9, mew=1.5)
@@ -300,34 +295,24 @@ def log_milliseconds(axes: Axes) -> None:
     axes.yaxis.set_minor_formatter(NullFormatter())
 
 
-def _shade_faults(axes: Axes, run: Run) -> None:
-    start = run.load_ns[0]
-    for span in faults.spans(run).itertuples():
-        color = COLORS.get(span.action, COLORS["kill"])
-        axes.axvspan(
-            (span.start_ns - start) / 1e9,
-            (span.end_ns - start) / 1e9,
-            color=color,
-            alpha=0.13,
-            lw=0,
-        )
-    for event in run.schedule.itertuples():
-        axes.axvline((event.time_ns - start) / 1e9, color="#555555", lw=0.7, zorder=1)
-    for won in faults.elections(run).itertuples():
-        axes.axvline(
-            (won.time_ns - start) / 1e9, color=COLORS["leader"], lw=1, ls=(0, (1, 1.5)), zorder=1
-        )
+def _shade_faults(axes: Axes, marks: pd.DataFrame) -> None:
+    for span in of(marks, *faults.ENDS).itertuples():
+        color = COLORS.get(span.what, COLORS["kill"])
+        axes.axvspan(span.start_s, span.end_s, color=color, alpha=0.13, lw=0)
+    for event in of(marks, "event").itertuples():
+        axes.axvline(event.start_s, color="#555555", lw=0.7, zorder=1)
+    for won in of(marks, "elected").itertuples():
+        axes.axvline(won.start_s, color=COLORS["leader"], lw=1, ls=(0, (1, 1.5)), zorder=1)
 
 
-def _label_faults(axes: Axes, run: Run) -> None:
+def _label_faults(axes: Axes, marks: pd.DataFrame) -> None:
     """A word above the axes at each event, in the place of a legend for the shades."""
-    start, end = run.load_ns
-    for event in run.schedule.itertuples():
-        x = (event.time_ns - start) / 1e9
-        if 0 <= x <= (end - start) / 1e9:
+    end = of(marks, "load")["end_s"].iloc[0]
+    for event in of(marks, "event").itertuples():
+        if 0 <= event.start_s <= end:
             axes.annotate(
                 event.label,
-                (x, 1),
+                (event.start_s, 1),
                 xycoords=("data", "axes fraction"),
                 xytext=(0, 3),
                 textcoords="offset points",
@@ -340,41 +325,25 @@ def _label_faults(axes: Axes, run: Run) -> None:
             )
 
 
-def _leader_strip(axes: Axes, run: Run) -> None:
+def _leader_strip(axes: Axes, marks: pd.DataFrame) -> None:
     """One bar for each node: alive (grey), leading (green), paused (hatched), dead (nothing)."""
-    start, end = run.load_ns
-    spans = faults.spans(run)
+    paused = {"facecolor": "white", "edgecolor": COLORS["pause"], "hatch": "////", "lw": 0}
+    looks = {
+        "node": {"color": COLORS["follower"]},
+        "leads": {"color": COLORS["leader"]},
+        "dead": {"color": "white"},
+        "paused": paused,
+    }
     height = 0.62
-    for node in run.nodes:
-        axes.broken_barh(
-            [(0, (end - start) / 1e9)], (node - height / 2, height), color=COLORS["follower"]
-        )
-    leads = faults.leaders(run)
-    for lead in leads[leads["end_ns"] > start].itertuples():
-        first = max(lead.start_ns, start)
-        axes.broken_barh(
-            [((first - start) / 1e9, max(lead.end_ns - first, 0) / 1e9)],
-            (lead.node - height / 2, height),
-            color=COLORS["leader"],
-        )
-    for span in spans.itertuples():
-        for node in span.nodes:
-            place = [((span.start_ns - start) / 1e9, (span.end_ns - span.start_ns) / 1e9)]
-            if span.action in ("kill", "stop"):
-                axes.broken_barh(place, (node - height / 2, height), color="white")
-                _say(axes, place[0], node, "dead")
-            elif span.action == "pause":
-                axes.broken_barh(
-                    place,
-                    (node - height / 2, height),
-                    facecolor="white",
-                    edgecolor=COLORS["pause"],
-                    hatch="////",
-                    lw=0,
-                )
-                _say(axes, place[0], node, "paused")
-    axes.set_yticks(run.nodes, [f"n{node}" for node in run.nodes])
-    axes.set_ylim(len(run.nodes) + 0.5, 0.5)
+    for what, look in looks.items():
+        for span in of(marks, what).itertuples():
+            place = (span.start_s, max(span.end_s - span.start_s, 0))
+            axes.broken_barh([place], (span.node - height / 2, height), **look)
+            if what in ("dead", "paused"):
+                _say(axes, place, span.node, what)
+    nodes = list(of(marks, "node")["node"])
+    axes.set_yticks(nodes, [f"n{node}" for node in nodes])
+    axes.set_ylim(len(nodes) + 0.5, 0.5)
     axes.grid(visible=False)
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)

@@ -116,6 +116,18 @@ def summary(requests: pd.DataFrame) -> pd.DataFrame:
     return frame
 
 
+def quantiles(requests: pd.DataFrame) -> pd.DataFrame:
+    """How the durations of each stage, and of the whole (`total`), are spread: a row each, columns
+    `stage`, and in microseconds `p5_us`, `p50_us`, `p95_us` and `p99_us`."""
+    rows = []
+    for stage in [*STAGES, "latency_ns"]:
+        found = np.percentile(requests[stage] / 1e3, [5, 50, 95, 99])
+        names = ("p5_us", "p50_us", "p95_us", "p99_us")
+        name = "total" if stage == "latency_ns" else stage
+        rows.append({"stage": name} | dict(zip(names, found, strict=True)))
+    return pd.DataFrame(rows)
+
+
 def slowest(requests: pd.DataFrame, share: float) -> pd.DataFrame:
     """The requests that took longest, so great a share of all; one at least, if there are any."""
     return requests.nlargest(max(1, int(share * len(requests))), "latency_ns")

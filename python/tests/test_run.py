@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import redrawn
 import synthetic
 
-from loggos import analyse, faults, runs, stages
+from loggos import analyse, faults, runs, stages, timeline
+from loggos.marks import of
 
 
 def test_stages_find_the_durations_that_were_put_in(run):
@@ -82,6 +84,72 @@ def test_spans_last_from_a_fault_to_its_end(run):
     spans = faults.spans(run)
     assert spans["action"].tolist() == ["kill"]
     assert (spans["end_ns"] - spans["start_ns"]).tolist() == [1_000_000_000]
+
+
+def test_what_a_figure_over_time_shows_is_a_table(run):
+    windows = timeline.windows(run)
+    assert windows["at_s"].tolist()[:2] == pytest.approx([0.05, 0.15])
+    # The leader is dead from 2 s on, and all that waited is answered at 2.15 s.
+    rates = windows.set_index(windows["at_s"].round(2))["per_second"]
+    assert rates[1.05] == pytest.approx(200)
+    assert rates[2.05] == 0
+    assert windows["p50_ms"][0] == pytest.approx(0.2)
+    marks = timeline.marked(run)
+    assert marks["node"].dtype.kind == "i"
+
+    def spans(what):
+        rows = of(marks, what)
+        return [tuple(row) for row in rows[["node", "start_s", "end_s"]].round(3).to_numpy()]
+
+    end = of(marks, "load")["end_s"].iloc[0]
+    assert end == pytest.approx(4.995)
+    assert spans("node") == [(1, 0, 4.995), (2, 0, 4.995), (3, 0, 4.995)]
+    # It led before there was load, of which the figure shows nothing.
+    assert spans("leads") == [(1, 0, 2), (2, 2.15, 4.995)]
+    assert spans("dead") == [(1, 2, 3)]
+    assert spans("kill") == [(0, 2, 3)]
+    assert spans("elected") == [(2, 2.15, 2.15)]
+    assert of(marks, "event")["label"].tolist() == ["kill n1 (leader)", "restart n1"]
+
+
+def test_an_election_is_told_in_milliseconds_since_the_fault(run):
+    marks = timeline.election(run, run.schedule.iloc[0])
+    assert set(marks["event"]) == {1}
+    whole, gap = of(marks, "load").iloc[0], of(marks, "gap").iloc[0]
+    # The outage lasts 150.2 ms; shown is 1.8 times as much.
+    assert (gap["start_ms"], gap["end_ms"]) == pytest.approx((0, 150.2))
+    assert (whole["start_ms"], whole["end_ms"]) == pytest.approx((-0.36 * 150.2, 1.8 * 150.2))
+    assert of(marks, "adopted")[["node", "start_ms"]].to_numpy().tolist() == [[2, 150]]
+    assert of(marks, "peer_down")["node"].tolist() == [2, 3]
+    replies = of(marks, "reply")["start_ms"]
+    assert replies.between(whole["start_ms"], whole["end_ms"]).all()
+    # All that waited is answered at one moment, which is one mark in the figure.
+    assert replies.between(150, 151).sum() == 1
+    assert not replies.between(1, 150).any()
+    longer = timeline.election(run, run.schedule.iloc[0], after_ms=1000)
+    assert of(longer, "load")["end_ms"].tolist() == [1000]
+
+
+def test_replies_are_as_many_as_a_figure_can_show(run, monkeypatch):
+    monkeypatch.setattr(timeline, "REPLIES_MAX", 10)
+    marks = timeline.election(run, run.schedule.iloc[0])
+    assert 3 <= len(of(marks, "reply")) <= 10
+
+
+def test_stages_are_told_by_their_quantiles(run):
+    requests = stages.requests(run.events, run.operations)
+    table = stages.quantiles(requests).set_index("stage")
+    assert table.index.tolist() == [*stages.STAGES, "total"]
+    assert table.loc["sync"].tolist() == pytest.approx([60, 60, 60, 60])
+    assert table.loc["total", "p50_us"] == pytest.approx(200)
+    # 30 of 1,000 waited for the new leader, up to 150 ms.
+    assert 100_000 < table.loc["total", "p99_us"] < 150_300
+
+
+def test_figures_over_time_are_drawn_again_of_tables(tmp_path):
+    run = synthetic.write_run(tmp_path / "timeline" / "20260101-000000", per_second=100)
+    assert analyse.main([str(run)]) == 0
+    redrawn.same(run, "timeline", tmp_path / "results", "timeline", "election-1", "stages")
 
 
 def test_analyse_writes_tables_and_figures(run, capsys):

@@ -4,6 +4,7 @@ import pandas as pd
 
 from loggos import (
     partition,
+    plots,
     plots_compare,
     plots_downtime,
     plots_flap,
@@ -17,6 +18,8 @@ from loggos.report.short import columns, everything
 from loggos.report.speed import SHARED, T_INTERVAL
 
 ONE_RUN = "one run; what varies within it stands in the table"
+# The tables of a figure over time.
+OVER_TIME = ("timeline-windows", "timeline-marks")
 MEAN_CI = "mean ± half its 95 % t interval"
 
 
@@ -31,6 +34,17 @@ def _failover(published: Published) -> pd.DataFrame:
 def _timeline(published: Published) -> pd.DataFrame:
     names = ("at_s", "fault", "downtime_ms", "elected_ms", "mean_per_s", "p50_ms", "p99_ms")
     return published.csv()[list(names)]
+
+
+def _draw_timeline(published: Published) -> object:
+    windows, marks = published.csv("timeline-windows"), published.csv("timeline-marks")
+    experiment = published.run.experiment
+    return plots.timeline(windows, marks, experiment.get("rate"), experiment.get("title"))
+
+
+def _draw_election(published: Published) -> object:
+    marks = published.csv("election-marks")
+    return plots.election(marks[marks["event"] == 1])
 
 
 def _partition(published: Published) -> pd.DataFrame:
@@ -94,6 +108,12 @@ TIMELINE = Entry(
         "election-1": "The election after the leader was killed",
         "stages": "Latency by stage",
     },
+    draw={
+        "timeline": _draw_timeline,
+        "election-1": _draw_election,
+        "stages": lambda it: plots.stage_latency(it.csv("stages")),
+    },
+    tables={"timeline": OVER_TIME, "election-1": ("election-marks",), "stages": ("stages",)},
 )
 
 PARTITION = Entry(
