@@ -8,7 +8,7 @@ import pandas as pd
 from loggos import cells, plots, plots_compare, stats, trace
 from loggos.cells import Cell
 from loggos.runs import Run
-from loggos.tables import markdown
+from loggos.tables import kept, markdown
 
 PERCENTILES = (50, 90, 99, 99.9)
 NAMES = [f"p{which:g}" for which in PERCENTILES]
@@ -45,17 +45,35 @@ def summary(found: pd.DataFrame) -> pd.DataFrame:
     return cells.intervals(rows, ["load", "system"], ["rate", *NAMES])
 
 
+def points(found: pd.DataFrame) -> pd.DataFrame:
+    """The distributions as a figure shows them, all repetitions together: `load`, `system`, and of
+    each the columns of `stats.quantiles`, which are `share` of the operations and `ms`."""
+    groups = found.sort_values("load", kind="stable").groupby(["load", "system"], sort=False)
+    frames = []
+    for (load, system), mine in groups:
+        frame = stats.quantiles(np.concatenate(list(mine["ms"])))
+        frame.insert(0, "load", load)
+        frame.insert(1, "system", system)
+        frames.append(frame)
+    return pd.concat(frames, ignore_index=True)
+
+
+def titles(shown: pd.DataFrame, share: float) -> dict[str, str]:
+    """The loads of these points in words, in their order."""
+    return {
+        load: f"at {share:.0%} of its closed loop" if load == "share"
+        else f"at {int(load.removeprefix('rate-')):,} operations/s"
+        for load in shown["load"].unique()
+    }  # fmt: skip
+
+
 def report(run: Run, figures: Path) -> tuple[pd.DataFrame, list[str]]:
     """The table, and the parts of the page."""
     found = distributions(run)
     table = summary(found)
     share = run.experiment["share"]
-    titles = {
-        load: f"at {share:.0%} of its closed loop" if load == "share"
-        else f"at {int(load.removeprefix('rate-')):,} operations/s"
-        for load in table["load"].unique()
-    }  # fmt: skip
-    plots.save(plots_compare.distributions(found, titles), figures, "cdf")
+    shown = kept(points(found), run.path, "cdf-points")
+    plots.save(plots_compare.distributions(shown, titles(shown, share)), figures, "cdf")
     return table, [
         "![Distributions of latency](figures/cdf.svg)",
         markdown(table.drop(columns="rate_half"), 2),

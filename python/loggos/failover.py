@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from loggos import cells, faults, plots, plots_compare
+from loggos import cells, faults, marks, plots, plots_compare, stats
+from loggos.cells import Cell
 from loggos.runs import Run
-from loggos.tables import markdown
+from loggos.tables import kept, markdown
 
 CALM = "no fault"
 
@@ -55,13 +56,42 @@ def summary(found: pd.DataFrame, timeout_ms: float) -> pd.DataFrame:
     return table.merge(rest.reset_index(), on=by)
 
 
+def first_repetitions(found: list[Cell]) -> list[Cell]:
+    """Of each system the first repetition that ended well."""
+    return list({cell.system: cell for cell in reversed(found)}.values())[::-1]
+
+
+def windows(chosen: list[Cell]) -> pd.DataFrame:
+    """Throughput of these cells over their loads: `system`, and of `stats.windows` `at_s` (seconds
+    since its load began) and `per_second`."""
+    frames = []
+    for cell in chosen:
+        frame = stats.windows(cell.run.operations, *cell.run.load_ns)[["at_s", "per_second"]]
+        frame.insert(0, "system", cell.system)
+        frames.append(frame)
+    return pd.concat(frames, ignore_index=True)
+
+
+def marked(chosen: list[Cell]) -> pd.DataFrame:
+    """What was done to these cells when: `system`, and the columns of `marks`."""
+    frames = []
+    for cell in chosen:
+        frame = marks.table(marks.of_schedule(cell.run), cell.run.load_ns[0])
+        frame.insert(0, "system", cell.system)
+        frames.append(frame)
+    return pd.concat(frames, ignore_index=True)
+
+
 def report(run: Run, figures: Path) -> tuple[pd.DataFrame, list[str]]:
     """The table, and the parts of the page."""
     found = downtimes(run)
+    chosen = first_repetitions(cells.load(run))
+    over_time = kept(windows(chosen), run.path, "timeline-windows")
+    seen = kept(marked(chosen), run.path, "timeline-marks")
     table = summary(found, run.experiment["election_timeout_ms"])
-    plots.save(plots_compare.timelines(cells.load(run)), figures, "timeline")
-    plots.save(plots_compare.downtimes(found), figures, "downtime")
-    found.to_csv(run.path / "downtimes.csv", index=False, float_format="%.6g")
+    plots.save(plots_compare.timelines(over_time, seen), figures, "timeline")
+    each = kept(found, run.path, "downtimes")
+    plots.save(plots_compare.downtimes(each), figures, "downtime")
     return table, [
         "![Throughput over time](figures/timeline.svg)",
         "Replies in windows of 100 ms (pale: each window; dark: moving average; dotted: mean) of "

@@ -1,7 +1,5 @@
 """Figures of the comparisons: each system in its own colour and with its own marker."""
 
-from collections.abc import Iterable
-
 import numpy as np
 import pandas as pd
 from matplotlib import rc_context
@@ -10,8 +8,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from loggos import faults, stats
-from loggos.cells import Cell
-from loggos.plots import OFFERED, STYLE, SYSTEMS, WIDTH, log_milliseconds, peaks
+from loggos.marks import of
+from loggos.plots import OFFERED, STYLE, SYSTEMS, WIDTH, Look, log_milliseconds, peaks
 
 BARS = {"capsize": 2, "elinewidth": 0.8, "ms": 4, "lw": 1.2}
 
@@ -82,20 +80,18 @@ def offered_achieved(points: pd.DataFrame) -> Figure:
     return figure
 
 
-def distributions(found: pd.DataFrame, titles: dict[str, str]) -> Figure:
-    """The share of operations that took at most so long, all repetitions together."""
+def distributions(points: pd.DataFrame, titles: dict[str, str]) -> Figure:
+    """The share of operations that took at most so long, of `cdf.points`; a panel a load."""
     with rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 3.2), layout="constrained")
         panels = figure.subplots(1, len(titles), sharey=True, squeeze=False)[0]
         for axes, (load, title) in zip(panels, titles.items(), strict=True):
-            of_load = found[found["load"] == load]
+            of_load = points[points["load"] == load]
             for name, mine in of_load.groupby("system", sort=False):
                 look = SYSTEMS[name]
-                ms = np.sort(np.concatenate(list(mine["ms"])))
-                # So many points as a page can show, at equal steps of the share.
-                shares = np.linspace(0, 1, 1001)
-                style = look.line() | {"markevery": [250, 500, 750, 990], "ms": 4}
-                axes.plot(np.quantile(ms, shares), shares, label=look.label, **style)
+                marked = np.searchsorted(stats.SHARES, [0.25, 0.5, 0.75, 0.99]).tolist()
+                style = look.line() | {"markevery": marked, "ms": 4}
+                axes.plot(mine["ms"], mine["share"], label=look.label, **style)
             axes.set_xscale("log")
             axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.10g}"))
             axes.xaxis.set_minor_formatter(NullFormatter())
@@ -140,46 +136,43 @@ def sizes(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def timelines(found: Iterable[Cell]) -> Figure:
-    """Throughput over time of the first repetition of each system, a panel each."""
-    first = {cell.system: cell for cell in reversed(list(found))}
-    chosen = [first[name] for name in SYSTEMS if name in first]
+def timelines(windows: pd.DataFrame, marks: pd.DataFrame) -> Figure:
+    """Throughput over time of each system, a panel each: of `failover.windows` and
+    `failover.marked`."""
+    chosen = [name for name in SYSTEMS if name in set(windows["system"])]
     with rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 0.5 + 1.25 * len(chosen)), layout="constrained")
         panels = figure.subplots(len(chosen), 1, sharex=True, squeeze=False)[:, 0]
-        for axes, cell in zip(panels, chosen, strict=True):
-            _timeline(axes, cell)
+        for axes, name in zip(panels, chosen, strict=True):
+            mine = windows[windows["system"] == name]
+            _timeline(axes, SYSTEMS[name], mine, marks[marks["system"] == name])
         panels[-1].set_xlabel("time since the load began (s)")
         figure.supylabel("replies per second", fontsize=8)
     return figure
 
 
-def _timeline(axes: Axes, cell: Cell) -> None:
-    run, look = cell.run, SYSTEMS[cell.system]
-    start, end = run.load_ns
-    rate = stats.throughput(run.operations, start, end)
-    seconds = (rate["time_ns"] - start) / 1e9 + stats.WINDOW_NS / 2e9
-    for span in faults.spans(run).itertuples():
-        ends = ((span.start_ns - start) / 1e9, (span.end_ns - start) / 1e9)
-        axes.axvspan(*ends, color="#000000", alpha=0.09, lw=0)
-    axes.step(seconds, rate["per_second"], where="mid", color=look.color, alpha=0.45, lw=0.8)
-    axes.plot(seconds, stats.ewma(rate["per_second"]), color=look.color)
-    mean = rate["per_second"].mean()
+def _timeline(axes: Axes, look: Look, windows: pd.DataFrame, marks: pd.DataFrame) -> None:
+    seconds, rate = windows["at_s"], windows["per_second"]
+    for span in of(marks, *faults.ENDS).itertuples():
+        axes.axvspan(span.start_s, span.end_s, color="#000000", alpha=0.09, lw=0)
+    axes.step(seconds, rate, where="mid", color=look.color, alpha=0.45, lw=0.8)
+    axes.plot(seconds, stats.ewma(rate), color=look.color)
+    mean = rate.mean()
     axes.axhline(mean, color=look.color, lw=0.8, ls=(0, (1, 2)))
     # The rush after an outage is cut off rather than let it flatten everything else.
-    limit = max(1.8 * rate["per_second"].median(), 1)
+    limit = max(1.8 * rate.median(), 1)
     axes.set_ylim(0, limit)
-    axes.set_xlim(0, (end - start) / 1e9)
-    for x, y in peaks(seconds, rate["per_second"], limit):
+    axes.set_xlim(0, of(marks, "load")["end_s"].iloc[0])
+    for x, y in peaks(seconds, rate, limit):
         axes.annotate(
             f"↑ {y:,.0f}", (x, limit), xytext=(3, -2), textcoords="offset points", va="top",
             fontsize=6.5, color=look.color,
         )  # fmt: skip
-    for event in run.schedule.itertuples():
-        x = (event.time_ns - start) / 1e9
-        axes.axvline(x, color="#555555", lw=0.7, zorder=1)
+    for event in of(marks, "event").itertuples():
+        axes.axvline(event.start_s, color="#555555", lw=0.7, zorder=1)
         axes.annotate(
-            event.label, (x, 0), xytext=(3, 3), textcoords="offset points", fontsize=6.5,
+            event.label, (event.start_s, 0), xytext=(3, 3), textcoords="offset points",
+            fontsize=6.5,
             bbox={"boxstyle": "round,pad=0.1", "fc": "white", "ec": "none", "alpha": 0.7},
         )  # fmt: skip
     axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:,.0f}"))

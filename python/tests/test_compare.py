@@ -5,9 +5,10 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+import redrawn
 import synthetic
 
-from loggos import analyse, cdf, cells, cost, failover, runs, sizes
+from loggos import analyse, cdf, cells, cost, failover, runs, sizes, stats
 from loggos.plots import SYSTEMS
 from loggos.trace import Kind
 
@@ -138,6 +139,12 @@ def test_cdf_leaves_the_warm_up_out(tmp_path):
     assert table.loc["share", "p99_half"] == pytest.approx(0)
     assert set(cdf.distributions(runs.load(run))["load"]) == {"share", "rate-001000"}
     assert (run / "figures" / "cdf.png").stat().st_size > 1000
+    points = pd.read_csv(run / "cdf-points.csv").set_index(["load", "system", "share"])["ms"]
+    assert points["rate-001000", "loggos", 0.5] == pytest.approx(500.5)
+    assert points["share", "loggos", 0.999] == pytest.approx(999, abs=0.1)
+    assert points["share", "loggos", 1] == 1000
+    assert len(points) == 2 * len(stats.SHARES)
+    redrawn.same(run, "cdf", tmp_path / "results", "cdf")
 
 
 def test_failover(tmp_path):
@@ -173,8 +180,18 @@ def test_failover(tmp_path):
         half, rel=1e-3
     )
     assert table.loc[("follower is back", "etcd"), "downtime_ms"] == pytest.approx(1)
-    for figure in ("timeline", "downtime"):
-        assert (run / "figures" / f"{figure}.png").stat().st_size > 1000
+    # Of each system its first repetition alone.
+    windows = pd.read_csv(run / "timeline-windows.csv")
+    assert windows["system"].unique().tolist() == ["loggos", "etcd"]
+    assert not windows.duplicated(["system", "at_s"]).any()
+    rates = windows.round(2).set_index(["system", "at_s"])["per_second"]
+    assert (rates["etcd", 1.95], rates["etcd", 2.15]) == (1000, 0)
+    assert rates["loggos", 2.15] > 1000
+    marks = pd.read_csv(run / "timeline-marks.csv")
+    dead = marks[(marks["system"] == "etcd") & (marks["what"] == "kill")]
+    assert dead[["start_s", "end_s"]].to_numpy().tolist() == [[2, 3], [4, 4.5]]
+    assert (marks["what"] == "event").sum() == 2 * len(schedule)
+    redrawn.same(run, "failover", tmp_path / "results", "timeline", "downtime")
 
 
 def count(label, which, seconds, factor):

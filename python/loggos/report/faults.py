@@ -47,6 +47,12 @@ def _draw_election(published: Published) -> object:
     return plots.election(marks[marks["event"] == 1])
 
 
+def _draw_crashes(published: Published) -> object:
+    return plots_compare.timelines(
+        published.csv("timeline-windows"), published.csv("timeline-marks")
+    )
+
+
 def _partition(published: Published) -> pd.DataFrame:
     table = published.csv().rename(columns={"ci95": "mean_ci95"})
     names = {
@@ -91,7 +97,11 @@ FAILOVER = Entry(
     table=_failover,
     needs=("event", "system", "downtime_ms_half"),
     figures={"timeline": "Throughput over time", "downtime": "Downtime"},
-    draw={"downtime": lambda it: plots_compare.downtimes(it.csv("downtimes"))},
+    draw={
+        "timeline": _draw_crashes,
+        "downtime": lambda it: plots_compare.downtimes(it.csv("downtimes")),
+    },
+    tables={"timeline": OVER_TIME, "downtime": ("downtimes",)},
 )
 
 TIMELINE = Entry(

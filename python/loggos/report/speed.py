@@ -2,7 +2,14 @@
 
 import pandas as pd
 
-from loggos import plots_compare, plots_mix, plots_quorums, plots_reads, steady
+from loggos import (
+    cdf,
+    plots_compare,
+    plots_mix,
+    plots_quorums,
+    plots_reads,
+    steady,
+)
 from loggos.bench import figure as bench_figure
 from loggos.report.entry import Entry, Published
 from loggos.report.short import columns, everything
@@ -26,6 +33,12 @@ def _cdf(published: Published) -> pd.DataFrame:
     names = {"load": "load", "system": "system", "rate": "operations/s"}
     percentiles = {f"p{which}": f"p{which} ms" for which in ("50", "90", "99", "99.9")}
     return columns(published.csv(), names | percentiles)
+
+
+def _draw_cdf(published: Published) -> object:
+    points = published.csv("cdf-points")
+    titles = cdf.titles(points, published.run.experiment["share"])
+    return plots_compare.distributions(points, titles)
 
 
 def _sizes(published: Published) -> pd.DataFrame:
@@ -99,6 +112,8 @@ CDF = Entry(
     table=_cdf,
     needs=("system", "load", "p99.9_half"),
     figures={"cdf": "Distributions of latency"},
+    draw={"cdf": _draw_cdf},
+    tables={"cdf": ("cdf-points",)},
 )
 
 SIZES = Entry(
