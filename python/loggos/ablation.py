@@ -7,7 +7,7 @@ import pandas as pd
 from loggos import cells, downtime, plots, plots_ablation
 from loggos.cells import Cell
 from loggos.runs import Run
-from loggos.tables import markdown
+from loggos.tables import kept, markdown
 
 NOTHING = "nothing"
 WORDS = {
@@ -51,8 +51,10 @@ def in_order(rows: pd.DataFrame, column: str, names: list[str]) -> pd.DataFrame:
 def report(run: Run, figures: Path) -> tuple[pd.DataFrame, list[str]]:
     """The table, and the parts of the page."""
     table = speeds(cells.reports(run, ("without", "scenario")))
-    cut = partitions(cells.load(run), [kind for kind, _ in run.experiment["kinds"]])
-    plots.save(plots_ablation.worth(table, cut, WORDS), figures, "ablation")
+    kinds = [kind for kind, _ in run.experiment["kinds"]]
+    cut = partitions(cells.load(run), kinds)
+    bars = kept(cut, run.path, "cuts-summary")
+    plots.save(plots_ablation.worth(table, bars, WORDS), figures, "ablation")
     return table, [
         "![What each optimisation is worth](figures/ablation.svg)",
         markdown(table, 2),

@@ -10,7 +10,7 @@ import pandas as pd
 
 from loggos import plots, plots_reads, stats
 from loggos.runs import Run
-from loggos.tables import markdown
+from loggos.tables import kept, markdown
 
 # What is told as the median of the repeats, with their range.
 MEASURES = ("achieved", "p50_ms", "p99_ms", "nodes_us", "busiest_percent")
@@ -125,8 +125,10 @@ def _lines(path: Path) -> list[dict]:
 def report(run: Run, figures: Path) -> tuple[pd.DataFrame, list[str]]:
     """The table, and the parts of the page."""
     table, died = points(run), deaths(run)
+    each = kept(died, run.path, "deaths")
+    replies = kept(around(run, died), run.path, "deaths-windows")
     plots.save(plots_reads.load(table), figures, "reads")
-    plots.save(plots_reads.deaths(around(run, died), died), figures, "deaths")
+    plots.save(plots_reads.deaths(replies, each), figures, "deaths")
     return table, [
         "![Latency against throughput, and how nodes share the work](figures/reads.svg)",
         markdown(table, 2),

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import redrawn
 import synthetic
 from test_compare import new_cell, new_report, new_run
 
@@ -91,7 +92,10 @@ def test_ablation(tmp_path):
     assert table.loc[("batching", 64), "achieved"] == 16_000
     page = (run / "summary.md").read_text()
     assert "| chained | 3 | 500 | quorum_connected_election | 2 | 2 | 4,000.0 |" in page
-    assert (run / "figures" / "ablation.png").stat().st_size > 1000
+    cuts = pd.read_csv(run / "cuts-summary.csv").set_index("without")
+    assert cuts["downtime_ms"].tolist() == [900, 4000]
+    assert cuts["whole"].tolist() == [False, True]
+    redrawn.same(run, "ablation", tmp_path / "results", "ablation")
 
 
 # What is done

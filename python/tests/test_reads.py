@@ -4,6 +4,7 @@ import json
 
 import pandas as pd
 import pytest
+import redrawn
 import synthetic
 
 from loggos import analyse, reads, runs
@@ -92,9 +93,15 @@ def test_replies_are_counted_from_the_death(run):
     assert replies["quorum", 30] == 100
 
 
-def test_a_whole_run(run, capsys):
+def test_a_whole_run(run, tmp_path, capsys):
     assert analyse.main([str(run.path)]) == 0
     assert "| quorum | process | 1 | 10.0 | 10.0 | 20.0 |" in capsys.readouterr().out
     assert len(pd.read_csv(run.path / "summary.csv")) == 3
-    for name in ("reads", "deaths"):
-        assert (run.path / "figures" / f"{name}.png").stat().st_size > 1000
+    died = pd.read_csv(run.path / "deaths.csv")
+    assert died["death_ns"].tolist() == [DEATH_NS] * 2
+    assert died["read_ms"].tolist() == [150, 20]
+    replies = pd.read_csv(run.path / "deaths-windows.csv")
+    counted = reads.around(run, reads.deaths(run))
+    pd.testing.assert_frame_equal(replies, counted, check_dtype=False)
+    assert (run.path / "figures" / "reads.png").stat().st_size > 1000
+    redrawn.same(run.path, "reads", tmp_path / "results", "deaths")

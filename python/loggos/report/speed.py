@@ -3,7 +3,9 @@
 import pandas as pd
 
 from loggos import (
+    ablation,
     cdf,
+    plots_ablation,
     plots_compare,
     plots_mix,
     plots_quorums,
@@ -39,6 +41,10 @@ def _draw_cdf(published: Published) -> object:
     points = published.csv("cdf-points")
     titles = cdf.titles(points, published.run.experiment["share"])
     return plots_compare.distributions(points, titles)
+
+
+def _draw_ablation(published: Published) -> object:
+    return plots_ablation.worth(published.csv(), published.csv("cuts-summary"), ablation.WORDS)
 
 
 def _sizes(published: Published) -> pd.DataFrame:
@@ -170,6 +176,9 @@ ABLATION = Entry(
     unfair="Each is taken away by itself; together they may matter more, or less, than their sum.",
     interval=T_INTERVAL,
     table=lambda it: everything(it.csv()),
+    figures={"ablation": "What each optimisation is worth"},
+    draw={"ablation": _draw_ablation},
+    tables={"ablation": ("cuts-summary",)},
 )
 
 MIX = Entry(
@@ -215,7 +224,11 @@ READS = Entry(
         "reads": "Latency against throughput, and how nodes share the work",
         "deaths": "Replies around a leader's death, and the longest times without any",
     },
-    draw={"reads": lambda it: plots_reads.load(it.csv())},
+    draw={
+        "reads": lambda it: plots_reads.load(it.csv()),
+        "deaths": lambda it: plots_reads.deaths(it.csv("deaths-windows"), it.csv("deaths")),
+    },
+    tables={"deaths": ("deaths-windows", "deaths")},
 )
 
 ENTRIES = (STEADY, CDF, SIZES, COST, MIX, BENCH, ABLATION, QUORUMS, READS)
