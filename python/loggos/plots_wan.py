@@ -1,6 +1,5 @@
 """The figure of the experiment `wan`."""
 
-import numpy as np
 import pandas as pd
 from matplotlib import rc_context
 from matplotlib.figure import Figure
@@ -17,27 +16,24 @@ LINES = [
 ]
 
 
-def latency(found: pd.DataFrame, experiment: dict) -> Figure:
-    """The share of operations that took no longer, by region: a row of panels for each leader, a
-    column for writes and for each way of reads."""
-    leaders = list(dict.fromkeys(found["leader"]))
-    leaders.sort(key=experiment["leaders"].index)
-    kinds = ["write", *(f"read by {way}" for way in experiment["ways"])]
+def latency(points: pd.DataFrame) -> Figure:
+    """The share of operations that took no longer, by region, of `wan.points`: a row of panels for
+    each leader, a column for writes and for each way of reads."""
+    leaders, kinds, regions = (points[name].unique() for name in ("leader", "operation", "region"))
     with rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 0.7 + 1.7 * len(leaders)), layout="constrained")
         panels = figure.subplots(len(leaders), len(kinds), sharex=True, sharey=True, squeeze=False)
         for row, leader in enumerate(leaders):
             for axes, kind in zip(panels[row], kinds, strict=True):
-                mine = found[(found["leader"] == leader) & (found["operation"] == kind)]
-                for (color, line), region in zip(LINES, experiment["regions"], strict=False):
-                    values = np.sort(mine[mine["region"] == region]["latency_ms"])
-                    share = np.arange(1, len(values) + 1) / max(len(values), 1)
-                    axes.step(values, share, where="post", color=color, ls=line, label=region)
+                mine = points[(points["leader"] == leader) & (points["operation"] == kind)]
+                for (color, line), region in zip(LINES, regions, strict=False):
+                    rows = mine[mine["region"] == region]
+                    axes.plot(rows["ms"], rows["share"], color=color, ls=line, label=region)
                 if row == 0:
                     axes.set_title(kind, fontsize=8)
             panels[row, 0].set_ylabel(f"led from {leader}")
         # The slowest few would take half of the axis.
-        panels[0, 0].set_xlim(0, 1.1 * found["latency_ms"].quantile(0.995))
+        panels[0, 0].set_xlim(0, 1.1 * points[points["share"] <= 0.95]["ms"].max())
         panels[0, 0].set_ylim(0, 1)
         for axes in panels[-1]:
             axes.set_xlabel("latency (ms)")

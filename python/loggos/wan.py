@@ -1,6 +1,7 @@
 """The experiment `wan`: latency by region, of writes and of each way of reads."""
 
 import json
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pandas as pd
 
 from loggos import plots, plots_wan, stats, stretches, trace
 from loggos.runs import Run
-from loggos.tables import markdown
+from loggos.tables import kept, markdown
 
 BY = ["leader", "operation", "region"]
 
@@ -60,6 +61,22 @@ def summary(found: pd.DataFrame, experiment: dict) -> pd.DataFrame:
     )  # fmt: skip
 
 
+def points(found: pd.DataFrame, experiment: dict) -> pd.DataFrame:
+    """The distributions as a figure shows them, all loads together: `leader`, `operation`, `region`
+    in the order of the experiment, and of each the columns of `stats.quantiles`, which are `share`
+    of the operations and `ms`."""
+    kinds = ["write", *(f"read by {way}" for way in experiment["ways"])]
+    groups = dict(list(found.groupby(BY)["latency_ms"]))
+    frames = []
+    for key in product(experiment["leaders"], kinds, experiment["regions"]):
+        if key in groups:
+            frame = stats.quantiles(groups[key].to_numpy())
+            for at, (name, value) in enumerate(zip(BY, key, strict=True)):
+                frame.insert(at, name, value)
+            frames.append(frame)
+    return pd.concat(frames, ignore_index=True)
+
+
 def floor_ms(experiment: dict, leader: str, operation: str, region: str) -> float:
     """What messages alone take: from the client to its node, from there to the leader, and
     from that to the nearest majority; a lease needs no majority, a quorum read no leader."""
@@ -84,7 +101,8 @@ def report(run: Run, figures: Path) -> tuple[pd.DataFrame, list[str]]:
     """The table, and the parts of the page."""
     found = operations(run)
     table = summary(found, run.experiment)
-    plots.save(plots_wan.latency(found, run.experiment), figures, "latency")
+    shown = kept(points(found, run.experiment), run.path, "latency-points")
+    plots.save(plots_wan.latency(shown), figures, "latency")
     return table, [
         "![Latency by region](figures/latency.svg)",
         markdown(table, 1),

@@ -4,6 +4,7 @@ import json
 
 import pandas as pd
 import pytest
+import redrawn
 import synthetic
 
 from loggos import analyse, calibration, flap, loss, runs, stretches, timeouts, wan
@@ -197,6 +198,14 @@ def test_latency_is_told_by_region_and_operation(tmp_path):
     # Two in each of six loads.
     assert (writes["operations"], writes["n"], writes["p50_ms"]) == (12, 6, 101.5)
     assert table["p50_ms"][0] == 40
+    points = pd.read_csv(path / "latency-points.csv")
+    assert points["operation"].unique().tolist()[:2] == ["write", "read by leader"]
+    assert points["region"].unique().tolist() == FAR["regions"]
+    curves = points.set_index(["leader", "operation", "region", "share"])["ms"].sort_index()
+    west = curves["East", "write", "West"]
+    assert (west[0], west[1], west[0.5]) == (101, 102, 101.5)
+    assert (curves["East", "read by lease", "South"] == 40).all()
+    redrawn.same(path, "wan", tmp_path / "results", "latency")
 
 
 # loss

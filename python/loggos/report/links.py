@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from loggos import plots_calibration, plots_loss
+from loggos import plots_calibration, plots_loss, plots_wan
 from loggos.report.entry import Entry, Published
 from loggos.report.faults import MEAN_CI
 from loggos.report.short import columns
@@ -69,6 +69,8 @@ WAN = Entry(
     table=_wan,
     needs=("region", "floor_ms", "p50_ms_ci95"),
     figures={"latency": "Latency by region"},
+    draw={"latency": lambda it: plots_wan.latency(it.csv("latency-points"))},
+    tables={"latency": ("latency-points",)},
 )
 
 LOSS = Entry(
