@@ -6,36 +6,27 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter
 
-from loggos import stats
+from loggos.marks import of
 from loggos.plots import COLORS, STYLE, WIDTH, log_milliseconds
-from loggos.runs import Run
 
-WINDOW_NS = 500_000_000
 # By node, as in the other figures.
 NODES = [COLORS["throughput"], COLORS["p50"], COLORS["leader"]]
 
 
-def latency(run: Run, taking: pd.DataFrame) -> Figure:
+def latency(windows: pd.DataFrame, marks: pd.DataFrame) -> Figure:
     """Median, 99th percentile and maximum in windows of half a second; shaded while snapshots are
-    taken."""
-    start, end = run.load_ns
-    # What was written before the load is no part of it.
-    start = max(start, int(taking["begin_ns"].min()) - 30_000_000_000) if len(taking) else start
-    windows = stats.latency(run.operations, start, end, WINDOW_NS)
-    seconds = (windows["time_ns"] - start + WINDOW_NS / 2) / 1e9
+    taken. Of `snapshot.windows` and `snapshot.marked`."""
+    seconds = windows["at_s"]
     with rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 2.8), layout="constrained")
         axes = figure.subplots()
-        for span in taking.itertuples():
-            axes.axvspan(
-                (span.begin_ns - start) / 1e9, (span.end_ns - start) / 1e9, color=COLORS["cut"],
-                alpha=0.15, lw=0,
-            )  # fmt: skip
-        axes.plot(seconds, windows["max"], color=COLORS["offered"], lw=0.8, label="maximum")
-        axes.plot(seconds, windows["p99"], color=COLORS["p99"], lw=1, label="99th percentile")
-        axes.plot(seconds, windows["p50"], color=COLORS["p50"], label="median")
+        for span in of(marks, "snapshot").itertuples():
+            axes.axvspan(span.start_s, span.end_s, color=COLORS["cut"], alpha=0.15, lw=0)
+        axes.plot(seconds, windows["max_ms"], color=COLORS["offered"], lw=0.8, label="maximum")
+        axes.plot(seconds, windows["p99_ms"], color=COLORS["p99"], lw=1, label="99th percentile")
+        axes.plot(seconds, windows["p50_ms"], color=COLORS["p50"], label="median")
         log_milliseconds(axes)
-        axes.set_xlim(0, (end - start) / 1e9)
+        axes.set_xlim(0, of(marks, "load")["end_s"].iloc[0])
         axes.set_xlabel("time (s), in windows of half a second")
         axes.set_ylabel("latency (ms)")
         shade = Patch(color=COLORS["cut"], alpha=0.15, label="all nodes take snapshots")

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from loggos import faults, plots, plots_reconfigure, stats
+from loggos import faults, marks, plots, plots_reconfigure, stats
 from loggos.runs import Run
-from loggos.tables import markdown
+from loggos.tables import kept, markdown
 
 # Means of throughput over so long tell how deep it fell.
 WINDOW_NS = 500_000_000
@@ -38,6 +38,45 @@ def by_leader(rates: pd.DataFrame, leads: pd.DataFrame) -> pd.Series:
         for leader, row in zip(leaders, rates.to_dict("records"), strict=True)
     ]
     return pd.Series(values, index=rates.index, dtype=float)
+
+
+def shown_ns(run: Run) -> tuple[int, int]:
+    """From when to when it is known what was sent, which is what the figure shows."""
+    times = sent(journal(run, "sent"))["time_ns"]
+    return int(times.min()), int(times.max())
+
+
+def windows(run: Run) -> pd.DataFrame:
+    """Throughput and latency over time, in the columns of `stats.windows`."""
+    return stats.windows(run.operations, *shown_ns(run))
+
+
+def traffic(run: Run) -> pd.DataFrame:
+    """What was sent over time: `at_s` (seconds since the figure's begin), and in MB a second
+    `all_mb_per_s` of all nodes and `leader_mb_per_s` of who led, NaN where nobody is known to."""
+    rates = sent(journal(run, "sent"))
+    return pd.DataFrame(
+        {
+            "at_s": (rates["time_ns"] - rates["time_ns"].min()) / 1e9,
+            "all_mb_per_s": rates.drop(columns="time_ns").sum(axis=1) / 1e6,
+            "leader_mb_per_s": by_leader(rates, faults.leaders(run)) / 1e6,
+        }
+    )
+
+
+def marked(run: Run) -> pd.DataFrame:
+    """A table of `marks`: `load` (all that the figure shows), each `step` with its label, and when
+    a node was `elected`."""
+    start, end = shown_ns(run)
+    steps_ns = journal(run, "step").itertuples()
+    leads = faults.leaders(run)
+    leads = leads[(start < leads["start_ns"]) & (leads["start_ns"] < end)]
+    rows = [
+        ("load", "", 0, start, end),
+        *(("step", step.label, 0, step.begin_ns, step.end_ns) for step in steps_ns),
+        *(("elected", "", it.node, it.start_ns, it.start_ns) for it in leads.itertuples()),
+    ]
+    return marks.table(rows, start)
 
 
 def steps(run: Run) -> pd.DataFrame:
@@ -83,10 +122,10 @@ def steps(run: Run) -> pd.DataFrame:
 def report(run: Run, figures: Path) -> tuple[pd.DataFrame, list[str]]:
     """The table, and the parts of the page."""
     table = steps(run)
-    rates = sent(journal(run, "sent"))
-    leading = by_leader(rates, faults.leaders(run))
-    figure = plots_reconfigure.timeline(run, journal(run, "step"), rates, leading)
-    plots.save(figure, figures, "timeline")
+    over_time = kept(windows(run), run.path, "timeline-windows")
+    seen = kept(marked(run), run.path, "timeline-marks")
+    amounts = kept(traffic(run), run.path, "timeline-sent")
+    plots.save(plots_reconfigure.timeline(over_time, seen, amounts), figures, "timeline")
     first, last = run.experiment["members"], run.experiment["replacements"]
     now = [node for node in first if node not in [old for old, _ in last]]
     now += [new for _, new in last if new not in [old for old, _ in last]]

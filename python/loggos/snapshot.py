@@ -6,13 +6,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from loggos import plots, plots_snapshot, stats
+from loggos import marks, plots, plots_snapshot, stats
 from loggos.runs import Run
-from loggos.tables import markdown
+from loggos.tables import kept, markdown
 
 # What the project promises of p99.9 while a snapshot is taken, against without.
 BAR = 2.0
 WHICH = (50, 99, 99.9, 100)
+# Of the figure of latency: its windows, and what it shows before the first snapshot.
+WINDOW_NS = 500_000_000
+BEFORE_NS = 30_000_000_000
 
 
 def journal(run: Run) -> pd.DataFrame:
@@ -63,6 +66,27 @@ def latency(operations: pd.DataFrame, lines: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def shown_ns(run: Run, taking: pd.DataFrame) -> tuple[int, int]:
+    """From when to when the figure shows latency: what was written before is no part of it."""
+    start, end = run.load_ns
+    return max([start, *(taking["begin_ns"].iloc[:1] - BEFORE_NS)]), end
+
+
+def windows(run: Run, taking: pd.DataFrame) -> pd.DataFrame:
+    """Latency over time in windows of half a second: of `stats.windows` the columns `at_s`,
+    `p50_ms`, `p99_ms` and `max_ms`."""
+    found = stats.windows(run.operations, *shown_ns(run, taking), WINDOW_NS)
+    return found.drop(columns="per_second")
+
+
+def marked(run: Run, taking: pd.DataFrame) -> pd.DataFrame:
+    """A table of `marks`: `load` (all that the figure shows), and each `snapshot`, from the first
+    node's begin to the last one's end."""
+    start, end = shown_ns(run, taking)
+    rows = [("snapshot", "", 0, it.begin_ns, it.end_ns) for it in taking.itertuples()]
+    return marks.table([("load", "", 0, start, end), *rows], start)
+
+
 def disk(lines: pd.DataFrame) -> pd.DataFrame:
     """What each node's data took over the long run: `writes` (so far, spread evenly over each load)
     and a column in MiB for each node."""
@@ -97,8 +121,11 @@ def report(run: Run, figures: Path) -> tuple[pd.DataFrame, list[str]]:
     took_s = (taken["end_ns"] - taken["begin_ns"]) / 1e9
     used = disk(lines)
     nodes = used.drop(columns="writes")
-    plots.save(plots_snapshot.latency(run, spans(lines, "snapshot")), figures, "latency")
-    plots.save(plots_snapshot.disk(used), figures, "disk")
+    taking = spans(lines, "snapshot")
+    over_time = kept(windows(run, taking), run.path, "latency-windows")
+    seen = kept(marked(run, taking), run.path, "latency-marks")
+    plots.save(plots_snapshot.latency(over_time, seen), figures, "latency")
+    plots.save(plots_snapshot.disk(kept(used, run.path, "disk")), figures, "disk")
     return table, [
         f"**p99.9 while snapshots are taken: {ratio:.2f} times that without** "
         f"(bar: {BAR:g} times). {len(taken)} snapshots of {taken['size'].max() / 1024**2:,.0f} "

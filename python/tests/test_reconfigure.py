@@ -4,6 +4,7 @@ import json
 
 import pandas as pd
 import pytest
+import redrawn
 import synthetic
 
 from loggos import analyse, reconfigure
@@ -49,4 +50,14 @@ def test_a_whole_run(tmp_path, capsys):
     assert calm["leader_mb"] == pytest.approx(2.0, abs=0.11)
     assert step["longest_gap_ms"] == pytest.approx(150.2)
     assert (step["seconds"], step["leader_mb"]) == (1, pytest.approx(1.0, abs=0.11))
-    assert (run / "figures" / "timeline.png").stat().st_size > 1000
+    windows = pd.read_csv(run / "timeline-windows.csv")
+    # As long as it is known what was sent: from the second sample on to the last.
+    assert windows["at_s"].tolist() == pytest.approx([0.05 + at / 10 for at in range(48)])
+    assert windows["per_second"].median() == 100
+    marks = pd.read_csv(run / "timeline-marks.csv").set_index("what")
+    assert marks.loc["load", "end_s"] == pytest.approx(4.8)
+    assert marks.loc["step", ["start_s", "end_s"]].tolist() == pytest.approx([1.9, 2.9])
+    assert marks.loc["elected", ["node", "start_s"]].tolist() == pytest.approx([2, 2.05])
+    sent = pd.read_csv(run / "timeline-sent.csv").set_index("at_s")
+    assert sent.loc[1, ["all_mb_per_s", "leader_mb_per_s"]].tolist() == pytest.approx([1, 1])
+    redrawn.same(run, "reconfigure", tmp_path / "results", "timeline")

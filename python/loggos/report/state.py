@@ -1,7 +1,21 @@
 """The chapter on state and members: snapshots, and nodes that come and go."""
 
-from loggos.report.entry import Entry
-from loggos.report.faults import ONE_RUN
+from loggos import plots_reconfigure, plots_snapshot
+from loggos.report.entry import Entry, Published
+from loggos.report.faults import ONE_RUN, OVER_TIME
+
+
+def _draw_replacements(published: Published) -> object:
+    return plots_reconfigure.timeline(
+        published.csv("timeline-windows"),
+        published.csv("timeline-marks"),
+        published.csv("timeline-sent"),
+    )
+
+
+def _draw_latency(published: Published) -> object:
+    return plots_snapshot.latency(published.csv("latency-windows"), published.csv("latency-marks"))
+
 
 RECONFIGURE = Entry(
     name="reconfigure",
@@ -13,6 +27,8 @@ RECONFIGURE = Entry(
     interval=ONE_RUN,
     needs=("step", "longest_gap_ms"),
     figures={"timeline": "Throughput, latency and bytes sent while nodes are replaced"},
+    draw={"timeline": _draw_replacements},
+    tables={"timeline": (*OVER_TIME, "timeline-sent")},
 )
 
 SNAPSHOT = Entry(
@@ -28,6 +44,11 @@ SNAPSHOT = Entry(
         "latency": "Latency over time, with and without snapshots",
         "disk": "Size of the data directories over the writes",
     },
+    draw={
+        "latency": _draw_latency,
+        "disk": lambda it: plots_snapshot.disk(it.csv("disk")),
+    },
+    tables={"latency": ("latency-windows", "latency-marks"), "disk": ("disk",)},
 )
 
 ENTRIES = (RECONFIGURE, SNAPSHOT)
