@@ -184,6 +184,8 @@ def test_failover(tmp_path):
     windows = pd.read_csv(run / "timeline-windows.csv")
     assert windows["system"].unique().tolist() == ["loggos", "etcd"]
     assert not windows.duplicated(["system", "at_s"]).any()
+    chosen = failover.first_repetitions(cells.load(runs.load(run)))
+    assert [(cell.system, cell.repeat) for cell in chosen] == [("loggos", 1), ("etcd", 1)]
     rates = windows.round(2).set_index(["system", "at_s"])["per_second"]
     assert (rates["etcd", 1.95], rates["etcd", 2.15]) == (1000, 0)
     assert rates["loggos", 2.15] > 1000
