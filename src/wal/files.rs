@@ -217,10 +217,13 @@ impl Disk for FileDisk {
         // Pages that are mapped would stay.
         drop(map);
         os::drop_cache(&file.file);
-        let wishes = Wishes::hurry();
-        fill_with_zeros(&file.file, used as u64, size, true, &wishes)
-            .and_then(|()| file.file.sync_data())
-            .map_err(|error| WalError::io("sync the log segment", &file.path, error))?;
+        // In a few steps: who comes back must not hold up others that share the disk, nor take long itself.
+        for begin in (used as u64..size).step_by(FILL_LAG_SIZE as usize) {
+            let end = size.min(begin + FILL_LAG_SIZE);
+            fill_with_zeros(&file.file, begin, end, true, &Wishes::hurry())
+                .and_then(|()| file.file.sync_data())
+                .map_err(|error| WalError::io("sync the log segment", &file.path, error))?;
+        }
         MappedSegment::map(file, Advice::Random)
     }
 
