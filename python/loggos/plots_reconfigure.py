@@ -37,12 +37,14 @@ def timeline(windows: pd.DataFrame, marks: pd.DataFrame, sent: pd.DataFrame) -> 
         middle.plot(times, windows["p99_ms"], color=COLORS["p99"], lw=0.8, label="99th percentile")
         middle.plot(times, windows["p50_ms"], color=COLORS["p50"], lw=0.8, label="median")
         log_milliseconds(middle)
+        # Room for the legends above the highest peaks, wherever these are.
+        middle.set_ylim(top=8 * windows["p99_ms"].max())
         middle.set_ylabel("latency (ms)")
         middle.legend(loc="upper right", ncols=2, frameon=True, framealpha=0.9)
         everybody, leading = sent["all_mb_per_s"], sent["leader_mb_per_s"]
         bottom.plot(sent["at_s"], everybody, color=COLORS["offered"], lw=0.8, label="all nodes")
         bottom.plot(sent["at_s"], leading, color=COLORS["leader"], lw=1.2, label="the leader")
-        bottom.set_ylim(bottom=0)
+        bottom.set_ylim(0, 1.35 * everybody.max())
         bottom.set_ylabel("sent (MB/s)")
         bottom.set_xlabel("time (s); dotted: a new leader")
         bottom.set_xlim(0, of(marks, "load")["end_s"].iloc[0])
