@@ -6,6 +6,7 @@ One thing has one colour in every figure (Okabe and Ito's palette, which colour-
 tell apart), and no meaning hangs on colour alone: lines differ in style and faults carry words.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,14 +15,17 @@ import numpy as np
 import pandas as pd
 from matplotlib import rc_context
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter
 
 from loggos import faults, stages, stats
 from loggos.marks import of
 
+# A logarithmic axis over less than so many times its begin has numbers within a decade, too.
+TIMES_FEW = 30
 COLORS = {
     "throughput": "#0072B2",
     "offered": "#7F7F7F",
@@ -266,8 +270,7 @@ def stage_latency(table: pd.DataFrame, title: str | None = None) -> Figure:
         axes.set_yticks(range(len(names) + 1), [*labels, "total, as the client saw it"])
         axes.set_ylim(len(names) + 0.5, -0.7)
         axes.set_xscale("log")
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.10g}"))
-        axes.xaxis.set_minor_formatter(NullFormatter())
+        log_numbers(axes.xaxis)
         axes.set_xlabel("microseconds (dot: median; bar: 5th to 95th percentile; tick: 99th)")
         axes.grid(axis="y", visible=False)
         if title:
@@ -291,8 +294,26 @@ def spread(points: pd.DataFrame, name: str, scale: float = 1) -> np.ndarray:
 def log_milliseconds(axes: Axes) -> None:
     """A logarithmic axis of latencies with whole numbers."""
     axes.set_yscale("log")
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:,.10g}"))
-    axes.yaxis.set_minor_formatter(NullFormatter())
+    log_numbers(axes.yaxis)
+
+
+def log_numbers(axis: Axis, words: Callable[[float], str] = "{:,.10g}".format) -> None:
+    """Numbers instead of powers on a logarithmic axis: of each decade the first, and 2 and 5 where
+    there are few decades."""
+
+    def minor(value: float, _position: int) -> str:
+        low, high = axis.get_view_interval()
+        digit = round(value / 10 ** np.floor(np.log10(value)))
+        return words(value) if high < TIMES_FEW * low and digit in (2, 5) else ""
+
+    axis.set_major_formatter(FuncFormatter(lambda value, _: words(value)))
+    axis.set_minor_formatter(FuncFormatter(minor))
+    axis.set_tick_params(which="minor", labelsize=6.5)
+
+
+def thousands(value: float) -> str:
+    """With a k from a thousand on."""
+    return f"{value / 1000:,.10g} k" if value >= 1000 else f"{value:,.10g}"
 
 
 def _shade_faults(axes: Axes, marks: pd.DataFrame) -> None:

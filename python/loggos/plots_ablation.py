@@ -5,9 +5,8 @@ import pandas as pd
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from loggos.plots import COLORS, STYLE, WIDTH
+from loggos.plots import COLORS, STYLE, WIDTH, log_numbers
 from loggos.plots_downtime import WHOLE, bars, log_axis
 
 WHOLE_COLOR, WITHOUT_COLOR = COLORS["throughput"], COLORS["p50"]
@@ -66,8 +65,7 @@ def _lines(axes: Axes, rows: pd.DataFrame, name: str, title: str, form: str) -> 
             form.format(value), (value + half, at), xytext=(4, 0), textcoords="offset points",
             va="center", fontsize=6.5,
         )  # fmt: skip
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.10g}"))
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    log_numbers(axes.xaxis)
     axes.tick_params(axis="x", labelsize=6.5)
     axes.set_title(title, loc="left", fontsize=8)
     axes.grid(axis="y", visible=False)

@@ -9,7 +9,17 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from loggos import faults, stats
 from loggos.marks import of
-from loggos.plots import OFFERED, STYLE, SYSTEMS, WIDTH, Look, log_milliseconds, peaks
+from loggos.plots import (
+    OFFERED,
+    STYLE,
+    SYSTEMS,
+    WIDTH,
+    Look,
+    log_milliseconds,
+    log_numbers,
+    peaks,
+    thousands,
+)
 
 BARS = {"capsize": 2, "elinewidth": 0.8, "ms": 4, "lw": 1.2}
 
@@ -47,8 +57,7 @@ def latency_throughput(points: pd.DataFrame) -> Figure:
             # Intervals of few repetitions may be wider than all that they are about.
             axes.set_xlim(points["achieved"].min() / 2, points["achieved"].max() * 2)
             axes.set_ylim(p50.min() / 3, np.nanmax([p50, points["p99"]]) * 3)
-            axes.xaxis.set_major_formatter(FuncFormatter(_thousands))
-            axes.xaxis.set_minor_formatter(NullFormatter())
+            log_numbers(axes.xaxis, thousands)
             axes.set_title(title, loc="left")
             axes.set_xlabel("achieved operations per second")
         panels[0].set_ylabel("latency (ms)")
@@ -72,8 +81,7 @@ def offered_achieved(points: pd.DataFrame) -> Figure:
             )  # fmt: skip
         for scale, axis in ((axes.set_xscale, axes.xaxis), (axes.set_yscale, axes.yaxis)):
             scale("log")
-            axis.set_major_formatter(FuncFormatter(_thousands))
-            axis.set_minor_formatter(NullFormatter())
+            log_numbers(axis, thousands)
         axes.set_xlabel("offered operations per second")
         axes.set_ylabel("achieved operations per second")
         _legend(figure, axes)
@@ -93,8 +101,7 @@ def distributions(points: pd.DataFrame, titles: dict[str, str]) -> Figure:
                 style = look.line() | {"markevery": marked, "ms": 4}
                 axes.plot(mine["ms"], mine["share"], label=look.label, **style)
             axes.set_xscale("log")
-            axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.10g}"))
-            axes.xaxis.set_minor_formatter(NullFormatter())
+            log_numbers(axes.xaxis)
             axes.set_title(title, loc="left")
             axes.set_xlabel("latency (ms)")
         panels[0].set_ylabel("share of operations")
@@ -122,8 +129,7 @@ def sizes(table: pd.DataFrame) -> Figure:
             error = _log_error(y, half[mine.index])
             right.errorbar(mine["nodes"], y, yerr=error, **look.line(), **BARS)
         left.set_yscale("log")
-        left.yaxis.set_major_formatter(FuncFormatter(_thousands))
-        left.yaxis.set_minor_formatter(NullFormatter())
+        log_numbers(left.yaxis, thousands)
         _whole_decade(left)
         log_milliseconds(right)
         _whole_decade(right)
@@ -248,8 +254,7 @@ def costs(table: pd.DataFrame, load: str) -> Figure:
             axes.margins(x=0.2)
             axes.set_title(words, loc="left", fontsize=8)
             axes.tick_params(axis="x", labelsize=6.5)
-            axes.xaxis.set_major_formatter(FuncFormatter(_thousands))
-            axes.xaxis.set_minor_formatter(NullFormatter())
+            log_numbers(axes.xaxis, thousands)
         panels[0].set_yticks(mine.index, [SYSTEMS[name].label for name in mine["system"]])
         panels[0].set_ylim(len(mine) - 0.4, -0.8)
         figure.supxlabel("of all nodes, an operation; memory: of the largest node", fontsize=7)
@@ -265,10 +270,6 @@ def _log_error(values: pd.Series, halves: pd.Series) -> np.ndarray:
 def _whole_decade(axes: Axes) -> None:
     """Labels at 1, 2 and 5, where an axis may be shorter than a decade."""
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-
-
-def _thousands(value: float, _position: int) -> str:
-    return f"{value / 1000:,.10g} k" if value >= 1000 else f"{value:,.10g}"
 
 
 def _legend(figure: Figure, axes: Axes) -> None:

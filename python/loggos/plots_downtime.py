@@ -6,9 +6,8 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from loggos.plots import STYLE, SYSTEMS, WIDTH
+from loggos.plots import STYLE, SYSTEMS, WIDTH, log_numbers
 
 # Of the distance between two groups, what the bars of one take.
 GROUP = 0.8
@@ -74,8 +73,7 @@ def log_axis(axes: Axes, table: pd.DataFrame) -> None:
     # Intervals of few repetitions may be wider than all that they are about.
     ends = (table["downtime_ms"] + table["downtime_ms_half"].fillna(0)).clip(upper=10 * longest)
     axes.set_ylim(table["downtime_ms"].min() / 3, 4 * max(longest, ends.max()))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:,.10g}"))
-    axes.yaxis.set_minor_formatter(NullFormatter())
+    log_numbers(axes.yaxis)
     axes.grid(axis="x", visible=False)
 
 

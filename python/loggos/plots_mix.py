@@ -4,9 +4,8 @@ import numpy as np
 import pandas as pd
 from matplotlib import rc_context
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from loggos.plots import STYLE, SYSTEMS, WIDTH, log_milliseconds
+from loggos.plots import STYLE, SYSTEMS, WIDTH, log_milliseconds, log_numbers
 from loggos.plots_reads import WAYS
 
 
@@ -45,8 +44,7 @@ def mixes(table: pd.DataFrame) -> Figure:
             panels[1, column].set_xticks(range(len(shares)), [f"{100 * it:g}" for it in shares])
             panels[1, column].set_xlabel("reads (%)")
         panels[0, 0].set_yscale("log")
-        panels[0, 0].yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:,.10g}"))
-        panels[0, 0].yaxis.set_minor_formatter(NullFormatter())
+        log_numbers(panels[0, 0].yaxis)
         log_milliseconds(panels[1, 0])
         panels[0, 0].set_ylabel("operations per second")
         panels[1, 0].set_ylabel("median latency of reads (ms)")

@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 from matplotlib import rc_context
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import NullFormatter
 
-from loggos.plots import STYLE, SYSTEMS, WIDTH
+from loggos.plots import STYLE, SYSTEMS, WIDTH, log_numbers
 
 # A small state is dashed and hollow.
 STATES = {"large": "-", "small": (0, (4, 2))}
@@ -35,9 +35,7 @@ def recovery(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
             axes.set_yscale("log")
             axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
             axes.xaxis.set_minor_formatter(NullFormatter())
-            axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:,.10g}"))
-            axes.yaxis.set_minor_formatter(FuncFormatter(_some))
-            axes.tick_params(axis="y", which="minor", labelsize=6)
+            log_numbers(axes.yaxis)
             axes.set_title(titles[step], loc="left", fontsize=8)
         for axes in panels[len(steps) :]:
             axes.set_visible(False)
@@ -48,9 +46,3 @@ def recovery(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
         handles, labels = panels[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=3)
     return figure
-
-
-def _some(value: float, _position: int) -> str:
-    """Labels at 2 and 5, where an axis may be shorter than a decade."""
-    digit = round(value / 10 ** np.floor(np.log10(value)))
-    return f"{value:,.10g}" if digit in (2, 5) else ""

@@ -3,9 +3,8 @@
 import pandas as pd
 from matplotlib import rc_context
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from loggos.plots import COLORS, OFFERED, STYLE, WIDTH
+from loggos.plots import COLORS, OFFERED, STYLE, WIDTH, log_numbers
 
 # By whether the intervals are apart: face, in words.
 MARKS = {
@@ -32,8 +31,7 @@ def ratios(table: pd.DataFrame, keys: list[str], measures: list[str]) -> Figure:
                     mfc=face, mec=COLORS["throughput"],
                 )  # fmt: skip
             axes.set_xscale("log")
-            axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.10g}"))
-            axes.xaxis.set_minor_formatter(NullFormatter())
+            log_numbers(axes.xaxis)
             axes.set_title(measure, loc="left")
             axes.set_xlabel("second run / first run")
         panels[0].set_yticks(range(len(names)), names)

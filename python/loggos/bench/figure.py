@@ -5,10 +5,10 @@ from pathlib import Path
 import pandas as pd
 from matplotlib import rc_context
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
+from matplotlib.ticker import NullLocator
 
 from loggos.bench.systems import SYSTEMS
-from loggos.plots import COLORS, STYLE, WIDTH, log_milliseconds
+from loggos.plots import COLORS, STYLE, WIDTH, log_milliseconds, log_numbers
 from loggos.plots import save as save_figure
 
 # By system: marker, colour, line.
@@ -63,8 +63,7 @@ def draw(loads: pd.DataFrame) -> Figure:
         # An interval that says nothing must not flatten the rest.
         medians = rows["throughput"] / 1e3
         left.set_ylim(medians.min() / 2, medians.max() * 2)
-        left.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:,.10g}"))
-        left.yaxis.set_minor_formatter(NullFormatter())
+        log_numbers(left.yaxis)
         left.set_ylabel("puts (thousand per second)")
         log_milliseconds(right)
         right.set_ylabel("latency (ms)")

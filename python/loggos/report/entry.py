@@ -74,6 +74,8 @@ class Entry:
     draw: Mapping[str, Callable[[Published], Figure]] = field(default_factory=dict)
     tables: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     command: str = ""
+    # How a run of it is made the reference.
+    publish: str = "python -m loggos.analyse RUN --publish"
 
     @property
     def again(self) -> str:

@@ -108,8 +108,7 @@ def missing(entry: Entry) -> list[str]:
     """One of which there are none."""
     return [
         f"### {entry.name}: {entry.title}",
-        f"{entry.shows} **No results yet.** To make them: `{entry.again}`, and `python -m "
-        "loggos.analyse RUN --publish`.",
+        f"{entry.shows} **No results yet.** To make them: `{entry.again}`, and `{entry.publish}`.",
     ]
 
 

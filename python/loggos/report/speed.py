@@ -166,6 +166,7 @@ BENCH = Entry(
     figures={"throughput": "Throughput and latency by clients"},
     draw={"throughput": lambda it: bench_figure.draw(it.csv("puts"))},
     command="sudo make bench PEERS=etcd,redis,zookeeper",
+    publish="python -m loggos.bench --publish RUN",
 )
 
 ABLATION = Entry(
