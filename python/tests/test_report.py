@@ -77,11 +77,27 @@ def test_the_first_is_who_has_most_or_who_takes_least():
 def test_where_loggos_is_not_first_it_is_said():
     said = overview.sentence(THROUGHPUT, frame(etcd=(100, 1), loggos=(50, 1), redis=(200, 1)))
     assert "**not** first but number 3 of 3; Redis (1 node) is 4 times better." in said
+    assert said.endswith("Of the 2 that replicate and sync: number 2, behind etcd.")
+    rows = {"etcd": (40, 1), "loggos": (50, 1), "omnipaxos": (200, 1)}
+    said = overview.sentence(THROUGHPUT, frame(**rows))
+    assert said.endswith("Of the 2 that replicate and sync: number 1.")
     said = overview.sentence(LATENCY, frame(etcd=(100, 1), loggos=(50, 1)))
     assert "**Loggos is first**, 2 times better than etcd." in said
     # Another deployment of Loggos is no rival.
     apart = {"loggos-split": (60, 1)}
     assert said == overview.sentence(LATENCY, frame(etcd=(100, 1), loggos=(50, 1), **apart))
+
+
+def test_reads_are_compared_by_the_way_that_is_the_default(tmp_path):
+    (tmp_path / "mix").mkdir()
+    (tmp_path / "mix" / "experiment.json").write_text(json.dumps({"name": "mix"}))
+    lines = ["system,way,skew,share,achieved,achieved_half"]
+    lines += ["loggos,leader,0,1,300,1", "loggos,lease,0,1,400,1", "loggos,leader,0,0.5,9,1"]
+    lines += ["etcd,,0,1,100,1", "etcd,,0.99,1,50,1"]
+    (tmp_path / "mix" / "summary.csv").write_text("\n".join(lines))
+    measure = next(it for it in overview.MEASURES if it.experiment == "mix")
+    rows = measure.find(entry.load(tmp_path, "mix"))
+    assert rows[["system", "value"]].to_numpy().tolist() == [["loggos", 300], ["etcd", 100]]
 
 
 def test_a_difference_within_the_intervals_is_called_that():

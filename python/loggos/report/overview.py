@@ -13,6 +13,8 @@ from loggos.report.short import label
 from loggos.tables import with_half, with_range
 
 OURS = "loggos"
+# Has no replicas.
+SINGLE = "redis"
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,20 @@ def _downtime(published: Published) -> pd.DataFrame:
     return _with_halves(table[table["event"] == "leader crashes"], "downtime_ms")
 
 
+def _partition(published: Published) -> pd.DataFrame:
+    table = published.csv()
+    is_this = (table["scenario"] == "constrained") & (table["timeout_ms"] == CONSTRAINED_MS)
+    return _with_halves(table[is_this], "downtime_ms")
+
+
+def _reads(published: Published) -> pd.DataFrame:
+    table = published.csv()
+    only_reads = (table["share"] == 1) & (table["skew"] == 0)
+    # Others have one way only, which has no name.
+    default = table["way"].isna() | (table["way"] == "leader")
+    return _with_halves(table[only_reads & default], "achieved")
+
+
 def _processor(published: Published) -> pd.DataFrame:
     table = published.csv()
     return _with_halves(table[table["load"] == "closed"], "cpu_us")
@@ -67,10 +83,17 @@ def _bench(load: str, name: str, scale: float) -> Callable[[Published], pd.DataF
     return find
 
 
+CONSTRAINED_MS = 500
+
 MEASURES = (
     Measure("steady", "puts/s at the knee", "Throughput at the knee, open loop", _knee, True),
     Measure("sizes", "p50 of one, ms", "Median latency of one operation at a time", _one),
     Measure("failover", "leader crashes, ms", "Downtime when the leader crashes", _downtime),
+    Measure(
+        "downtime", "constrained partition, ms",
+        f"Downtime in a constrained partition, election timeout {CONSTRAINED_MS} ms", _partition,
+    ),
+    Measure("mix", "reads/s", "Linearizable reads a second, closed loop", _reads, True),
     Measure("cost", "processor µs/op", "Processor time of an operation", _processor),
     Measure(
         "bench", "bench: puts/s, 64 clients", "Puts a second of 64 clients without Mininet",
@@ -147,5 +170,18 @@ def sentence(measure: Measure, rows: pd.DataFrame) -> str:
         return f"{begin}**Loggos is first**, {ratio:.2g} times better than {name}{caution}."
     return (
         f"{begin}Loggos is **not** first but number {at + 1} of {len(order)}; {name} is "
-        f"{ratio:.2g} times better{caution}."
+        f"{ratio:.2g} times better{caution}.{_among_alike(order)}"
     )
+
+
+def _among_alike(order: pd.DataFrame) -> str:
+    """Where Loggos stands among those that replicate and sync what they acknowledge, where others
+    are in the way."""
+    alike = [
+        it for it in order["system"] if it != SINGLE and (it not in SYSTEMS or SYSTEMS[it].durable)
+    ]
+    place = alike.index(OURS)
+    if len(alike) in (1, len(order)):
+        return ""
+    behind = f", behind {label(alike[place - 1])}" if place else ""
+    return f" Of the {len(alike)} that replicate and sync: number {place + 1}{behind}."
