@@ -30,9 +30,14 @@ fn faults(mutant: Mutant) -> Option<Vec<Fault>> {
     }
 }
 
-/// Where few nodes do more for it: each of three has led before, or has lost its power again and again.
+/// Where the number of nodes does something for it: each of few loses its power again and again; of some more a
+/// quorum can be made up that is none.
 fn nodes(mutant: Mutant) -> Option<usize> {
-    [Mutant::CountForeignVotes, Mutant::RecoverWithoutSync].contains(&mutant).then_some(3)
+    match mutant {
+        Mutant::RecoverWithoutSync => Some(3),
+        Mutant::CountForeignVotes => Some(5),
+        _ => None,
+    }
 }
 
 /// Where a wrong reply must meet the one key that tells of it: none of the load goes elsewhere.

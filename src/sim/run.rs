@@ -157,12 +157,17 @@ impl Run {
         }
     }
 
+    /// Whether there are other members than at first, or may come to be: who reaches a quorum depends on how far each
+    /// change has come.
+    fn is_changing(&self) -> bool {
+        self.cluster.checker.in_question().any(|it| 1 < it.epoch())
+    }
+
     /// Cuts all links but some, over which one node reaches a quorum of acceptors, and returns after how
     /// many election timeouts that one was served. `None` if there is no such node.
     fn serve_hub(&mut self) -> Option<f64> {
         faults::undo_all(&mut self.cluster);
-        if 1 < self.cluster.latest().epoch() {
-            // Who reaches a quorum depends on how far each change has come.
+        if self.is_changing() {
             return None;
         }
         let membership = self.cluster.latest().membership().clone();
@@ -192,7 +197,7 @@ impl Run {
         let timeouts = self.dice.random_range(0..8);
         self.pass_time(timeouts);
         // Who has to repair a damaged log may need just the nodes that are cut off; or who has a wrong state.
-        if !self.cluster.wrong().is_empty() {
+        if self.is_changing() || !self.cluster.wrong().is_empty() {
             return None;
         }
         let nodes = self.cluster.hosts.values().filter_map(|host| host.node.as_ref());
