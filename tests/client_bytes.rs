@@ -1,5 +1,5 @@
 //! What clients and nodes say to each other, byte by byte, in a file that the client in Python is held to as well
-//! (`python/tests/test_client.py`): neither side can change what it says without the other.
+//! (`python/tests/test_client_bytes.py`): neither side can change what it says without the other.
 //!
 //! `UPDATE_BYTES=1` writes the file anew. Bytes that change there are a protocol of another version.
 
@@ -24,7 +24,7 @@ const BALLOT: Ballot = Ballot { round: 2, node: NodeId(3) };
 fn clients_and_nodes_say_what_the_file_holds() {
     let mut text = String::from(
         "# What clients and nodes say to each other: heads of frames, commands, queries and replies.\n\
-         # Written and held by tests/client_bytes.rs; python/tests/test_client.py is held to it too.\n",
+         # Written and held by tests/client_bytes.rs; python/tests/test_client_bytes.py is held to it too.\n",
     );
     let all = heads().into_iter().chain(commands()).chain(queries()).chain(responses());
     for (name, bytes) in all.chain(replies()) {

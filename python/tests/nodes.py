@@ -11,6 +11,8 @@ from loggos.bench.systems.base import Place
 from loggos.bench.systems.loggos import Loggos
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+# Seconds that a client of a test waits for what must come.
+PATIENT = 20.0
 BINARY = Path(os.environ.get("LOGGOS_BINARY", REPOSITORY / "target" / "release" / "loggos"))
 
 

@@ -7,8 +7,8 @@ import imagehash
 import nodes
 import numpy as np
 import pytest
+from nodes import PATIENT
 from PIL import Image, ImageDraw, ImageFilter
-from test_client import PATIENT
 
 from loggos.client import Client
 from loggos.client.__main__ import main, printable
