@@ -14,6 +14,7 @@ import fcntl
 import os
 import shutil
 import sys
+import textwrap
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -77,9 +78,10 @@ def main():
     parser.add_argument("--run-dir", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.list:
-        for experiment in EXPERIMENTS.values():
-            print(f"{experiment.name:13} {experiment.title}")
-        print(f"{ALL:13} All of them but smoke and sample, one after the other, and a report")
+        titles = {experiment.name: experiment.title for experiment in EXPERIMENTS.values()}
+        titles[ALL] = "All of them but smoke and sample, one after the other, and a report"
+        for name, title in titles.items():
+            print(textwrap.fill(f"{name:13} {title}", 80, subsequent_indent=" " * 14))
         return 0
     try:
         return go_on(options)

@@ -5,6 +5,8 @@ and its slot. Commands whose records a killed node took with it can't be joined 
 `coverage` says how many there are.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 import pandas as pd
 
@@ -98,20 +100,8 @@ def coverage(requests: pd.DataFrame, operations: pd.DataFrame) -> float:
 
 def summary(requests: pd.DataFrame) -> pd.DataFrame:
     """Mean and percentiles of each stage in microseconds, and the stage's share of the mean."""
-    rows = []
-    for stage in [*STAGES, "latency_ns"]:
-        values = requests[stage] / 1e3
-        p50, p90, p99 = np.percentile(values, [50, 90, 99]) if len(values) else [np.nan] * 3
-        rows.append(
-            {
-                "stage": "total" if stage == "latency_ns" else stage,
-                "mean_us": values.mean(),
-                "p50_us": p50,
-                "p90_us": p90,
-                "p99_us": p99,
-            }
-        )
-    frame = pd.DataFrame(rows)
+    frame = _spread(requests, (50, 90, 99))
+    frame.insert(1, "mean_us", [values.mean() for _, values in _durations(requests)])
     frame["share"] = frame["mean_us"] / frame["mean_us"].iloc[-1]
     return frame
 
@@ -119,12 +109,21 @@ def summary(requests: pd.DataFrame) -> pd.DataFrame:
 def quantiles(requests: pd.DataFrame) -> pd.DataFrame:
     """How the durations of each stage, and of the whole (`total`), are spread: a row each, columns
     `stage`, and in microseconds `p5_us`, `p50_us`, `p95_us` and `p99_us`."""
+    return _spread(requests, (5, 50, 95, 99))
+
+
+def _durations(requests: pd.DataFrame) -> Iterator[tuple[str, pd.Series]]:
+    """The microseconds of each stage, and of the whole (`total`)."""
+    yield from ((stage, requests[stage] / 1e3) for stage in STAGES)
+    yield "total", requests["latency_ns"] / 1e3
+
+
+def _spread(requests: pd.DataFrame, which: tuple[int, ...]) -> pd.DataFrame:
+    """Percentiles of each stage, NaN where there are no requests."""
     rows = []
-    for stage in [*STAGES, "latency_ns"]:
-        found = np.percentile(requests[stage] / 1e3, [5, 50, 95, 99])
-        names = ("p5_us", "p50_us", "p95_us", "p99_us")
-        name = "total" if stage == "latency_ns" else stage
-        rows.append({"stage": name} | dict(zip(names, found, strict=True)))
+    for stage, values in _durations(requests):
+        found = np.percentile(values, which) if len(values) else [np.nan] * len(which)
+        rows.append({"stage": stage, **{f"p{p}_us": v for p, v in zip(which, found, strict=True)}})
     return pd.DataFrame(rows)
 
 

@@ -36,6 +36,8 @@ use super::{WalError, map, meta, segment};
 const FILL_STEP_SIZE: u64 = 1024 * 1024;
 /// Who is so far behind what is wanted hurries.
 const FILL_LAG_SIZE: u64 = 8 * FILL_STEP_SIZE;
+/// At the start nobody appends here, and others on the same disk wait for no longer than this takes.
+const CLEAR_STEP_SIZE: u64 = 8 * FILL_STEP_SIZE;
 /// What the disk is asked for ahead of what is read.
 const READ_AHEAD_SIZE: u64 = 8 * READ_SIZE as u64;
 /// From so many bytes on a record's pages are made writable before it is stored.
@@ -217,9 +219,8 @@ impl Disk for FileDisk {
         // Pages that are mapped would stay.
         drop(map);
         os::drop_cache(&file.file);
-        // In a few steps: who comes back must not hold up others that share the disk, nor take long itself.
-        for begin in (used as u64..size).step_by(FILL_LAG_SIZE as usize) {
-            let end = size.min(begin + FILL_LAG_SIZE);
+        for begin in (used as u64..size).step_by(CLEAR_STEP_SIZE as usize) {
+            let end = size.min(begin + CLEAR_STEP_SIZE);
             fill_with_zeros(&file.file, begin, end, true, &Wishes::hurry())
                 .and_then(|()| file.file.sync_data())
                 .map_err(|error| WalError::io("sync the log segment", &file.path, error))?;

@@ -1,6 +1,7 @@
 """The chapter on faults: how long nobody is served, and what elections there are."""
 
 import pandas as pd
+from matplotlib.figure import Figure
 
 from loggos import (
     partition,
@@ -36,18 +37,18 @@ def _timeline(published: Published) -> pd.DataFrame:
     return published.csv()[list(names)]
 
 
-def _draw_timeline(published: Published) -> object:
+def _draw_timeline(published: Published) -> Figure:
     windows, marks = published.csv("timeline-windows"), published.csv("timeline-marks")
     experiment = published.run.experiment
     return plots.timeline(windows, marks, experiment.get("rate"), experiment.get("title"))
 
 
-def _draw_election(published: Published) -> object:
+def _draw_election(published: Published) -> Figure:
     marks = published.csv("election-marks")
     return plots.election(marks[marks["event"] == 1])
 
 
-def _draw_crashes(published: Published) -> object:
+def _draw_crashes(published: Published) -> Figure:
     return plots_compare.timelines(
         published.csv("timeline-windows"), published.csv("timeline-marks")
     )
@@ -62,7 +63,7 @@ def _partition(published: Published) -> pd.DataFrame:
     return columns(table, names)
 
 
-def _away(published: Published) -> object:
+def _away(published: Published) -> Figure:
     return plots_partition.away(published.csv("cuts"), partition.BAR_TIMEOUTS)
 
 

@@ -1,6 +1,7 @@
 """The chapter on links: distance, loss, and whether the laboratory makes them as asked."""
 
 import pandas as pd
+from matplotlib.figure import Figure
 
 from loggos import plots_calibration, plots_loss, plots_wan
 from loggos.report.entry import Entry, Published
@@ -20,7 +21,7 @@ def _calibration(published: Published) -> pd.DataFrame:
     return columns(table[table[MEASURED].notna()], names)
 
 
-def _draw_calibration(published: Published) -> object:
+def _draw_calibration(published: Published) -> Figure:
     # One table for both: packets have a delay, streams a throughput.
     table = published.csv()
     packets = table[MEASURED].notna()

@@ -15,6 +15,8 @@ from loggos.tables import with_half, with_range
 OURS = "loggos"
 # Has no replicas.
 SINGLE = "redis"
+# The election timeout of the partitions that are compared here.
+CONSTRAINED_MS = 500
 
 
 @dataclass(frozen=True)
@@ -82,8 +84,6 @@ def _bench(load: str, name: str, scale: float) -> Callable[[Published], pd.DataF
 
     return find
 
-
-CONSTRAINED_MS = 500
 
 MEASURES = (
     Measure("steady", "puts/s at the knee", "Throughput at the knee, open loop", _knee, True),

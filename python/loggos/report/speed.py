@@ -1,6 +1,7 @@
 """The chapter on speed: what a cluster without faults does, and what that costs."""
 
 import pandas as pd
+from matplotlib.figure import Figure
 
 from loggos import (
     ablation,
@@ -37,13 +38,13 @@ def _cdf(published: Published) -> pd.DataFrame:
     return columns(published.csv(), names | percentiles)
 
 
-def _draw_cdf(published: Published) -> object:
+def _draw_cdf(published: Published) -> Figure:
     points = published.csv("cdf-points")
     titles = cdf.titles(points, published.run.experiment["share"])
     return plots_compare.distributions(points, titles)
 
 
-def _draw_ablation(published: Published) -> object:
+def _draw_ablation(published: Published) -> Figure:
     return plots_ablation.worth(published.csv(), published.csv("cuts-summary"), ablation.WORDS)
 
 

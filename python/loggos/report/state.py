@@ -1,11 +1,13 @@
 """The chapter on state and members: snapshots, and nodes that come and go."""
 
+from matplotlib.figure import Figure
+
 from loggos import plots_reconfigure, plots_snapshot
 from loggos.report.entry import Entry, Published
 from loggos.report.faults import ONE_RUN, OVER_TIME
 
 
-def _draw_replacements(published: Published) -> object:
+def _draw_replacements(published: Published) -> Figure:
     return plots_reconfigure.timeline(
         published.csv("timeline-windows"),
         published.csv("timeline-marks"),
@@ -13,7 +15,7 @@ def _draw_replacements(published: Published) -> object:
     )
 
 
-def _draw_latency(published: Published) -> object:
+def _draw_latency(published: Published) -> Figure:
     return plots_snapshot.latency(published.csv("latency-windows"), published.csv("latency-marks"))
 
 
