@@ -24,6 +24,8 @@ READY_S = 30
 # And so many election timeouts, of which a first leader may need several.
 READY_TIMEOUTS = 10
 STOP_S = 15
+# And so many election timeouts: etcd's leader tries to hand over for two of them.
+STOP_TIMEOUTS = 3
 LEADER_S = 10
 
 
@@ -314,12 +316,13 @@ class System:
         for node in self.running():
             self.expect_exit(node)
             self.processes[node].terminate()
+        limit_s = STOP_S + STOP_TIMEOUTS * self.experiment.election_timeout_ms / 1000
         for node, process in self.processes.items():
             try:
-                code = process.wait(timeout=STOP_S)
+                code = process.wait(timeout=limit_s)
             except subprocess.TimeoutExpired:
                 raise RuntimeError(
-                    f"n{node} did not end within {STOP_S} s of SIGTERM; log: {self._log(node)}"
+                    f"n{node} did not end within {limit_s:g} s of SIGTERM; log: {self._log(node)}"
                 ) from None
             if code not in (*self.clean_exits, -signal.SIGKILL):
                 raise RuntimeError(f"n{node} ended with {code} at SIGTERM; {self._log(node)}")
