@@ -58,7 +58,7 @@ fix: ## formats, and repairs what lints can
 
 mininet-experiment: ## as root: EXPERIMENT=steady (list, all) SYSTEMS=all
 	@SYSTEMS="$(SYSTEMS)" RUN="$(RUN)" LIBPAXOS_DIR="$(LIBPAXOS_DIR)" QUICK=$(QUICK) \
-	  scripts/experiment.sh $(EXPERIMENT)
+	  REPEATS=$(REPEATS) scripts/experiment.sh $(EXPERIMENT)
 
 bench: ## speed bars: PEERS=etcd,redis BARS=puts,... QUICK=1
 	@PEERS="$(PEERS)" BARS="$(BARS)" REPEATS=$(REPEATS) QUICK=$(QUICK) scripts/bench.sh

@@ -70,7 +70,8 @@ def case_of(experiment):
 
 
 DOWNTIME = Downtime(
-    **{**ALIKE, **PROBE, "keys": 500, "value_size": 16, "request_timeout_ms": 20_000},
+    # Each repetition takes 20 minutes.
+    **{**ALIKE, **PROBE, "keys": 500, "value_size": 16, "request_timeout_ms": 20_000, "repeats": 3},
     name="downtime",
     title="Partial partitions: for how long each system is away",
     kinds=(("quorum-loss", 5), ("constrained", 5), ("chained", 3)),

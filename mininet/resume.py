@@ -8,10 +8,19 @@ MARKER = "cell.json"
 
 
 def differences(experiment, run_dir):
-    """The parameters in which a run's folder differs from an experiment."""
+    """The parameters in which a run's folder differs from an experiment. Repetitions may be added,
+    and those that have not begun be left out."""
     there = json.loads((run_dir / "experiment.json").read_text())
     here = json.loads(json.dumps(experiment.as_json()))
+    if begun(run_dir) <= experiment.repeats:
+        there["repeats"] = experiment.repeats
     return sorted(key for key in here | there if here.get(key) != there.get(key))
+
+
+def begun(run_dir):
+    """The last repetition of which a cell has ended well; 0 if none has."""
+    markers = run_dir.glob(f"{FOLDER}/*/{MARKER}")
+    return max((json.loads(path.read_text())["repeat"] for path in markers), default=0)
 
 
 def systems_of(run_dir):

@@ -66,6 +66,9 @@ def main():
         "--systems", metavar="A,B", default="", help="of a comparison; all [those at hand]"
     )
     parser.add_argument("--quick", action="store_true", help="a shorter run")
+    parser.add_argument(
+        "--repeats", metavar="N", type=int, help="of a comparison [what the experiment says]"
+    )
     parser.add_argument("--dry-run", action="store_true", help="show what is done, run nothing")
     parser.add_argument("--needs", choices=NEEDS, help=argparse.SUPPRESS)
     parser.add_argument("--binary", type=Path, default=REPOSITORY / "target/release/loggos")
@@ -129,7 +132,18 @@ def chosen_experiment(name, options):
     """The experiment of this name as the options want it."""
     (name,) = names_of(name)
     experiment = EXPERIMENTS[name].quick() if options.quick else EXPERIMENTS[name]
-    return with_systems(experiment, options)
+    return with_repeats(with_systems(experiment, options), options.repeats)
+
+
+def with_repeats(experiment, repeats):
+    """A comparison with so many repetitions; None: with its own."""
+    if repeats is None:
+        return experiment
+    if not isinstance(experiment, Comparison):
+        raise WrongUse(f"{experiment.name} is no comparison: it has no repetitions to choose")
+    if repeats < 1:
+        raise WrongUse("of repetitions there must be one at least")
+    return replace(experiment, repeats=repeats)
 
 
 def asked_systems(text):
@@ -207,6 +221,7 @@ def run_outside(options, experiment):
         "--binary", str(options.binary.resolve()),
         "--run-dir", str(run_dir),
         *(["--quick"] if options.quick else []),
+        *(["--repeats", str(options.repeats)] if options.repeats else []),
         *(["--systems", ",".join(experiment.systems)] if hasattr(experiment, "systems") else []),
     ]  # fmt: skip
     try:
@@ -238,7 +253,7 @@ def must_be_alike(experiment, run_dir):
     if different:
         raise WrongUse(
             f"{run_dir} was begun with other parameters ({', '.join(different)}); give the same "
-            "ones (QUICK, SYSTEMS), or choose another id"
+            "ones (QUICK, SYSTEMS, no fewer REPEATS), or choose another id"
         )
 
 

@@ -5,6 +5,7 @@
 #   SYSTEMS  of comparisons, by names as `run.py --dry-run` has them, or all; those that Debian has are
 #            installed. Where nothing is said: all that are at hand
 #   QUICK    1: shorter ones
+#   REPEATS  repetitions of comparisons; a run that is gone on with may get more
 #   RUN      id of a run: one that exists is gone on with [date and time]; of `all`, what is done is not done again
 #   RESULTS  where the runs' folders go
 #   LIBPAXOS_DIR
@@ -47,6 +48,7 @@ experiment() {
     [ -z "${QUICK:-}" ] || options+=(--quick)
     if [ -z "$several" ] || [[ " $compared " = *" $1 "* ]]; then
         options+=(--systems "${SYSTEMS:-}")
+        [ -z "${REPEATS:-}" ] || options+=(--repeats "$REPEATS")
     elif [ -f "$there/summary.md" ]; then
         note "$1 is done already: $there"
         return

@@ -134,8 +134,28 @@ def test_a_violation_is_told_as_one(tmp_path):
 def test_what_differs_from_a_run_is_named(tmp_path):
     write_json(tmp_path / "experiment.json", BOTH.as_json())
     assert resume.differences(BOTH, tmp_path) == []
-    assert resume.differences(replace(BOTH, repeats=3, keys=5), tmp_path) == ["keys", "repeats"]
+    assert resume.differences(replace(BOTH, keys=5), tmp_path) == ["keys"]
     assert resume.systems_of(tmp_path) == ("loggos", "etcd")
+
+
+def test_repetitions_may_be_added_but_what_was_played_stays(tmp_path):
+    write_json(tmp_path / "experiment.json", BOTH.as_json())
+    assert resume.differences(replace(BOTH, repeats=1), tmp_path) == []
+    cells.play(fine, FakeLab(tmp_path, BOTH))
+    assert resume.differences(replace(BOTH, repeats=3), tmp_path) == []
+    assert resume.differences(replace(BOTH, repeats=1), tmp_path) == ["repeats"]
+    more = FakeLab(tmp_path, replace(BOTH, repeats=3))
+    cells.play(fine, more)
+    assert {name[:2] for *_, name in more.deployed} == {"03"}
+
+
+def test_only_comparisons_have_repetitions_to_choose():
+    assert lab_run.with_repeats(BOTH, None) == BOTH
+    assert lab_run.with_repeats(BOTH, 4).repeats == 4
+    with pytest.raises(lab_run.WrongUse, match="one at least"):
+        lab_run.with_repeats(BOTH, 0)
+    with pytest.raises(lab_run.WrongUse, match="timeline is no comparison"):
+        lab_run.with_repeats(lab_run.EXPERIMENTS["timeline"], 3)
 
 
 def test_a_folder_without_a_run_is_begun_in_if_it_is_empty(tmp_path):
@@ -148,8 +168,8 @@ def test_a_folder_without_a_run_is_begun_in_if_it_is_empty(tmp_path):
 
 def test_other_parameters_are_refused(tmp_path):
     write_json(tmp_path / "experiment.json", BOTH.as_json())
-    with pytest.raises(lab_run.WrongUse, match=r"other parameters \(repeats\)"):
-        lab_run.must_be_alike(replace(BOTH, repeats=3), tmp_path)
+    with pytest.raises(lab_run.WrongUse, match=r"other parameters \(keys\)"):
+        lab_run.must_be_alike(replace(BOTH, keys=5), tmp_path)
     lab_run.must_be_alike(BOTH, tmp_path)
 
 
