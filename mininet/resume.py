@@ -1,4 +1,4 @@
-"""What a comparison that is gone on with must know of its folder; needs no Mininet."""
+"""What a run that is gone on with must know of its folder; needs no Mininet."""
 
 import json
 
@@ -26,3 +26,23 @@ def begun(run_dir):
 def systems_of(run_dir):
     """The systems that a run's folder was begun with."""
     return tuple(json.loads((run_dir / "experiment.json").read_text())["systems"])
+
+
+def earlier_environments(path):
+    """Where a run was that is gone on with: each stretch of it in which something was played."""
+    if not path.exists():
+        return []
+    last = json.loads(path.read_text())
+    return [it for it in (*last.pop("earlier", []), last) if _played(it)]
+
+
+def with_earlier(now, earlier):
+    """Where a run was at last, with the stretches before; where nothing was left to play, those."""
+    if earlier and not _played(now):
+        now, earlier = earlier[-1], earlier[:-1]
+    return {**now, "earlier": earlier}
+
+
+def _played(environment):
+    """How links were is only known where a network was made."""
+    return "links" in environment

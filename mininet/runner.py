@@ -3,7 +3,6 @@
 It measures nothing: what it writes are parameters, times, exit codes and what the processes wrote.
 """
 
-import json
 import os
 import platform
 import shutil
@@ -28,6 +27,7 @@ import quorums
 import reads
 import reconfigure
 import recovery
+import resume
 import sandbox
 import snapshot
 import timeouts
@@ -76,7 +76,7 @@ def run(experiment, binary, run_dir):
     lab = Lab(experiment, binary, run_dir)
     lab.say(f"{experiment.name}: {experiment.title}")
     write_json(run_dir / "experiment.json", experiment.as_json())
-    earlier = earlier_environments(run_dir / "environment.json")
+    earlier = resume.earlier_environments(run_dir / "environment.json")
     lab.environment |= describe_machine(binary, run_dir)
     lab.environment["systems"] = describe_systems(experiment, binary)
     # At once, too: a run that is interrupted for good has said where it was.
@@ -103,7 +103,7 @@ def run(experiment, binary, run_dir):
             code, error = code or 1, error or str(failure)
     write_json(run_dir / "check.json", lab.verdicts)
     commands = [command.as_json() for system in lab.systems for command in system.commands]
-    environment = {**lab.environment, "earlier": earlier, "commands": commands}
+    environment = resume.with_earlier({**lab.environment, "commands": commands}, earlier)
     write_json(run_dir / "environment.json", environment)
     write_json(run_dir / "outcome.json", {"ok": error is None, "error": error})
     if error is None:
@@ -115,14 +115,6 @@ def run(experiment, binary, run_dir):
         print(f"{experiment.name} failed: {error}", file=sys.stderr)
         print(f"logs and data of the nodes: {run_dir}", file=sys.stderr)
     return code
-
-
-def earlier_environments(path):
-    """Where a run was that is gone on with here, each stretch of it by itself."""
-    if not path.exists():
-        return []
-    last = json.loads(path.read_text())
-    return [*last.pop("earlier", []), last]
 
 
 def describe_systems(experiment, binary):

@@ -149,6 +149,21 @@ def test_repetitions_may_be_added_but_what_was_played_stays(tmp_path):
     assert {name[:2] for *_, name in more.deployed} == {"03"}
 
 
+def test_where_a_run_was_played_is_kept_when_it_is_gone_on_with(tmp_path):
+    path = tmp_path / "environment.json"
+    assert resume.earlier_environments(path) == []
+    first, second = {"commit": "1", "links": "by a"}, {"commit": "2", "links": "by b"}
+    write_json(path, resume.with_earlier(first, []))
+    earlier = resume.earlier_environments(path)
+    assert earlier == [first]
+    # It ended before anything was played, and then there was nothing left to play.
+    write_json(path, {"commit": "1b", "earlier": earlier})
+    earlier = resume.earlier_environments(path)
+    assert resume.with_earlier({"commit": "1c"}, earlier) == {**first, "earlier": []}
+    write_json(path, resume.with_earlier(second, earlier))
+    assert resume.earlier_environments(path) == [first, second]
+
+
 def test_only_comparisons_have_repetitions_to_choose():
     assert lab_run.with_repeats(BOTH, None) == BOTH
     assert lab_run.with_repeats(BOTH, 4).repeats == 4
